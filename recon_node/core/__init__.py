@@ -1,0 +1,1 @@
+"""Types, errors, protocols and the Fourier transform every stage shares; only numpy here."""
