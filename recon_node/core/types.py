@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,8 @@ class Prompt(str):
 
     provenance: Mapping[str, str]
 
-    def __new__(cls, text: str, provenance: Mapping[str, str] | None = None) -> Prompt:
+    def __new__(cls, text: str, provenance: Mapping[str, str] | None = None) -> Self:
+        """Make the sentence; `provenance` is copied."""
         prompt = super().__new__(cls, text)
         prompt.provenance = dict(provenance or {})
         return prompt
