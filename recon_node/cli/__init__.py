@@ -1,0 +1,99 @@
+"""The command line: one file a command, loaded only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from recon_node import __version__
+from recon_node.core.errors import ReconNodeError
+
+COMMANDS = {
+    "demo": "A simulated beating heart from raw data to PACS, with a report.",
+    "simulate": "Write raw data as a scanner would send it.",
+    "inspect": "Show what is in a raw data file.",
+    "replay": "Reconstruct raw data files to DICOM.",
+    "serve": "Run the MRD server that scanners connect to.",
+    "send": "Send a raw data file to an MRD server and keep the images.",
+    "export": "Queue DICOM files and deliver them.",
+    "spool": "Look after the delivery queue.",
+    "echo": "Check that a destination answers.",
+    "train": "Train a network.",
+    "evaluate": "Measure reconstructions against a known truth.",
+    "weights": "List, verify and import network weights.",
+    "openrecon": "Write the description of an OpenRecon container.",
+    "doctor": "Check this machine and installation.",
+}
+
+
+class LazyGroup(click.Group):
+    """Finds a command in the module of its name, so that `--help` does not load torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands in the order a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"recon_node.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="recon-node")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens (never patient data) to stderr.")
+def cli(*, verbose: bool) -> None:
+    """MRI reconstruction node: raw ISMRMRD in, CardioMM, DICOM out.
+
+    NOT FOR CLINICAL USE until validated at your site.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line in this process and return its exit code."""
+    try:
+        result = cli.main(args=arguments, prog_name="recon-node", standalone_mode=False)
+    except ReconNodeError as error:
+        click.echo(f"recon-node: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("recon-node: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (for example `| head`); nothing more can be said to it.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open until exit
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

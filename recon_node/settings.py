@@ -1,0 +1,237 @@
+"""One tree of settings: defaults < node.toml < environment < flags. An unknown key is an error.
+
+Environment variables are named ``RECON_NODE__SECTION__KEY`` (two underscores between the parts), for
+example ``RECON_NODE__SERVER__PORT=9003``; lists are comma-separated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from recon_node.core.errors import ConfigError
+
+Method = Literal["cardiomm", "kt", "l1-wavelet", "sense", "view-sharing", "zero-filled"]
+_ENV_PREFIX = "RECON_NODE__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepSettings:
+    """How raw data becomes k-space."""
+
+    orientation: Literal["auto", "conjugate", "as-is"] = "auto"
+    """`auto` conjugates Siemens k-space that carries direction vectors."""
+    dynamic: Literal["auto", "phase", "contrast", "repetition", "set"] = "auto"
+    """Counter that becomes the time axis."""
+    virtual_coils: int = 0
+    """Compress to this many coils; 0 keeps all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoilSettings:
+    """ESPIRiT."""
+
+    kernel: int = 6
+    threshold: float = 0.02
+    maps: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconSettings:
+    """Which method makes the images, and what happens when it is not to be trusted."""
+
+    method: Method = "cardiomm"
+    weights: str = "default"
+    """Name of shipped weights, or a file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1
+    encoder_folder: str | None = None
+    """Folder of a CLIP text tower, where the weights want one."""
+    fallback: Method = "sense"
+    """Method whose images stand in where the network's are withheld."""
+    on_distrust: Literal["warn", "fallback"] = "fallback"
+    """What a failed trust check does: keep the image with a warning, or withhold it."""
+    check_trust: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSettings:
+    """Words that replace what the header says, by slot."""
+
+    lifespan: str | None = None
+    field: str | None = None
+    vendor: str | None = None
+    scanner: str | None = None
+    modality: str | None = None
+    view: str | None = None
+
+    def overrides(self) -> dict[str, str]:
+        """The slots that are set."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomSettings:
+    """What the site adds to its instances."""
+
+    institution: str | None = None
+    station: str | None = None
+    series_number_offset: int = 1000
+    uid_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """Where instances go."""
+
+    spool: str = "spool"
+    """Folder of the durable queue."""
+    destinations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name: tables with `url` and the options of that kind of destination."""
+    calling_ae_title: str = "RECONNODE"
+    to: tuple[str, ...] = ()
+    """Destinations every series goes to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The MRD server."""
+
+    host: str = "127.0.0.1"
+    port: int = 9002
+    max_connections: int = 4
+    timeout_s: float = 60.0
+    """Silence after which a connection is given up."""
+    out: str = "images"
+    """Folder for DICOM instances."""
+    finish_incomplete: bool = True
+    """Whether a scan whose client vanished is finished from its complete slices."""
+    record: str | None = None
+    """Folder that keeps every incoming stream."""
+    record_limit_mb: int = 10_000
+    health_port: int | None = None
+    """Port of /healthz, /readyz and /metrics on loopback; none by default."""
+    configurations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Named configurations a client may ask for: tables of recon settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    prep: PrepSettings = PrepSettings()
+    coils: CoilSettings = CoilSettings()
+    recon: ReconSettings = ReconSettings()
+    prompts: PromptSettings = PromptSettings()
+    dicom: DicomSettings = DicomSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    server: ServerSettings = ServerSettings()
+
+    def replace(self, section: str, **values: Any) -> Settings:
+        """A copy with keys of one section changed, checked like the file.
+
+        Raises
+        ------
+        ConfigError
+            Unknown section or key, or a value of the wrong kind.
+        """
+        return _merged(self, {section: values}, "flags")
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Defaults, then the file, then the environment.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A TOML file with one table per section.
+    environment : mapping, optional
+        Defaults to the process environment.
+
+    Raises
+    ------
+    ConfigError
+        File unreadable or not TOML, unknown section or key, value of the wrong kind.
+    """
+    settings = Settings()
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"settings {path} cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"settings {path} are not TOML: {error}") from error
+        settings = _merged(settings, tree, str(path))
+    return _merged(
+        settings, _from_environment(os.environ if environment is None else environment), "environment"
+    )
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    tree: dict[str, dict[str, Any]] = {}
+    for name, text in environment.items():
+        if not name.startswith(_ENV_PREFIX):
+            continue
+        parts = name[len(_ENV_PREFIX) :].lower().split("__")
+        if len(parts) != 2:
+            raise ConfigError(f"environment variable {name}: expected {_ENV_PREFIX}SECTION__KEY")
+        tree.setdefault(parts[0], {})[parts[1]] = text
+    return tree
+
+
+def _merged(settings: Settings, tree: Mapping[str, Any], where: str) -> Settings:
+    known = {f.name for f in dataclasses.fields(Settings)}
+    unknown = sorted(set(tree) - known)
+    if unknown:
+        raise ConfigError(f"{where}: unknown section {unknown}, expected some of {sorted(known)}")
+    changed = {
+        name: _section(getattr(settings, name), table, f"{where} [{name}]") for name, table in tree.items()
+    }
+    return dataclasses.replace(settings, **changed)
+
+
+def _section(section: Any, table: Any, where: str) -> Any:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: found {table!r}, expected a table of keys")
+    hints = typing.get_type_hints(type(section))
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown}, expected some of {sorted(hints)}")
+    return dataclasses.replace(section, **{k: _value(hints[k], v, f"{where} {k}") for k, v in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value in (None, "none") else _value(options[0], value, where)
+    if origin is Literal:
+        if value not in options:
+            raise ConfigError(f"{where}: found {value!r}, expected one of {', '.join(map(str, options))}")
+        return value
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(str(item).strip() for item in items)
+    if origin is not None:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: found {value!r}, expected a table")
+        return {str(k): v for k, v in value.items()}
+    return _scalar(hint, value, where)
+
+
+def _scalar(kind: type[Any], value: Any, where: str) -> Any:
+    if kind is bool and isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
+        return value.lower() in ("true", "1")
+    wrong_kind = isinstance(value, bool) is not (kind is bool) or (kind is str and not isinstance(value, str))
+    try:
+        if not wrong_kind:
+            return kind(value)
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"{where}: found {value!r}, expected {kind.__name__}")

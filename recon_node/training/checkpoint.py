@@ -1,0 +1,48 @@
+"""State of a run on disk: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recon_node.core.errors import WeightsError
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors and plain values) so that a kill leaves the old file or the new one."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as stream:
+        torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load_checkpoint(path: Path, *, fingerprint: str) -> dict[str, Any] | None:
+    """Read the state of an earlier part of the same run; None where there is none.
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged, or belongs to a run with other settings.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"checkpoint {path} is damaged; remove it to start the run anew") from error
+    if state.get("fingerprint") != fingerprint:
+        raise WeightsError(
+            f"checkpoint {path} belongs to a run with other settings; name another run.out, or remove it"
+        )
+    return state
