@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from torch.nn import functional
 from torch import Tensor
+from torch.nn import functional
 
 from recon_node.core.errors import ConfigError
 
