@@ -1,0 +1,89 @@
+"""XML of unknown origin to a plain tree: namespaces stripped, document types refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+from recon_node.core.errors import SourceError
+
+MAX_DEPTH = 64
+MAX_BYTES = 16 << 20
+
+
+@dataclass(slots=True)
+class Node:
+    """One element: its name without namespace, text and children."""
+
+    name: str
+    text: str = ""
+    children: list[Node] = field(default_factory=list)
+
+    def find(self, path: str) -> Node | None:
+        """The first descendant at `path` (names separated by ``/``), or None."""
+        return next(self.find_all(path), None)
+
+    def find_all(self, path: str) -> Iterator[Node]:
+        """Every descendant at `path`, in document order."""
+        name, _, rest = path.partition("/")
+        for child in self.children:
+            if child.name == name:
+                if rest:
+                    yield from child.find_all(rest)
+                else:
+                    yield child
+
+    def value(self, path: str) -> str | None:
+        """Stripped text at `path`; None where it is absent or blank."""
+        node = self.find(path)
+        return (node.text.strip() or None) if node is not None else None
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.root = Node("")
+        self._open = [self.root]
+
+    def start(self, name: str, _attributes: dict[str, str]) -> None:
+        if len(self._open) > MAX_DEPTH:
+            raise SourceError(f"header: XML is nested deeper than {MAX_DEPTH} elements")
+        node = Node(name.rpartition(":")[2])
+        self._open[-1].children.append(node)
+        self._open.append(node)
+
+    def end(self, _name: str) -> None:
+        self._open.pop()
+
+    def text(self, data: str) -> None:
+        self._open[-1].text += data
+
+    @staticmethod
+    def doctype(*_: object) -> None:
+        raise SourceError("header: XML with a document type declaration is refused (entities could expand)")
+
+
+def parse_xml(xml: bytes | str) -> Node:
+    """Parse a document and return its root element.
+
+    Raises
+    ------
+    SourceError
+        When it is no well-formed XML, declares a document type, or is absurdly large or deep.
+    """
+    data = xml.encode() if isinstance(xml, str) else bytes(xml)
+    data = data.rstrip(b"\0 \t\r\n").lstrip(b" \t\r\n")
+    if len(data) > MAX_BYTES:
+        raise SourceError(f"header: XML of {len(data)} bytes, at most {MAX_BYTES} are read")
+    builder = _Builder()
+    parser = expat.ParserCreate("utf-8" if isinstance(xml, str) else None)
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.text
+    parser.StartDoctypeDeclHandler = builder.doctype
+    try:
+        parser.Parse(data, True)
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        raise SourceError(f"header is not well-formed XML ({error}); expected an ISMRMRD header") from error
+    return builder.root.children[0]
