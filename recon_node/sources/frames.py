@@ -1,0 +1,277 @@
+"""Cut a byte stream into MRD messages: exact reads, a limit on every length, a time limit on every message.
+
+Nothing here looks into a message further than its lengths. A length field never decides an
+allocation: it is checked against `WireLimits` first, and memory then grows with the bytes that
+really arrive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from recon_node.core.acquisition import ACQUISITION_HEADER
+from recon_node.core.errors import ProtocolError, TruncatedStream
+from recon_node.sources.gadget_frames import GADGET_LENGTHS
+from recon_node.sources.messages import (
+    CONFIG_FILE_BYTES,
+    ID,
+    IMAGE_HEADER,
+    LENGTH32,
+    LENGTH64,
+    PIXEL_TYPES,
+    WAVEFORM_HEADER,
+    MessageId,
+)
+
+_START_BYTES = 1 << 20
+_ROOM_BYTES = 1 << 16
+
+_ACQUISITION = np.dtype([("id", "<u2"), ("head", ACQUISITION_HEADER)])
+_IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
+_WAVEFORM_BYTES = ID.size + WAVEFORM_HEADER.itemsize
+_SHAPE_FIELDS = ("number_of_samples", "active_channels", "trajectory_dimensions")
+
+Peek = Callable[[int], memoryview]
+"""Gives the first n bytes of the message, id included, waiting for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """What a peer may send at most; anything larger is a `ProtocolError` before it is stored."""
+
+    text_bytes: int = 1 << 20
+    """CONFIG_TEXT, TEXT, ERROR, image attributes."""
+    header_bytes: int = 16 << 20
+    """ISMRMRD header XML."""
+    acquisition_bytes: int = 64 << 20
+    """One ACQUISITION or WAVEFORM."""
+    image_bytes: int = 512 << 20
+    """One IMAGE."""
+    gadget_bytes: int = 4 << 30
+    """One RECON_DATA, BUCKET, IMAGE_ARRAY or plain array."""
+    run_bytes: int = 4 << 20
+    """Acquisitions that are handed on together (one always is)."""
+    idle_seconds: float = 600.0
+    """Between two messages."""
+    message_seconds: float = 60.0
+    """From the first byte of a message to its last."""
+
+
+class ByteSource(Protocol):
+    """Where bytes come from; `SocketTransport` and `FileBytes` are the shipped ones."""
+
+    def receive(self, room: memoryview, deadline: float) -> int:
+        """Put at least one byte into `room`, or return 0 at the end of the bytes.
+
+        Waits until `deadline` (`time.monotonic()` seconds) and raises `ProtocolError` then.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One message, or a run of ACQUISITION messages of one size."""
+
+    message_id: MessageId
+    raw: memoryview = field(repr=False)
+    """The bytes as they were received, ids included. Valid until the next frame is asked for."""
+    count: int = 1
+    """Messages in `raw`; more than 1 only for ACQUISITION."""
+
+    @property
+    def payload(self) -> memoryview:
+        """Everything after the (first) id."""
+        return self.raw[ID.size :]
+
+
+class FrameReader:
+    """Iterates over the messages of one stream, the closing CLOSE included.
+
+    Parameters
+    ----------
+    source : ByteSource or memoryview
+        A transport, or bytes that are all there (a memory-mapped file): those are never copied here.
+    limits : WireLimits
+    close_optional : bool
+        True for files: the end of the bytes between two messages then ends the stream too.
+
+    Raises
+    ------
+    TruncatedStream
+        The bytes end inside a message, or before CLOSE.
+    ProtocolError
+        An unknown message id, a length above the limits, or time ran out.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource | memoryview,
+        *,
+        limits: WireLimits | None = None,
+        close_optional: bool = False,
+    ) -> None:
+        self.limits = limits or WireLimits()
+        self._close_optional = close_optional
+        self._source = None if isinstance(source, memoryview) else source
+        self._memory = (
+            source.cast("B") if isinstance(source, memoryview) else memoryview(bytearray(_START_BYTES))
+        )
+        self._start = 0
+        self._end = len(self._memory) if self._source is None else 0
+        self._deadline = 0.0
+        self.closed = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet handed out."""
+        return self._end - self._start
+
+    def __iter__(self) -> Iterator[Frame]:
+        while not self.closed:
+            frame = self.next_frame()
+            if frame is None:
+                return
+            yield frame
+
+    def next_frame(self) -> Frame | None:
+        """The next message, or None after CLOSE (or at the end of a file)."""
+        if self.closed:
+            return None
+        if not self._wait_for_first_byte():
+            return None
+        (number,) = ID.unpack(self._peek(ID.size))
+        try:
+            message_id = MessageId(number)
+        except ValueError:
+            known = ", ".join(str(i.value) for i in MessageId)
+            raise ProtocolError(f"message id {number} is unknown, expected one of {known}") from None
+        size = _LENGTHS[message_id](self._peek, self.limits)
+        self._peek(size)
+        count = self._run_length(size) if message_id is MessageId.ACQUISITION else 1
+        raw = self._memory[self._start : self._start + size * count]
+        self._start += size * count
+        self.closed = message_id is MessageId.CLOSE
+        return Frame(message_id=message_id, raw=raw, count=count)
+
+    def _run_length(self, size: int) -> int:
+        """How many whole acquisitions of the same shape are in the buffer."""
+        count = min(self.buffered, self.limits.run_bytes) // size
+        if count <= 1:
+            return 1
+        rows = np.ndarray((count,), _ACQUISITION, self._memory[self._start : self._end], strides=(size,))
+        same = rows["id"] == MessageId.ACQUISITION
+        for name in _SHAPE_FIELDS:
+            values = rows["head"][name]
+            same &= values == values[0]
+        return count if same.all() else int(np.argmin(same))
+
+    def _wait_for_first_byte(self) -> bool:
+        if not self.buffered:
+            self._deadline = time.monotonic() + self.limits.idle_seconds
+            if not self._receive():
+                if self._close_optional:
+                    self.closed = True
+                    return False
+                raise TruncatedStream("the stream ends without a CLOSE message: the peer went away")
+        self._deadline = time.monotonic() + self.limits.message_seconds
+        return True
+
+    def _peek(self, size: int) -> memoryview:
+        while self.buffered < size:
+            self._make_room(size)
+            if not self._receive():
+                raise TruncatedStream(
+                    f"the stream ends inside a message: {self.buffered} of at least {size} bytes arrived"
+                )
+        return self._memory[self._start : self._start + size]
+
+    def _make_room(self, size: int) -> None:
+        if self._source is None or len(self._memory) - self._end >= min(size - self.buffered, _ROOM_BYTES):
+            return
+        kept = self.buffered
+        memory = self._memory
+        if kept > len(memory) // 2:
+            # Doubling only when full: a length alone never makes memory.
+            memory = memoryview(bytearray(2 * len(memory)))
+        memory[:kept] = self._memory[self._start : self._end]
+        self._memory, self._start, self._end = memory, 0, kept
+
+    def _receive(self) -> bool:
+        if self._source is None:
+            return False
+        if self._start == self._end:
+            self._start = self._end = 0
+        got = self._source.receive(self._memory[self._end :], self._deadline)
+        self._end += got
+        return got > 0
+
+
+def checked_size(what: str, size: int, limit: int) -> int:
+    """`size`, or `ProtocolError` where it is above `limit`."""
+    if size > limit:
+        raise ProtocolError(f"{what} announces {size} bytes, more than the limit of {limit}")
+    return size
+
+
+def _text(what: str, limit_name: str) -> Callable[[Peek, WireLimits], int]:
+    def length(peek: Peek, limits: WireLimits) -> int:
+        (size,) = LENGTH32.unpack_from(peek(ID.size + LENGTH32.size), ID.size)
+        return ID.size + LENGTH32.size + checked_size(what, size, getattr(limits, limit_name))
+
+    return length
+
+
+def _error(peek: Peek, limits: WireLimits) -> int:
+    (size,) = LENGTH64.unpack_from(peek(ID.size + LENGTH64.size), ID.size)
+    return ID.size + LENGTH64.size + checked_size("ERROR", size, limits.text_bytes)
+
+
+def _acquisition(peek: Peek, limits: WireLimits) -> int:
+    head = np.frombuffer(peek(_ACQUISITION.itemsize), _ACQUISITION)["head"][0]
+    samples, coils = int(head["number_of_samples"]), int(head["active_channels"])
+    size = samples * (8 * coils + 4 * int(head["trajectory_dimensions"]))
+    return _ACQUISITION.itemsize + checked_size("ACQUISITION", size, limits.acquisition_bytes)
+
+
+def _waveform(peek: Peek, limits: WireLimits) -> int:
+    head = np.frombuffer(peek(_WAVEFORM_BYTES)[ID.size :], WAVEFORM_HEADER)[0]
+    size = 4 * int(head["number_of_samples"]) * int(head["channels"])
+    return _WAVEFORM_BYTES + checked_size("WAVEFORM", size, limits.acquisition_bytes)
+
+
+def _image(peek: Peek, limits: WireLimits) -> int:
+    record = np.frombuffer(peek(_IMAGE.itemsize), _IMAGE)[0]
+    head = record["head"]
+    if int(head["data_type"]) not in PIXEL_TYPES:
+        raise ProtocolError(f"IMAGE has data type {head['data_type']}, expected 1 to {max(PIXEL_TYPES)}")
+    attributes = checked_size("IMAGE attributes", int(record["attributes"]), limits.text_bytes)
+    pixels = int(head["channels"])
+    for size in head["matrix_size"]:
+        pixels *= int(size)
+    size = pixels * PIXEL_TYPES[int(head["data_type"])].itemsize
+    return _IMAGE.itemsize + attributes + checked_size("IMAGE", size, limits.image_bytes)
+
+
+def _gadget(message_id: MessageId) -> Callable[[Peek, WireLimits], int]:
+    def length(peek: Peek, limits: WireLimits) -> int:
+        return GADGET_LENGTHS[message_id](peek, limits.gadget_bytes)
+
+    return length
+
+
+_LENGTHS: dict[MessageId, Callable[[Peek, WireLimits], int]] = {
+    MessageId.CONFIG_FILE: lambda _peek, _limits: ID.size + CONFIG_FILE_BYTES,
+    MessageId.CONFIG_TEXT: _text("CONFIG_TEXT", "text_bytes"),
+    MessageId.HEADER: _text("HEADER", "header_bytes"),
+    MessageId.CLOSE: lambda _peek, _limits: ID.size,
+    MessageId.TEXT: _text("TEXT", "text_bytes"),
+    MessageId.ERROR: _error,
+    MessageId.ACQUISITION: _acquisition,
+    MessageId.IMAGE: _image,
+    MessageId.WAVEFORM: _waveform,
+    **{message_id: _gadget(message_id) for message_id in GADGET_LENGTHS},
+}

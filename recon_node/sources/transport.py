@@ -1,0 +1,136 @@
+"""Bytes over a socket, plain or TLS: waits with a deadline, survives nothing silently, never spins."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+import time
+
+from recon_node.core.errors import ProtocolError, TruncatedStream
+
+_WAITS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class SocketTransport:
+    """Reads and writes one connected socket, from one reading and several writing threads.
+
+    The socket is made non-blocking and waited for outside a lock, because one TLS session must not be
+    used by two threads at a time.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        Connected; for TLS already wrapped.
+    send_seconds : float
+        Longest time without any progress while sending.
+    """
+
+    def __init__(self, sock: socket.socket, *, send_seconds: float = 60.0) -> None:
+        self.socket = sock
+        self._send_seconds = send_seconds
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        sock.setblocking(False)
+        if sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def receive(self, room: memoryview, deadline: float) -> int:
+        """Receive at least one byte into `room`; 0 if the peer has closed its side.
+
+        Raises
+        ------
+        ProtocolError
+            Nothing arrived before `deadline` (`time.monotonic()` seconds).
+        TruncatedStream
+            The connection broke.
+        """
+        while True:
+            try:
+                with self._lock:
+                    got = self.socket.recv_into(room)
+            except _WAITS as wait:
+                self._wait(wait, select.POLLIN, deadline, "the peer stopped sending: time limit reached")
+            except (OSError, ValueError) as error:
+                raise TruncatedStream(f"the connection broke while receiving: {error}") from error
+            else:
+                self.bytes_received += got
+                return got
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send all of `data`.
+
+        Raises
+        ------
+        ProtocolError
+            The peer accepted nothing for `send_seconds`.
+        TruncatedStream
+            The connection broke.
+        """
+        with self._sending:
+            left = memoryview(data).cast("B")
+            deadline = time.monotonic() + self._send_seconds
+            while left:
+                try:
+                    with self._lock:
+                        done = self.socket.send(left)
+                except _WAITS as wait:
+                    self._wait(
+                        wait, select.POLLOUT, deadline, "the peer stopped receiving: time limit reached"
+                    )
+                except (OSError, ValueError) as error:
+                    raise TruncatedStream(f"the connection broke while sending: {error}") from error
+                else:
+                    left = left[done:]
+                    self.bytes_sent += done
+                    deadline = time.monotonic() + self._send_seconds
+
+    def finish_sending(self) -> None:
+        """Tell the peer that nothing more will be sent (half close)."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def drain(self, seconds: float) -> None:
+        """Read and discard until the peer closes, `seconds` at most.
+
+        Closing a socket with unread bytes makes the system reset it, and the reset discards what the
+        peer has not read yet: the very error text that explains the closing.
+        """
+        deadline = time.monotonic() + seconds
+        room = memoryview(bytearray(1 << 16))
+        try:
+            while time.monotonic() < deadline and self.receive(room, deadline):
+                pass
+        except (ProtocolError, TruncatedStream):
+            return
+
+    def abort(self) -> None:
+        """End the connection at once; a thread waiting in it wakes with `TruncatedStream` or 0 bytes."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+    def _wait(self, wait: BaseException, event: int, deadline: float, message: str) -> None:
+        if isinstance(wait, ssl.SSLWantReadError):
+            event = select.POLLIN
+        elif isinstance(wait, ssl.SSLWantWriteError):
+            event = select.POLLOUT
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ProtocolError(message) from None
+        poll = select.poll()
+        try:
+            poll.register(self.socket, event)
+            poll.poll(max(1, int(left * 1000)))
+        except (OSError, ValueError) as error:
+            raise TruncatedStream(f"the connection broke: {error}") from error
