@@ -1,0 +1,159 @@
+"""ESPIRiT coil maps from fully sampled central k-space, without a full-size transform per kernel.
+
+Method: Uecker et al., Magn Reson Med 71:990-1001 (2014). What differs is how its result is reached:
+
+1. The Gram matrix of the calibration matrix on its smaller side, its leading eigenvectors by blocked
+   subspace iteration (`recon_node.coils.kernels`).
+2. The elements of the image-space operator are trigonometric polynomials with ``2 kernel - 1`` lags
+   per axis: its values on a grid of that many points determine it everywhere (`eigenmaps`).
+3. Its dominant eigenvectors are found on a coarse grid, brought to one phase by a virtual coil and
+   interpolated; where neighbours disagree, pixel by pixel (`gridding`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recon_node.coils.eigenmaps import Complex, Operator, Real, operator_samples
+from recon_node.coils.gridding import dense_maps, interpolated_maps
+from recon_node.coils.kernels import position_gram, signal_kernels
+from recon_node.core.errors import CalibrationError
+from recon_node.core.types import CoilMaps
+
+GRID = 32
+"""Points per axis at which eigenvectors are computed, unless the image is smaller."""
+_FADE = 0.08
+"""Half width, in eigenvalue, of the transition that `soft` makes."""
+
+
+def espirit(
+    calibration: ArrayLike,
+    shape: tuple[int, int],
+    *,
+    kernel: int = 6,
+    threshold: float | Literal["auto"] = 0.02,
+    maps: int = 1,
+    crop: float = 0.9,
+    soft: bool = False,
+    grid: int | None = None,
+    noise_std: float = 1.0,
+) -> CoilMaps:
+    """Coil maps from calibration data.
+
+    Parameters
+    ----------
+    calibration : array_like
+        `(coil, ay, ax)` complex; fully sampled centre of k-space, zero frequency at ``n // 2``.
+    shape : tuple of int
+        `(y, x)` of the maps.
+    kernel : int
+        Side of the k-space kernels in samples.
+    threshold : float or "auto"
+        Singular values of the calibration matrix below this fraction of the largest count as noise.
+        ``"auto"`` puts the limit at the largest singular value that noise alone would have.
+    maps : int
+        Number of map sets; 2 where the field of view is smaller than the object.
+    crop : float
+        Maps are zero where the eigenvalue (1 for signal that the maps explain fully) is below this.
+    soft : bool
+        Fade the maps out around `crop` instead of cutting them (their root-sum-of-squares is then
+        below one at the rim of the support).
+    grid : int, optional
+        Points per axis at which eigenvectors are computed; None chooses. Ignored with two map sets.
+    noise_std : float
+        Standard deviation of the complex noise in `calibration` (1 for whitened data of one frame,
+        ``1 / sqrt(n)`` after averaging n of them). Used by ``threshold="auto"`` only.
+
+    Returns
+    -------
+    CoilMaps
+        `data` of shape `(maps, coil, y, x)`. The phase is fixed by a virtual coil (the channel
+        combination with most energy in the calibration data), on which every map is real and positive.
+
+    Raises
+    ------
+    CalibrationError
+        If the calibration data is smaller than the kernel, larger than `shape`, empty of signal, or
+        not finite.
+    """
+    data = _checked(calibration, shape, kernel, maps)
+    scale = float(np.abs(data).max())
+    data = data / scale
+    floor = (
+        noise_edge((data.shape[0], data.shape[1], data.shape[2]), kernel) * noise_std / scale
+        if threshold == "auto"
+        else 0.0
+    )
+    relative = 0.0 if threshold == "auto" else float(threshold)
+    operator = Operator(operator_samples(signal_kernels(data, kernel, relative, floor)))
+    virtual = virtual_coil(data)
+    points = GRID if grid is None else grid
+    if maps > 1 or points >= min(shape):
+        values, vectors = dense_maps(operator, shape, virtual, maps)
+    else:
+        values, vectors = interpolated_maps(operator, shape, virtual, points, crop)
+    return _cropped(values, vectors, crop, soft)
+
+
+def virtual_coil(calibration: Complex) -> Complex:
+    """Channel combination with most energy, `(coil,)`; its largest weight is real and positive."""
+    flat = calibration.reshape(calibration.shape[0], -1)
+    combination = np.linalg.eigh(flat @ flat.conj().T)[1][:, -1]
+    largest = combination[np.argmax(np.abs(combination))]
+    weights: Complex = (combination * np.abs(largest) / largest).astype(np.complex64)
+    return weights
+
+
+@lru_cache(maxsize=32)
+def noise_edge(shape: tuple[int, int, int], kernel: int) -> float:
+    """Largest singular value that unit-variance complex noise gives to the calibration matrix.
+
+    One fixed draw of noise of this `shape` is measured: its rows share samples, so that the law for
+    independent entries (Marchenko and Pastur) does not hold.
+    """
+    draw = np.random.default_rng(0).standard_normal((*shape, 2)) @ np.array([1, 1j]) / np.sqrt(2)
+    gram = position_gram(draw, kernel)
+    return float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
+
+
+def _checked(calibration: ArrayLike, shape: tuple[int, int], kernel: int, maps: int) -> Complex:
+    data = np.asarray(calibration)
+    if data.ndim != 3:
+        raise CalibrationError(f"calibration data has shape {data.shape}, expected axes (coil, ay, ax)")
+    if min(data.shape[1:]) < kernel:
+        raise CalibrationError(
+            f"calibration region is {data.shape[1]} x {data.shape[2]}, smaller than the {kernel} x {kernel}"
+            " kernel: acquire more central lines or use a smaller kernel"
+        )
+    if data.shape[1] > shape[0] or data.shape[2] > shape[1]:
+        raise CalibrationError(f"calibration region {data.shape[1:]} is larger than the image {shape}")
+    if not 1 <= maps <= data.shape[0]:
+        raise CalibrationError(
+            f"{maps} map sets asked for with {data.shape[0]} coils: expected 1 to that many"
+        )
+    data = data.astype(np.complex128)
+    if not np.isfinite(data).all():
+        raise CalibrationError("calibration data holds NaN or infinite samples: check the raw data")
+    if not data.any():
+        raise CalibrationError("calibration data is zero everywhere: the central lines carry no signal")
+    return data
+
+
+def _cropped(values: Real, vectors: Complex, crop: float, soft: bool) -> CoilMaps:
+    length = np.sqrt(np.sum(np.square(vectors.real) + np.square(vectors.imag), axis=1))
+    weight = _fade(values, crop) if soft else (values > crop).astype(np.float32)
+    gain = weight / np.maximum(length, np.finfo(np.float32).tiny)
+    vectors *= gain[:, None]
+    return CoilMaps(data=vectors, support=values[0] > crop)
+
+
+def _fade(values: Real, crop: float) -> NDArray[Any]:
+    """Smooth step from 0 to 1, one half at eigenvalue `crop`."""
+    half = min(_FADE, 1 - crop)
+    t = np.clip((values - crop + half) / (2 * half), 0, 1)
+    faded: NDArray[Any] = (t * t * (3 - 2 * t)).astype(np.float32)
+    return faded
