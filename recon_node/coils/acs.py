@@ -42,7 +42,7 @@ def calibration_region(
     """
     if kspace.ndim != 4 or mask.shape != (kspace.shape[0], *kspace.shape[2:]):
         raise CalibrationError(f"k-space of shape {kspace.shape} does not fit a mask of shape {mask.shape}")
-    counts = mask.sum(axis=0)
+    counts = np.sum(mask, axis=0)
     ay, ax = _extent(counts > 0, size)
     if min(ay, ax) < smallest:
         raise CalibrationError(
@@ -51,7 +51,8 @@ def calibration_region(
         )
     rows, columns = _centred(kspace.shape[2], ay), _centred(kspace.shape[3], ax)
     block = kspace[:, :, rows, columns].sum(axis=0, dtype=np.complex128)
-    return (block / counts[rows, columns]).astype(np.complex64)
+    mean: NDArray[np.complex64] = (block / counts[rows, columns]).astype(np.complex64)
+    return mean
 
 
 def _centred(full: int, part: int) -> slice:
@@ -64,7 +65,7 @@ def _extent(sampled: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int
     best = (0, 0)
     limit = min(size[1], sampled.shape[1])
     for ay in range(min(size[0], sampled.shape[0]), 0, -1):
-        full = sampled[_centred(sampled.shape[0], ay)].all(axis=0)
+        full: NDArray[np.bool_] = np.all(sampled[_centred(sampled.shape[0], ay)], axis=0)
         ax = limit
         while ax > 0 and not full[_centred(sampled.shape[1], ax)].all():
             ax -= 1

@@ -41,8 +41,10 @@ def combine(coil_images: Complex, maps: CoilMaps) -> NDArray[np.complex64]:
             f"coil images of shape {coil_images.shape} do not fit maps of shape {maps.data.shape}:"
             " expected equal (coil, y, x)"
         )
-    combined = np.einsum("mcyx,...cyx->...yx", maps.data.conj(), coil_images, optimize=True)
-    return combined.astype(np.complex64, copy=False)
+    combined: NDArray[np.complex64] = np.einsum(
+        "mcyx,...cyx->...yx", maps.data.conj(), coil_images, optimize=True
+    ).astype(np.complex64, copy=False)
+    return combined
 
 
 def expand(images: Complex, maps: CoilMaps) -> NDArray[np.complex64]:
@@ -67,10 +69,12 @@ def expand(images: Complex, maps: CoilMaps) -> NDArray[np.complex64]:
     """
     if images.shape[-2:] != maps.data.shape[-2:]:
         raise DataError(f"images of shape {images.shape} do not fit maps of shape {maps.data.shape}")
-    return (maps.data[0] * images[..., None, :, :]).astype(np.complex64, copy=False)
+    seen: NDArray[np.complex64] = (maps.data[0] * images[..., None, :, :]).astype(np.complex64, copy=False)
+    return seen
 
 
 def root_sum_of_squares(coil_images: Complex) -> NDArray[np.float32]:
     """Magnitude image `(..., y, x)` float32 of `(..., coil, y, x)` coil images."""
     power = np.sum(np.square(coil_images.real) + np.square(coil_images.imag), axis=-3)
-    return np.sqrt(power).astype(np.float32, copy=False)
+    magnitude: NDArray[np.float32] = np.sqrt(power).astype(np.float32, copy=False)
+    return magnitude

@@ -17,7 +17,6 @@ Real = NDArray[np.floating[Any]]
 
 _DOUBLE_STEPS = 4
 _TOLERANCE = 2e-3
-_ROWS_AT_ONCE = 4
 
 
 def fractions(size: int) -> Real:
@@ -26,7 +25,7 @@ def fractions(size: int) -> Real:
 
 
 def dirichlet(positions: Real, count: int) -> Real:
-    """Interpolation from `count` (odd) equidistant samples of a trigonometric polynomial, `(position, count)`."""
+    """`(position, count)` weights: a trigonometric polynomial from `count` (odd) equidistant samples."""
     angle = np.pi * (positions[:, None] - np.arange(count) / count)
     small = np.abs(np.sin(angle)) < 1e-12
     safe = np.where(small, 0.5, angle)
@@ -35,13 +34,14 @@ def dirichlet(positions: Real, count: int) -> Real:
 
 def operator_samples(kernels: Complex) -> Complex:
     """``G`` on the smallest grid that determines it, `(m, m, coil, coil)` with ``m = 2 kernel - 1``."""
-    count, coils, kernel, _ = kernels.shape
+    kernel = kernels.shape[-1]
     m = 2 * kernel - 1
     wave = np.exp(2j * np.pi * np.outer(np.arange(m), np.arange(kernel)) / m) / np.sqrt(kernel)
     wave = wave.astype(np.complex64)
     spectra = wave @ (kernels @ wave.T)
     by_point = np.ascontiguousarray(spectra.transpose(2, 3, 1, 0))
-    return by_point @ by_point.conj().swapaxes(-1, -2)
+    samples: Complex = by_point @ by_point.conj().swapaxes(-1, -2)
+    return samples
 
 
 class Operator:

@@ -83,12 +83,10 @@ def espirit(
     data = _checked(calibration, shape, kernel, maps)
     scale = float(np.abs(data).max())
     data = data / scale
-    floor = (
-        noise_edge((data.shape[0], data.shape[1], data.shape[2]), kernel) * noise_std / scale
-        if threshold == "auto"
-        else 0.0
-    )
-    relative = 0.0 if threshold == "auto" else float(threshold)
+    if threshold == "auto":
+        relative, floor = 0.0, noise_edge(data.shape, kernel) * noise_std / scale
+    else:
+        relative, floor = float(threshold), 0.0
     operator = Operator(operator_samples(signal_kernels(data, kernel, relative, floor)))
     virtual = virtual_coil(data)
     points = GRID if grid is None else grid
@@ -109,7 +107,7 @@ def virtual_coil(calibration: Complex) -> Complex:
 
 
 @lru_cache(maxsize=32)
-def noise_edge(shape: tuple[int, int, int], kernel: int) -> float:
+def noise_edge(shape: tuple[int, ...], kernel: int) -> float:
     """Largest singular value that unit-variance complex noise gives to the calibration matrix.
 
     One fixed draw of noise of this `shape` is measured: its rows share samples, so that the law for

@@ -7,8 +7,6 @@ between them are computed one by one.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +63,7 @@ def in_phase(vectors: Complex, virtual: Complex) -> Complex:
 
 
 def cubic(size: int, grid: int) -> Real:
-    """Periodic cubic interpolation (Keys, a = -1/2) from `grid` points to `size` pixels, `(size, grid)` float32."""
+    """Weights `(size, grid)` float32 of periodic cubic interpolation (Keys, a = -1/2) to `size` pixels."""
     place = (fractions(size) % 1.0) * grid
     base = np.floor(place).astype(int)
     t = place - base

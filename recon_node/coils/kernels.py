@@ -115,4 +115,5 @@ def signal_kernels(calibration: Complex, kernel: int, relative: float, floor: fl
     else:
         _, vectors = leading_eigenvectors(matrix.conj().T @ matrix, relative**2, floor**2)
         rows = vectors.conj().T.astype(np.complex64)
-    return rows.reshape(-1, coils, kernel, kernel)
+    kernels: Complex = rows.reshape(-1, coils, kernel, kernel)
+    return kernels
