@@ -1,0 +1,177 @@
+"""The undersampling really found in a mask: pattern, acceleration, calibration block, missing side."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.errors import DataError
+from recon_node.core.types import Pattern, Sampling
+from recon_node.prep.line_patterns import Extent, central_run, extent, regular_spacing, symmetric
+from recon_node.prep.point_patterns import central_square, looks_radial
+
+RADIAL_ACS = 24
+"""Widest calibration square discounted for spokes: near the centre they are dense by themselves."""
+
+
+def classify_sampling(mask: NDArray[Any]) -> Sampling:
+    """Recognise the undersampling in a sampling mask.
+
+    Parameters
+    ----------
+    mask : ndarray
+        `(ky,)`, `(ky, kx)` or `(phase, ky, kx)`, true (or not zero) where sampled; k-space centre at
+        index ``n // 2``.
+
+    Returns
+    -------
+    Sampling
+        `acceleration` does not count the calibration block: for regular lines it is their spacing
+        (exact), for random lines all lines outside the block over those sampled, for spokes the same
+        with points.
+
+    Raises
+    ------
+    DataError
+        No axis order known for the number of dimensions, or nothing sampled.
+    """
+    cube = _as_cube(mask)
+    columns = np.flatnonzero(cube.any(axis=(0, 1)))
+    if not len(columns):
+        raise DataError("sampling mask: nothing is sampled")
+    window = cube[:, :, columns[0] : columns[-1] + 1]
+    lines = window.any(axis=2)
+    if bool(np.all(window == lines[:, :, None])):
+        return _line_sampling(cube, lines)
+    return _point_sampling(cube)
+
+
+def _as_cube(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    array = np.asarray(mask) != 0
+    if array.ndim not in (1, 2, 3) or 0 in array.shape:
+        raise DataError(
+            f"sampling mask has shape {array.shape}, expected (ky,), (ky, kx) or (phase, ky, kx)"
+        )
+    return array.reshape((1, -1, 1) if array.ndim == 1 else (1,) * (3 - array.ndim) + array.shape)
+
+
+def _line_sampling(cube: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Sampling:
+    """Pattern of whole lines `(phase, ky)`."""
+    common, union = lines.all(axis=0), lines.any(axis=0)
+    run = central_run(common)
+    spacing = _common_spacing(lines, run)
+    mean_gap = spacing or _mean_gap(union, run)
+    reach = extent(union, regular=spacing is not None, spacing=mean_gap)
+    if run[0] <= reach.first and run[1] >= reach.stop:
+        return _complete(cube, run, reach)
+    run = run if _distinct(lines, run) else symmetric(run, len(common))
+    per_phase = tuple(_line_acceleration(phase, run, reach, spacing) for phase in lines)
+    pattern: Pattern = "random" if spacing is None else "uniform"
+    if _nothing_outside(union, run):
+        pattern, per_phase = "unknown", tuple(_effective(phase) for phase in cube)
+    return Sampling(
+        pattern=pattern,
+        acceleration=_harmonic_mean(per_phase) if spacing is None else spacing,
+        effective_acceleration=_effective(cube),
+        acs=run[1] - run[0],
+        acs_ky=run,
+        acs_kx=(0, cube.shape[2]),
+        partial_fourier=reach.partial_fourier,
+        per_phase=per_phase,
+    )
+
+
+def _complete(cube: NDArray[np.bool_], run: tuple[int, int], reach: Extent) -> Sampling:
+    """Every line that was meant to be there is there; a small central block alone is no pattern."""
+    low_resolution = reach.size < 0.4 * cube.shape[1]
+    effective = _effective(cube)
+    return Sampling(
+        pattern="unknown" if low_resolution else "full",
+        acceleration=effective if low_resolution else 1.0,
+        effective_acceleration=effective,
+        acs=run[1] - run[0],
+        acs_ky=run,
+        acs_kx=(0, cube.shape[2]),
+        partial_fourier=reach.partial_fourier,
+        per_phase=(1.0,) * len(cube),
+    )
+
+
+def _common_spacing(lines: NDArray[np.bool_], run: tuple[int, int]) -> float | None:
+    """Regular spacing that nearly every phase has (their offsets may differ)."""
+    found = [regular_spacing(phase, run) for phase in lines]
+    regular = [value for value in found if value is not None]
+    if len(regular) < 0.9 * len(found):
+        return None
+    spacing = float(np.median(regular))
+    close = [abs(value - spacing) <= (0.01 if spacing.is_integer() else 0.25) for value in regular]
+    return spacing if np.mean(close) >= 0.9 else None
+
+
+def _mean_gap(union: NDArray[np.bool_], run: tuple[int, int]) -> float:
+    sampled = int(union.sum()) - (run[1] - run[0])
+    return (len(union) - (run[1] - run[0])) / max(1, sampled)
+
+
+def _distinct(lines: NDArray[np.bool_], run: tuple[int, int]) -> bool:
+    """Whether so many phases draw other lines that none outside the block is common to all by chance."""
+    outside = np.ones(lines.shape[1], dtype=bool)
+    outside[run[0] : run[1]] = False
+    density = float(lines[:, outside].mean())
+    different = len(np.unique(lines, axis=0))
+    return density**different < 0.005
+
+
+def _nothing_outside(union: NDArray[np.bool_], run: tuple[int, int]) -> bool:
+    return bool(union.sum() == union[run[0] : run[1]].sum())
+
+
+def _line_acceleration(
+    lines: NDArray[np.bool_], run: tuple[int, int], reach: Extent, spacing: float | None
+) -> float:
+    if spacing is not None:
+        return regular_spacing(lines, run) or spacing
+    outside = np.zeros(len(lines), dtype=bool)
+    outside[reach.first : reach.stop] = True
+    outside[run[0] : run[1]] = False
+    return float(outside.sum() / max(1, (lines & outside).sum()))
+
+
+def _point_sampling(cube: NDArray[np.bool_]) -> Sampling:
+    """Pattern of points `(phase, ky, kx)`: spokes through the centre, or scattered."""
+    side = central_square(cube.all(axis=0))
+    ky, kx = (_around_centre(size, side) for size in cube.shape[1:])
+    discounted = min(side, RADIAL_ACS)
+    per_phase = tuple(_point_acceleration(phase, discounted) for phase in cube)
+    votes = [looks_radial(phase, side) for phase in cube]
+    return Sampling(
+        pattern="radial" if np.mean(votes) > 0.5 else "random",
+        acceleration=_harmonic_mean(per_phase),
+        effective_acceleration=_effective(cube),
+        acs=side,
+        acs_ky=ky,
+        acs_kx=kx,
+        per_phase=per_phase,
+    )
+
+
+def _around_centre(size: int, side: int) -> tuple[int, int]:
+    return size // 2 - side // 2, size // 2 + side // 2
+
+
+def _point_acceleration(mask: NDArray[np.bool_], side: int) -> float:
+    (y0, y1), (x0, x1) = (_around_centre(size, side) for size in mask.shape)
+    inside = int(mask[y0:y1, x0:x1].sum())
+    return (mask.size - side * side) / max(1, int(mask.sum()) - inside)
+
+
+def _effective(mask: NDArray[np.bool_]) -> float:
+    return float(mask.size / max(1, np.count_nonzero(mask)))
+
+
+def _harmonic_mean(values: tuple[float, ...]) -> float:
+    """Mean acceleration of phases of one size: all points over all sampled ones."""
+    return len(values) / math.fsum(1.0 / value for value in values)
