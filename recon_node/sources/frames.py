@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import ProtocolError, TruncatedStream
@@ -29,7 +30,6 @@ from recon_node.sources.messages import (
 )
 
 _START_BYTES = 1 << 20
-_ROOM_BYTES = 1 << 16
 
 _ACQUISITION = np.dtype([("id", "<u2"), ("head", ACQUISITION_HEADER)])
 _IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
@@ -81,6 +81,8 @@ class Frame:
     """The bytes as they were received, ids included. Valid until the next frame is asked for."""
     count: int = 1
     """Messages in `raw`; more than 1 only for ACQUISITION."""
+    starts: NDArray[np.uint8] | None = field(default=None, repr=False)
+    """For ACQUISITION: `(count, 342)` uint8, a copy of each message's id and header."""
 
     @property
     def payload(self) -> memoryview:
@@ -151,23 +153,26 @@ class FrameReader:
             raise ProtocolError(f"message id {number} is unknown, expected one of {known}") from None
         size = _LENGTHS[message_id](self._peek, self.limits)
         self._peek(size)
-        count = self._run_length(size) if message_id is MessageId.ACQUISITION else 1
+        starts = self._run(size) if message_id is MessageId.ACQUISITION else None
+        count = 1 if starts is None else len(starts)
         raw = self._memory[self._start : self._start + size * count]
         self._start += size * count
         self.closed = message_id is MessageId.CLOSE
-        return Frame(message_id=message_id, raw=raw, count=count)
+        return Frame(message_id=message_id, raw=raw, count=count, starts=starts)
 
-    def _run_length(self, size: int) -> int:
-        """How many whole acquisitions of the same shape are in the buffer."""
-        count = min(self.buffered, self.limits.run_bytes) // size
-        if count <= 1:
-            return 1
-        rows = np.ndarray((count,), _ACQUISITION, self._memory[self._start : self._end], strides=(size,))
-        same = rows["id"] == MessageId.ACQUISITION
+    def _run(self, size: int) -> NDArray[np.uint8]:
+        """The starts (id and header) of the whole acquisitions of one shape in the buffer, copied."""
+        count = max(1, min(self.buffered, self.limits.run_bytes) // size)
+        rows = np.ndarray((count, size), np.uint8, self._memory, self._start)
+        starts = rows[:, : _ACQUISITION.itemsize].copy()
+        if count == 1:
+            return starts
+        fields = starts.view(_ACQUISITION)[:, 0]
+        same = fields["id"] == MessageId.ACQUISITION
         for name in _SHAPE_FIELDS:
-            values = rows["head"][name]
+            values = fields["head"][name]
             same &= values == values[0]
-        return count if same.all() else int(np.argmin(same))
+        return starts if same.all() else starts[: int(np.argmin(same))]
 
     def _wait_for_first_byte(self) -> bool:
         if not self.buffered:
@@ -182,29 +187,27 @@ class FrameReader:
 
     def _peek(self, size: int) -> memoryview:
         while self.buffered < size:
-            self._make_room(size)
             if not self._receive():
                 raise TruncatedStream(
                     f"the stream ends inside a message: {self.buffered} of at least {size} bytes arrived"
                 )
         return self._memory[self._start : self._start + size]
 
-    def _make_room(self, size: int) -> None:
-        if self._source is None or len(self._memory) - self._end >= min(size - self.buffered, _ROOM_BYTES):
-            return
+    def _make_room(self) -> None:
         kept = self.buffered
         memory = self._memory
         if kept > len(memory) // 2:
-            # Doubling only when full: a length alone never makes memory.
+            # Doubling only when that full: a length alone never makes memory.
             memory = memoryview(bytearray(2 * len(memory)))
+        elif not self._start or len(memory) - self._end > len(memory) // 2:
+            return
         memory[:kept] = self._memory[self._start : self._end]
         self._memory, self._start, self._end = memory, 0, kept
 
     def _receive(self) -> bool:
         if self._source is None:
             return False
-        if self._start == self._end:
-            self._start = self._end = 0
+        self._make_room()
         got = self._source.receive(self._memory[self._end :], self._deadline)
         self._end += got
         return got > 0

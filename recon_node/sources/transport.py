@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 
 from recon_node.core.errors import ProtocolError, TruncatedStream
 
 _WAITS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_TICK_SECONDS = 0.5
+_TIMEVAL = struct.Struct("@ll")
 
 
 class SocketTransport:
     """Reads and writes one connected socket, from one reading and several writing threads.
 
-    The socket is made non-blocking and waited for outside a lock, because one TLS session must not be
-    used by two threads at a time.
+    A plain socket blocks in the system with short time-outs, which costs one system call per read. A
+    TLS session must not be used by two threads at a time: there the socket does not block and is
+    waited for outside a lock.
 
     Parameters
     ----------
@@ -30,11 +35,18 @@ class SocketTransport:
     def __init__(self, sock: socket.socket, *, send_seconds: float = 60.0) -> None:
         self.socket = sock
         self._send_seconds = send_seconds
-        self._lock = threading.Lock()
         self._sending = threading.Lock()
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        self._session: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if self._tls else contextlib.nullcontext()
+        )
         self.bytes_received = 0
         self.bytes_sent = 0
-        sock.setblocking(False)
+        sock.setblocking(not self._tls)
+        if not self._tls:
+            tick = _TIMEVAL.pack(0, int(_TICK_SECONDS * 1e6))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, tick)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, tick)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -50,7 +62,7 @@ class SocketTransport:
         """
         while True:
             try:
-                with self._lock:
+                with self._session:
                     got = self.socket.recv_into(room)
             except _WAITS as wait:
                 self._wait(wait, select.POLLIN, deadline, "the peer stopped sending: time limit reached")
@@ -75,7 +87,7 @@ class SocketTransport:
             deadline = time.monotonic() + self._send_seconds
             while left:
                 try:
-                    with self._lock:
+                    with self._session:
                         done = self.socket.send(left)
                 except _WAITS as wait:
                     self._wait(
@@ -121,16 +133,18 @@ class SocketTransport:
         self.socket.close()
 
     def _wait(self, wait: BaseException, event: int, deadline: float, message: str) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ProtocolError(message) from None
+        if not self._tls:
+            return
         if isinstance(wait, ssl.SSLWantReadError):
             event = select.POLLIN
         elif isinstance(wait, ssl.SSLWantWriteError):
             event = select.POLLOUT
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise ProtocolError(message) from None
         poll = select.poll()
         try:
             poll.register(self.socket, event)
-            poll.poll(max(1, int(left * 1000)))
+            poll.poll(max(1, int(min(left, _TICK_SECONDS) * 1000)))
         except (OSError, ValueError) as error:
             raise TruncatedStream(f"the connection broke: {error}") from error

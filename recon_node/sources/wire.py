@@ -118,11 +118,10 @@ class MessageWriter:
 
 def _readouts(frame: Frame) -> Readouts:
     rows = np.frombuffer(frame.raw, np.uint8).reshape(frame.count, -1)
-    head_end = ID.size + ACQUISITION_HEADER.itemsize
-    head = np.empty(frame.count, ACQUISITION_HEADER)
-    head.view(np.uint8).reshape(frame.count, -1)[...] = rows[:, ID.size : head_end]
+    starts = rows[:, : ID.size + ACQUISITION_HEADER.itemsize] if frame.starts is None else frame.starts
+    head = np.ascontiguousarray(starts[:, ID.size :]).view(ACQUISITION_HEADER)[:, 0]
     samples, coils = int(head["number_of_samples"][0]), int(head["active_channels"][0])
-    body = rows[:, head_end + 4 * samples * int(head["trajectory_dimensions"][0]) :]
+    body = rows[:, starts.shape[1] + 4 * samples * int(head["trajectory_dimensions"][0]) :]
     data = np.empty((frame.count, coils, samples), np.complex64)
     if data.size:
         data.reshape(frame.count, -1).view(np.uint8)[...] = body
