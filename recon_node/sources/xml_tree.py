@@ -14,10 +14,11 @@ MAX_BYTES = 16 << 20
 
 @dataclass(slots=True)
 class Node:
-    """One element: its name without namespace, text and children."""
+    """One element: its name without namespace, text, attributes and children."""
 
     name: str
     text: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
     children: list[Node] = field(default_factory=list)
 
     def find(self, path: str) -> Node | None:
@@ -41,14 +42,15 @@ class Node:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.root = Node("")
         self._open = [self.root]
 
-    def start(self, name: str, _attributes: dict[str, str]) -> None:
+    def start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._open) > MAX_DEPTH:
-            raise SourceError(f"header: XML is nested deeper than {MAX_DEPTH} elements")
-        node = Node(name.rpartition(":")[2])
+            raise SourceError(f"{self.what}: XML is nested deeper than {MAX_DEPTH} elements")
+        node = Node(name.rpartition(":")[2], attributes=attributes)
         self._open[-1].children.append(node)
         self._open.append(node)
 
@@ -58,13 +60,14 @@ class _Builder:
     def text(self, data: str) -> None:
         self._open[-1].text += data
 
-    @staticmethod
-    def doctype(*_: object) -> None:
-        raise SourceError("header: XML with a document type declaration is refused (entities could expand)")
+    def doctype(self, *_: object) -> None:
+        raise SourceError(
+            f"{self.what}: XML with a document type declaration is refused (entities could expand)"
+        )
 
 
-def parse_xml(xml: bytes | str) -> Node:
-    """Parse a document and return its root element.
+def parse_xml(xml: bytes | str, *, what: str = "header") -> Node:
+    """Parse a document and return its root element; `what` is its name in error messages.
 
     Raises
     ------
@@ -74,8 +77,8 @@ def parse_xml(xml: bytes | str) -> Node:
     data = xml.encode() if isinstance(xml, str) else bytes(xml)
     data = data.rstrip(b"\0 \t\r\n").lstrip(b" \t\r\n")
     if len(data) > MAX_BYTES:
-        raise SourceError(f"header: XML of {len(data)} bytes, at most {MAX_BYTES} are read")
-    builder = _Builder()
+        raise SourceError(f"{what}: XML of {len(data)} bytes, at most {MAX_BYTES} are read")
+    builder = _Builder(what)
     parser = expat.ParserCreate("utf-8" if isinstance(xml, str) else None)
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
@@ -85,5 +88,5 @@ def parse_xml(xml: bytes | str) -> Node:
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, LookupError, ValueError) as error:
-        raise SourceError(f"header is not well-formed XML ({error}); expected an ISMRMRD header") from error
+        raise SourceError(f"{what} is not well-formed XML ({error}); expected an ISMRMRD {what}") from error
     return builder.root.children[0]
