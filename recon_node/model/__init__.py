@@ -1,0 +1,6 @@
+"""CardioMM and other reconstructors."""
+
+from recon_node.model.cardiomm import CardioMM
+from recon_node.model.config import CardioMMConfig, UNetConfig
+
+__all__ = ["CardioMM", "CardioMMConfig", "UNetConfig"]

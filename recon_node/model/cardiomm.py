@@ -1,0 +1,328 @@
+"""CardioMM: unrolled text-aware de-aliasing and data consistency (arXiv 2512.21652).
+
+Clips are processed whole. In each cascade the UNet sees, for every frame, the current estimates of that
+frame and its neighbours, and makes that frame alone; data consistency then runs once per frame. With one
+frame this is the published network; with more, the temporal field of view grows with every cascade at no
+extra cost in data consistency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint as checkpointed
+
+from recon_node.core.errors import DataError, ModelError
+from recon_node.model.config import CardioMMConfig
+from recon_node.model.consistency import Physics, combine, centred_ifft, time_average
+from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
+from recon_node.model.unet import NormalisedUNet
+
+
+class TextHead(nn.Module):
+    """Text-encoder features to the vector that conditions the network.
+
+    Centre and scale (statistics of the prompt catalogue, kept with the weights; 0 and 1 for CLIP), one
+    linear layer, then unit length (``l2``) or the sign of each component (``sign``).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, size: int, *, sign: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.linear = nn.Linear(features, size)
+        self.sign = sign
+
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        """Store centre and scale, `(feature,)` each; scale must be positive."""
+        if mean.shape != self.mean.shape or scale.shape != self.scale.shape or bool((scale <= 0).any()):
+            raise ModelError(
+                f"text statistics have shapes {tuple(mean.shape)}, {tuple(scale.shape)}; expected "
+                f"{tuple(self.mean.shape)} with a positive scale"
+            )
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """`(item, feature)` to `(item, size)`."""
+        with torch.autocast(text.device.type, enabled=False):
+            projected = self.linear((text.to(self.mean.dtype) - self.mean) / self.scale)
+            if self.sign:  # normalising an axis of length one, as the published pipelines do
+                return functional.normalize(projected.unsqueeze(-1), dim=-1).squeeze(-1)
+            return functional.normalize(projected, dim=-1)
+
+
+class Cascade(nn.Module):
+    """One unrolled phase: a UNet and the weight of its data consistency."""
+
+    def __init__(self, config: CardioMMConfig, slope: nn.PReLU | None) -> None:
+        super().__init__()
+        images = config.channels // 2
+        self.model = NormalisedUNet(config.unet, config, images, slope, residual=config.residual)
+        self.dc_weight = nn.Parameter(torch.ones(1))
+
+
+class CardioMM(nn.Module):
+    """The network.
+
+    Parameters
+    ----------
+    config : CardioMMConfig
+        Everything that decides the shapes.
+
+    Attributes
+    ----------
+    checkpointing : bool
+        Recompute each cascade in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, config: CardioMMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpointing = False
+        slope = nn.PReLU() if config.shared_prelu else None
+        sign = config.text_norm == "sign"
+        self.metadata_head = (
+            TextHead(config.text_features, config.text_size, sign=sign) if config.metadata_text else None
+        )
+        self.undersampling_head = (
+            TextHead(config.text_features, config.text_size, sign=sign) if config.undersampling_text else None
+        )
+        self.sensitivity = (
+            None if config.sensitivity is None else SensitivityNet(config.sensitivity, config, slope)
+        )
+        self.cascades = nn.ModuleList(Cascade(config, slope) for _ in range(config.cascades))
+
+    def embed(self, meta: Tensor, us: Tensor) -> tuple[Tensor, Tensor]:
+        """Text-encoder features, `(item, text_features)` each, through the heads: `(item, text_size)` each.
+
+        A variant that ignores a text gets zeros for it.
+
+        Raises
+        ------
+        ModelError
+            Where the features have another length than the network was made for.
+        """
+        vectors = []
+        for name, head, text in (
+            ("metadata", self.metadata_head, meta),
+            ("undersampling", self.undersampling_head, us),
+        ):
+            if text.ndim != 2 or text.shape[1] != self.config.text_features:
+                raise ModelError(
+                    f"{name} text features have shape {tuple(text.shape)}, this network expects "
+                    f"(item, {self.config.text_features}): use the text encoder it was trained with"
+                )
+            vectors.append(text.new_zeros(len(text), self.config.text_size) if head is None else head(text))
+        return vectors[0], vectors[1]
+
+    def forward(
+        self,
+        kspace: Tensor,
+        mask: Tensor,
+        meta: Tensor,
+        us: Tensor,
+        maps: Tensor | None = None,
+        *,
+        periodic: bool = True,
+        chunk: int | None = None,
+        acs: int = 20,
+        acs_rule: AcsRule = "columns",
+    ) -> Tensor:
+        """Reconstruct clips.
+
+        Parameters
+        ----------
+        kspace : Tensor
+            `(item, frame, coil, row, column)` complex64; rows along the readout, columns along the phase
+            encoding.
+        mask : Tensor
+            `(item, frame, row, column)` bool, True where sampled.
+        meta, us : Tensor
+            `(item, text_features)`, the text encoder's features of the metadata and undersampling texts.
+        maps : Tensor, optional
+            `(item, coil, row, column)` coil maps; without them the learned ones are made.
+        periodic : bool
+            Whether the last frame's neighbour is the first one (a cine), or itself.
+        chunk : int, optional
+            Frames that go through a UNet together: bounds the memory, changes nothing else.
+        acs, acs_rule
+            Calibration region of the learned maps, see `learned_maps`.
+
+        Returns
+        -------
+        Tensor
+            `(item, frame, row, column)` complex64 coil-combined images, in the units of the k-space.
+        """
+        meta, us = self.embed(meta, us)
+        kspace = kspace * mask.unsqueeze(2)
+        average = time_average(kspace, mask)
+        if maps is None:
+            maps = self.learned_maps(average, mask.any(dim=1), meta, us, acs=acs, acs_rule=acs_rule)
+        physics = Physics(maps, mask)
+        measured = physics.adjoint(kspace)
+        mean = combine(centred_ifft(average), maps) if self.needs_mean else None
+        images = self.unroll(physics, measured, meta, us, mean=mean, periodic=periodic, chunk=chunk)
+        return self.last_consistency(physics, images, measured, chunk=chunk)
+
+    @property
+    def needs_mean(self) -> bool:
+        """Whether the network uses the image of the time-averaged k-space."""
+        return self.config.temporal_mean or self.config.start == "view-sharing"
+
+    def learned_maps(
+        self, kspace: Tensor, mask: Tensor, meta: Tensor, us: Tensor, *, acs: int, acs_rule: AcsRule
+    ) -> Tensor:
+        """Coil maps from the calibration lines of the k-space.
+
+        Parameters
+        ----------
+        kspace : Tensor
+            `(item, coil, row, column)`.
+        mask : Tensor
+            `(item, row, column)` bool; looked at only where `acs` is 0.
+        meta, us : Tensor
+            `(item, text_size)` after the heads.
+        acs : int
+            Central columns (``columns``) or side of the central square (``square``); 0 counts the columns in
+            the first row of each item's mask.
+        acs_rule : {"columns", "square"}
+            Published weights were made with ``columns`` for all patterns.
+
+        Raises
+        ------
+        ModelError
+            Where the network has no sensitivity network.
+        DataError
+            Where the region does not fit, or `acs` is 0 with the square rule.
+        """
+        if self.sensitivity is None:
+            raise ModelError("these weights hold no sensitivity network: give coil maps (ESPIRiT)")
+        if acs == 0 and acs_rule == "square":
+            raise DataError("the width of a square calibration region is not found from the mask: give acs")
+        calibration = torch.zeros_like(kspace)
+        shape = (int(kspace.shape[-2]), int(kspace.shape[-1]))
+        for item, rows in enumerate(mask):
+            region = acs_region(shape, acs or acs_width(rows[0]), acs_rule)
+            calibration[item][:, region[0], region[1]] = kspace[item][:, region[0], region[1]]
+        maps: Tensor = self.sensitivity(calibration, meta, us)
+        return maps
+
+    def unroll(
+        self,
+        physics: Physics,
+        measured: Tensor,
+        meta: Tensor,
+        us: Tensor,
+        *,
+        mean: Tensor | None = None,
+        periodic: bool = True,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """All cascades except the data consistency of the last one.
+
+        Parameters
+        ----------
+        physics : Physics
+            Maps and masks.
+        measured : Tensor
+            `(item, frame, row, column)`, ``A^H y``.
+        meta, us : Tensor
+            `(item, text_size)` after the heads.
+        mean : Tensor, optional
+            `(item, row, column)` image of the time-averaged k-space, where `needs_mean`.
+        periodic, chunk
+            As in `forward`.
+
+        Returns
+        -------
+        Tensor
+            `(item, frame, row, column)`: images of the last UNet.
+        """
+        images = self._first(physics, measured, mean)
+        extra = None if mean is None or not self.config.temporal_mean else mean
+        for index, cascade in enumerate(self.cascades):
+            if index:
+                previous = self.cascades[index - 1]
+                images = self._correct(physics, images, measured, previous.dc_weight, chunk)
+            if self.checkpointing and torch.is_grad_enabled():
+                images = checkpointed(
+                    self._denoise,
+                    cascade.model,
+                    images,
+                    meta,
+                    us,
+                    extra,
+                    periodic,
+                    chunk,
+                    use_reentrant=False,
+                )
+            else:
+                images = self._denoise(cascade.model, images, meta, us, extra, periodic, chunk)
+        return images
+
+    def last_consistency(
+        self, physics: Physics, images: Tensor, measured: Tensor, *, chunk: int | None = None
+    ) -> Tensor:
+        """Data consistency of the last cascade: the reconstructed images."""
+        return self._correct(physics, images, measured, self.cascades[-1].dc_weight, chunk)
+
+    def _first(self, physics: Physics, measured: Tensor, mean: Tensor | None) -> Tensor:
+        if self.config.start == "zero-filled":
+            return measured
+        if mean is None:
+            raise ModelError("this network starts from the time average: give `mean`")
+        return physics.consistent(mean.unsqueeze(1).expand_as(measured), measured, 0.0)
+
+    def _denoise(
+        self,
+        model: NormalisedUNet,
+        images: Tensor,
+        meta: Tensor,
+        us: Tensor,
+        extra: Tensor | None,
+        periodic: bool,
+        chunk: int | None,
+    ) -> Tensor:
+        parts = []
+        for frames in _chunks(images.shape[1], chunk):
+            seen = _neighbours(images, frames, self.config.frames, periodic=periodic)
+            if extra is not None:
+                shown = extra[:, None, None].expand(-1, seen.shape[1], 1, -1, -1)
+                seen = torch.cat([seen, shown], dim=2)
+            made = model(seen.flatten(0, 1), meta, us)
+            parts.append(made.unflatten(0, seen.shape[:2]))
+        return torch.cat(parts, dim=1)
+
+    def _correct(
+        self, physics: Physics, images: Tensor, measured: Tensor, weight: Tensor, chunk: int | None
+    ) -> Tensor:
+        parts = [
+            physics.consistent(images[:, frames], measured[:, frames], weight.abs(), frames)
+            for frames in _chunks(images.shape[1], chunk)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def _chunks(frames: int, size: int | None) -> Iterator[slice]:
+    step = frames if size is None else size
+    for start in range(0, frames, step):
+        yield slice(start, min(start + step, frames))
+
+
+def _neighbours(images: Tensor, frames: slice, count: int, *, periodic: bool) -> Tensor:
+    """`(item, frame, row, column)` to `(item, chosen frame, count, row, column)`, the frame itself first."""
+    if count == 1:
+        return images[:, frames].unsqueeze(2)
+    reach = count // 2
+    offsets = torch.tensor(sorted(range(-reach, reach + 1), key=abs), device=images.device)
+    index = torch.arange(frames.start, frames.stop, device=images.device)[:, None] + offsets
+    total = images.shape[1]
+    index = index % total if periodic else index.clamp(0, total - 1)
+    return images[:, index]

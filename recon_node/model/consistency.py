@@ -1,0 +1,148 @@
+r"""Data consistency on coil-combined images, and the transforms it needs.
+
+The published step works on multi-coil k-space: with :math:`x'` the UNet's image and
+:math:`m = F(S x')`, sampled points become :math:`(y + w m)/(1 + w)` and the others :math:`m`. The next
+UNet sees only :math:`\sum_c \bar S_c F^{-1}` of that, which is, exactly,
+
+.. math:: \Big(\sum_c |S_c|^2\Big) x' + \frac{A^H y - A^H A x'}{1 + w}, \qquad A = M F S .
+
+So a cascade needs :math:`A^H y` once and one normal operator :math:`A^H A` each, no k-space is kept, and
+the centring shifts of the transform drop out of :math:`A^H A` (it is a circular convolution per coil).
+Where every row of the mask is equal (lines along the readout) the transform along the rows cancels as
+well, and only the one along the columns is left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BOTH = (-2, -1)
+COLUMNS = (-1,)
+
+
+def centred_fft(image: Tensor) -> Tensor:
+    """Image to k-space over the last two axes, centred and orthonormal."""
+    shifted = torch.fft.ifftshift(image, dim=BOTH)
+    return torch.fft.fftshift(torch.fft.fftn(shifted, dim=BOTH, norm="ortho"), dim=BOTH)
+
+
+def centred_ifft(kspace: Tensor) -> Tensor:
+    """K-space to image over the last two axes, centred and orthonormal."""
+    shifted = torch.fft.ifftshift(kspace, dim=BOTH)
+    return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=BOTH, norm="ortho"), dim=BOTH)
+
+
+def combine(coil_images: Tensor, maps: Tensor) -> Tensor:
+    """``sum_c conj(S_c) x_c`` over axis -3."""
+    return torch.sum(coil_images * maps.conj(), dim=-3)
+
+
+class _Gram(torch.autograd.Function):
+    """``A^H A`` is its own adjoint: the backward pass is the forward one, and nothing else is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, maps: Tensor, mask: Tensor, axes: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(maps, mask)
+        ctx.axes = axes
+        return _gram(images, maps, mask, axes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        maps, mask = ctx.saved_tensors
+        return _gram(grads[0], maps, mask, ctx.axes), None, None, None
+
+
+def _gram(images: Tensor, maps: Tensor, mask: Tensor, axes: tuple[int, ...]) -> Tensor:
+    kspace = torch.fft.fftn(images.unsqueeze(-3) * maps, dim=axes, norm="ortho")
+    kspace = kspace * mask.unsqueeze(-3)
+    return combine(torch.fft.ifftn(kspace, dim=axes, norm="ortho"), maps)
+
+
+class Physics:
+    """The encoding operator ``A = M F S`` of a batch of clips.
+
+    Parameters
+    ----------
+    maps : Tensor
+        `(item, coil, y, x)` complex coil maps, the same for all frames of an item.
+    mask : Tensor
+        `(item, frame, y, x)` bool, True where sampled.
+
+    Attributes
+    ----------
+    energy : Tensor
+        `(item, 1, y, x)`: ``sum_c |S_c|^2``, 1 inside the support of normalised maps.
+    lines : bool
+        Whether all rows of the mask are equal, so that one-dimensional transforms do.
+    """
+
+    def __init__(self, maps: Tensor, mask: Tensor) -> None:
+        self.maps = maps.unsqueeze(1)
+        self.energy = maps.abs().square().sum(dim=1).unsqueeze(1)
+        self.lines = bool((mask == mask[..., :1, :]).all())
+        self._axes = COLUMNS if self.lines else BOTH
+        shown = mask[..., :1, :] if self.lines else mask
+        self.mask = torch.fft.ifftshift(shown, dim=self._axes).to(maps.real.dtype)
+
+    def adjoint(self, kspace: Tensor) -> Tensor:
+        """``A^H y``: masked k-space `(item, frame, coil, y, x)` to images `(item, frame, y, x)`."""
+        return combine(centred_ifft(kspace), self.maps)
+
+    def gram(self, images: Tensor, frames: slice = slice(None)) -> Tensor:
+        """``A^H A x`` for images `(item, frame, y, x)`; `frames` says which frames of the mask they are."""
+        if self.maps.requires_grad:
+            return _gram(images, self.maps, self.mask[:, frames], self._axes)
+        out: Tensor = _Gram.apply(images, self.maps, self.mask[:, frames], self._axes)
+        return out
+
+    def consistent(
+        self, images: Tensor, measured: Tensor, weight: Tensor | float, frames: slice = slice(None)
+    ) -> Tensor:
+        """One step of data consistency.
+
+        Parameters
+        ----------
+        images : Tensor
+            `(item, frame, y, x)`, the UNet's images.
+        measured : Tensor
+            ``A^H y`` of the same frames.
+        weight : Tensor or float
+            ``|w|`` >= 0; 0 puts the measured values back as they are.
+        frames : slice
+            Which frames these are.
+
+        Returns
+        -------
+        Tensor
+            `(item, frame, y, x)`: coil-combined image of the corrected k-space.
+        """
+        return self.energy * images + (measured - self.gram(images, frames)) / (1 + weight)
+
+    def coil_images(self, images: Tensor, kspace: Tensor, weight: Tensor | float) -> Tensor:
+        """Coil images `(item, frame, coil, y, x)` of the corrected k-space (the published last step)."""
+        expanded = images.unsqueeze(-3) * self.maps
+        transformed = torch.fft.fftn(expanded, dim=self._axes, norm="ortho") * self.mask.unsqueeze(-3)
+        model = torch.fft.ifftn(transformed, dim=self._axes, norm="ortho")
+        return expanded + (centred_ifft(kspace) - model) / (1 + weight)
+
+
+def time_average(kspace: Tensor, mask: Tensor) -> Tensor:
+    """Density-compensated mean over frames: each point averaged over the frames that sampled it.
+
+    Parameters
+    ----------
+    kspace : Tensor
+        `(item, frame, coil, y, x)`, zero where not sampled.
+    mask : Tensor
+        `(item, frame, y, x)` bool.
+
+    Returns
+    -------
+    Tensor
+        `(item, coil, y, x)`; zero where no frame sampled.
+    """
+    count = mask.sum(dim=1, keepdim=True).clamp_min(1)
+    return kspace.sum(dim=1) / count

@@ -1,0 +1,192 @@
+"""The prompted 3-level UNet, and the wrapper that normalises and pads around it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recon_node.model.blocks import (
+    ChannelAttentionBlock,
+    MetadataAdapter,
+    UndersamplingPrompter,
+    attention_blocks,
+    conv,
+    per_sample,
+)
+from recon_node.model.config import DEPTH, CardioMMConfig, UNetConfig
+
+
+class EncoderLevel(nn.Module):
+    """Channel-attention blocks (their result is the skip), then a 3x3 stride-2 convolution with bias."""
+
+    def __init__(
+        self, inputs: int, outputs: int, blocks: int, reduction: int, slope: nn.PReLU | None, *, first: bool
+    ) -> None:
+        super().__init__()
+        self.blocks = attention_blocks(inputs, blocks, reduction, slope, first_owns=first)
+        self.down = conv(inputs, outputs, 3, stride=2, bias=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`(n, inputs, y, x)` to (downsampled `(n, outputs, y/2, x/2)`, skip)."""
+        skip = self.blocks(x)
+        return self.down(skip), skip
+
+
+class DecoderLevel(nn.Module):
+    """Concatenate the prompt, attend, back to the level's width, upsample, add the skip, attend."""
+
+    def __init__(
+        self,
+        inputs: int,
+        prompts: int,
+        outputs: int,
+        blocks: int,
+        reduction: int,
+        slope: nn.PReLU | None,
+    ) -> None:
+        super().__init__()
+        self.blocks = attention_blocks(inputs + prompts, blocks, reduction, slope)
+        self.reduce = conv(inputs + prompts, inputs, 1)
+        self.widen = conv(inputs, outputs, 1)
+        self.last = ChannelAttentionBlock(outputs, reduction, slope)
+
+    def upsample(self, x: Tensor, prompt: Tensor) -> Tensor:
+        """Everything before the 1x1 convolution to the next width: `(n, inputs, 2y, 2x)`."""
+        prompt = per_sample(prompt, x.shape[0]).to(x.dtype)
+        reduced = self.reduce(self.blocks(torch.cat([x, prompt], dim=1)))
+        return functional.interpolate(reduced, scale_factor=2, mode="bilinear", align_corners=False)
+
+    def forward(self, x: Tensor, prompt: Tensor, skip: Tensor) -> Tensor:
+        """Features `(n, inputs, y, x)`, prompt per item, skip `(n, outputs, 2y, 2x)` to the skip's shape."""
+        return self.last(self.widen(self.upsample(x, prompt)) + skip)
+
+
+class PromptedUNet(nn.Module):
+    """The UNet of one cascade: texts condition the decoder only.
+
+    Parameters
+    ----------
+    widths : UNetConfig
+        Features, prompts and number of blocks.
+    config : CardioMMConfig
+        Text sizes and switches.
+    channels : int
+        Input channels; the output has two (real, imaginary).
+    slope : nn.PReLU, optional
+        The slope shared by all blocks but the first and those of the metadata adapters.
+    """
+
+    def __init__(
+        self, widths: UNetConfig, config: CardioMMConfig, channels: int, slope: nn.PReLU | None
+    ) -> None:
+        super().__init__()
+        w, reduction = widths.widths, widths.reduction
+        self.stem = conv(channels, w[0], 3)
+        self.encoder = nn.ModuleList(
+            EncoderLevel(w[i], w[i + 1], widths.encoder_blocks[i], reduction, slope, first=i == 0)
+            for i in range(3)
+        )
+        self.skips = nn.ModuleList(
+            attention_blocks(w[i], widths.skip_blocks[i], reduction, slope) for i in range(3)
+        )
+        self.bottleneck = attention_blocks(w[3], widths.bottleneck_blocks, reduction, slope)
+        self.prompters = nn.ModuleList(
+            UndersamplingPrompter(
+                widths.prompts[i],
+                widths.bank_sizes[i],
+                widths.bank_components,
+                config.text_size,
+                text=config.undersampling_text,
+                train_bank=config.train_bank,
+            )
+            for i in range(3)
+        )
+        self.decoder = nn.ModuleList(
+            DecoderLevel(w[i + 1], widths.prompts[i], w[i], widths.decoder_blocks[i], reduction, slope)
+            for i in range(3)
+        )
+        self.adapters = nn.ModuleList(
+            MetadataAdapter(w[i], reduction, config.text_size, text=config.metadata_text) for i in range(3)
+        )
+        self.head = conv(w[0], 2, 5)
+
+    def forward(self, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
+        """Channels to two channels.
+
+        Parameters
+        ----------
+        x : Tensor
+            `(n, channels, y, x)`, sides multiples of 8; n is a multiple of the number of items, samples
+            folded item by item.
+        meta, us : Tensor
+            `(item, text_size)` after the text heads.
+
+        Returns
+        -------
+        Tensor
+            `(n, 2, y, x)`.
+        """
+        x = self.stem(x)
+        skips = []
+        for level in self.encoder:
+            x, skip = level(x)
+            skips.append(skip)
+        x = self.bottleneck(x)
+        for i in (2, 1, 0):
+            prompt = self.prompters[i](us, x.shape[-2:])
+            x = self.decoder[i](x, prompt, self.skips[i](skips[i]))
+            x = self.adapters[i](x, meta)
+        out: Tensor = self.head(x)
+        return out
+
+
+class NormalisedUNet(nn.Module):
+    """Complex images to a complex image through the UNet: mean and deviation, padding to multiples of 8.
+
+    One mean and one unbiased deviation per sample over all channels and pixels; the images are normalised,
+    then padded with zeros, and both steps are undone after the UNet.
+    """
+
+    def __init__(
+        self,
+        widths: UNetConfig,
+        config: CardioMMConfig,
+        images: int,
+        slope: nn.PReLU | None,
+        *,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        self.unet = PromptedUNet(widths, config, 2 * images, slope)
+        self.residual = residual
+
+    def forward(self, images: Tensor, meta: Tensor, us: Tensor) -> Tensor:
+        """Make one image from several.
+
+        Parameters
+        ----------
+        images : Tensor
+            `(n, image, y, x)` complex; image 0 is the one to be made (a residual adds to it).
+        meta, us : Tensor
+            `(item, text_size)`.
+
+        Returns
+        -------
+        Tensor
+            `(n, y, x)` complex.
+        """
+        x = torch.cat([images.real, images.imag], dim=1)
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        deviation = x.std(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+        x = (x - mean) / deviation
+        height, width = images.shape[-2:]
+        top, left = -height % DEPTH // 2, -width % DEPTH // 2
+        bottom, right = -height % DEPTH - top, -width % DEPTH - left
+        padded = functional.pad(x, (left, right, top, bottom))
+        out = self.unet(padded.contiguous(memory_format=torch.channels_last), meta, us).to(x.dtype)
+        out = out[..., top : top + height, left : left + width]
+        if self.residual:
+            out = out + x[:, :: images.shape[1]]
+        out = out * deviation + mean
+        return torch.complex(out[:, 0], out[:, 1])
