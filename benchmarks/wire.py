@@ -110,9 +110,8 @@ def main() -> None:
     if options.json:
         print(json.dumps({"acquisitions_per_cpu_second": rates}))
         return
-    print(
-        f"{options.lines} acquisitions of {options.coils} coils x {options.samples} samples, {options.rounds} rounds"
-    )
+    shape = f"{options.coils} coils x {options.samples} samples"
+    print(f"{options.lines} acquisitions of {shape}, {options.rounds} rounds")
     for name, rate in rates.items():
         print(
             f"{name:12s} {rate:12.0f} per CPU second   {rate / rates['gadgetron']:5.2f} x gadgetron   "

@@ -256,25 +256,32 @@ def waveform_bytes(waveform: Waveform) -> bytes:
     return ID.pack(MessageId.WAVEFORM) + head.tobytes() + waveform.data.astype("<u4").tobytes()
 
 
-def image_bytes(image: ImageMessage) -> bytes:
-    """Bytes of an IMAGE message; type, sizes and attribute length are set from what is really there."""
+def completed_head(image: ImageMessage) -> NDArray[Any]:
+    """The image's header, `(1,)`, with type, sizes and attribute length set from what is really there.
+
+    Raises
+    ------
+    ProtocolError
+        If the format has no code for the pixels' dtype.
+    """
     codes = {dtype: code for code, dtype in PIXEL_TYPES.items()}
     if image.data.dtype not in codes:
         raise ProtocolError(f"an MRD image cannot hold {image.data.dtype}, only {', '.join(map(str, codes))}")
-    attributes = image.attributes.encode()
     head = image.head.copy()
     head["data_type"] = codes[image.data.dtype]
     head["channels"] = image.data.shape[0]
     head["matrix_size"] = image.data.shape[:0:-1]
-    head["attribute_string_len"] = len(attributes)
-    parts = (
-        ID.pack(MessageId.IMAGE),
-        head.tobytes(),
-        LENGTH64.pack(len(attributes)),
-        attributes,
-        image.data.tobytes(),
+    head["attribute_string_len"] = len(image.attributes.encode())
+    return head
+
+
+def image_bytes(image: ImageMessage) -> bytes:
+    """Bytes of an IMAGE message."""
+    attributes = image.attributes.encode()
+    head = completed_head(image).tobytes()
+    return b"".join(
+        (ID.pack(MessageId.IMAGE), head, LENGTH64.pack(len(attributes)), attributes, image.data.tobytes())
     )
-    return b"".join(parts)
 
 
 def message_bytes(message: Message) -> bytes | memoryview:
