@@ -1,5 +1,6 @@
 """Raw readouts to whitened, sorted k-space of one slice at a time."""
 
 from recon_node.prep.sampling import classify_sampling
+from recon_node.prep.sorting import Preparation
 
-__all__ = ["classify_sampling"]
+__all__ = ["Preparation", "classify_sampling"]

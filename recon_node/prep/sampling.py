@@ -13,6 +13,8 @@ from recon_node.core.types import Pattern, Sampling
 from recon_node.prep.line_patterns import Extent, central_run, extent, regular_spacing, symmetric
 from recon_node.prep.point_patterns import central_square, looks_radial
 
+FEWEST_ACS = 4
+"""Fewer central lines than these are chance, not a calibration block."""
 RADIAL_ACS = 24
 """Widest calibration square discounted for spokes: near the centre they are dense by themselves."""
 
@@ -52,9 +54,7 @@ def classify_sampling(mask: NDArray[Any]) -> Sampling:
 def _as_cube(mask: NDArray[Any]) -> NDArray[np.bool_]:
     array = np.asarray(mask) != 0
     if array.ndim not in (1, 2, 3) or 0 in array.shape:
-        raise DataError(
-            f"sampling mask has shape {array.shape}, expected (ky,), (ky, kx) or (phase, ky, kx)"
-        )
+        raise DataError(f"sampling mask has shape {array.shape}, expected (ky,), (ky, kx) or (phase, ky, kx)")
     return array.reshape((1, -1, 1) if array.ndim == 1 else (1,) * (3 - array.ndim) + array.shape)
 
 
@@ -67,7 +67,7 @@ def _line_sampling(cube: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Samplin
     reach = extent(union, regular=spacing is not None, spacing=mean_gap)
     if run[0] <= reach.first and run[1] >= reach.stop:
         return _complete(cube, run, reach)
-    run = run if _distinct(lines, run) else symmetric(run, len(common))
+    run = _calibration_run(lines, run)
     per_phase = tuple(_line_acceleration(phase, run, reach, spacing) for phase in lines)
     pattern: Pattern = "random" if spacing is None else "uniform"
     if _nothing_outside(union, run):
@@ -98,6 +98,13 @@ def _complete(cube: NDArray[np.bool_], run: tuple[int, int], reach: Extent) -> S
         partial_fourier=reach.partial_fourier,
         per_phase=(1.0,) * len(cube),
     )
+
+
+def _calibration_run(lines: NDArray[np.bool_], run: tuple[int, int]) -> tuple[int, int]:
+    """The run without lines of the pattern that adjoin it; empty when it is no more than those."""
+    size = lines.shape[1]
+    run = run if _distinct(lines, run) else symmetric(run, size)
+    return run if run[1] - run[0] >= FEWEST_ACS else (size // 2, size // 2)
 
 
 def _common_spacing(lines: NDArray[np.bool_], run: tuple[int, int]) -> float | None:

@@ -1,0 +1,244 @@
+"""A complete slice buffer to the `KSpace` values that leave the preparation."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.errors import UnsupportedScan
+from recon_node.core.fft import centred_ifft
+from recon_node.core.scan import ScanHeader, SliceGeometry
+from recon_node.core.types import KSpace, Sampling
+from recon_node.prep.calibration import CalibrationSum, central_block, phase_average
+from recon_node.prep.expectation import expected_lines
+from recon_node.prep.geometry import partition_geometry
+from recon_node.prep.noise import edge_noise
+from recon_node.prep.sampling import classify_sampling
+from recon_node.prep.slices import SliceBuffer
+from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_times_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceContext:
+    """What the assembly needs to know beside the buffer."""
+
+    header: ScanHeader
+    geometry: SliceGeometry
+    dynamic: str
+    whitened: bool
+    estimate_noise: bool
+    calibration_width: int
+    notes: tuple[str, ...]
+
+
+def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: SliceContext) -> list[KSpace]:
+    """K-space of a slice, or of every partition of a slab.
+
+    Raises
+    ------
+    UnsupportedScan
+        A slab that is undersampled along its slice encoding.
+    """
+    buffer.average()
+    notes = [*context.notes]
+    seen = _phases(buffer, context, notes)
+    data, mask, reference = _cube(buffer, seen, calibration, context.header)
+    whitened = context.whitened
+    data, reference = _without_silent_coils(data, reference, notes)
+    if context.estimate_noise and not whitened:
+        whitened = _scale_by_edges(data, reference, mask, notes)
+    if data.shape[2] > 1:
+        mask = _slab(data, reference, mask, notes)
+    flat = np.ascontiguousarray(mask[:, 0])
+    sampling = classify_sampling(flat)
+    _check_centre(data[:, :, data.shape[2] // 2], flat, notes)
+    common = _common(buffer, seen, sampling, context)
+    count = data.shape[2]
+    kept = _partitions(count, context.header)
+    out = []
+    for partition in kept:
+        piece = np.ascontiguousarray(data[:, :, partition])
+        block = _calibration(piece, flat, reference, partition, sampling, context, notes)
+        geometry = context.geometry if count == 1 else partition_geometry(context.geometry, partition, count)
+        out.append(
+            KSpace(
+                data=piece,
+                mask=flat,
+                header=context.header,
+                index=dataclasses.replace(buffer.index, partition=partition - kept.start),
+                geometry=geometry,
+                sampling=sampling,
+                calibration=block,
+                whitened=whitened,
+                notes=tuple(dict.fromkeys(notes)),
+                **common,
+            )
+        )
+    return out
+
+
+Reference = tuple[NDArray[np.complex64], NDArray[np.bool_]]
+
+
+def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDArray[np.bool_]:
+    """Which phases to keep; missing ones are named."""
+    seen = buffer.phases_seen
+    missing = np.flatnonzero(~seen)
+    if len(missing):
+        notes.append(
+            f"{context.dynamic}s missing and left out: {', '.join(map(str, missing.tolist()))} "
+            f"(found {int(seen.sum())} of {len(seen)})"
+        )
+    if buffer.repeated:
+        notes.append(f"{buffer.repeated} lines came more than once with equal counters and were averaged")
+    return seen
+
+
+def _cube(
+    buffer: SliceBuffer, seen: NDArray[np.bool_], calibration: CalibrationSum | None, header: ScanHeader
+) -> tuple[NDArray[np.complex64], NDArray[np.bool_], Reference | None]:
+    """Rows unfolded: data `(phase, coil, kz, ky, kx)`, mask `(phase, kz, ky, kx)`."""
+    nz, ny = header.encoded_matrix[2], header.encoded_matrix[1]
+    data, mask = (buffer.data, buffer.mask) if seen.all() else (buffer.data[seen], buffer.mask[seen])
+    data = data.reshape(*data.shape[:2], nz, ny, data.shape[-1])
+    mask = mask.reshape(len(mask), nz, ny, mask.shape[-1])
+    if calibration is None:
+        return data, mask, None
+    lines, where = calibration.mean()
+    return data, mask, (lines.reshape(-1, nz, ny, lines.shape[-1]), where.reshape(nz, ny, -1))
+
+
+def _without_silent_coils(
+    data: NDArray[np.complex64], reference: Reference | None, notes: list[str]
+) -> tuple[NDArray[np.complex64], Reference | None]:
+    silent = ~np.array([data[:, coil].any() for coil in range(data.shape[1])])
+    if not silent.any() or silent.all():
+        return data, reference
+    notes.append(f"coils dropped, zero throughout: {', '.join(map(str, np.flatnonzero(silent).tolist()))}")
+    kept = np.ascontiguousarray(data[:, ~silent])
+    return kept, None if reference is None else (reference[0][~silent], reference[1])
+
+
+def _scale_by_edges(
+    data: NDArray[np.complex64], reference: Reference | None, mask: NDArray[np.bool_], notes: list[str]
+) -> bool:
+    """Scale coils in place by the noise at the edges of k-space; False where there is none to see."""
+    middle = data.shape[2] // 2
+    deviation = edge_noise(data[:, :, middle], mask[:, middle])
+    if deviation is None:
+        notes.append("no noise scan, and no noise to estimate at the edges of k-space: data are not whitened")
+        return False
+    scale = (1.0 / deviation).astype(np.float32)
+    data *= scale[:, None, None, None]
+    if reference is not None:
+        reference[0][...] *= scale[:, None, None, None]
+    notes.append(
+        "no noise scan: noise of each coil estimated from the edges of k-space, correlations ignored"
+    )
+    return True
+
+
+def _slab(
+    data: NDArray[np.complex64], reference: Reference | None, mask: NDArray[np.bool_], notes: list[str]
+) -> NDArray[np.bool_]:
+    """Transform a slab along kz in place; the mask left is `(phase, 1, ky, kx)`.
+
+    Raises
+    ------
+    UnsupportedScan
+        Lines left out between others along kz: undersampling that needs a 3D reconstruction.
+    """
+    planes = np.flatnonzero(mask.any(axis=(0, 2, 3)))
+    union = mask.any(axis=1, keepdims=True)
+    inner = mask[:, planes[0] : planes[-1] + 1]
+    corners = float(np.mean(union.sum() * inner.shape[1] - inner.sum()) / max(1, inner.sum()))
+    if len(planes) < planes[-1] - planes[0] + 1 or corners > 0.5:
+        raise UnsupportedScan(
+            f"slab undersampled along the slice encoding ({len(planes)} of {planes[-1] - planes[0] + 1} "
+            "partitions, or lines missing in some): expected every partition to be sampled alike"
+        )
+    if corners > 0 or len(planes) < mask.shape[1]:
+        notes.append(
+            "slice encoding not sampled completely (partial Fourier or corners): zero filled along kz"
+        )
+    data[...] = centred_ifft(data, (2,))
+    if reference is not None:
+        reference[0][...] = centred_ifft(reference[0], (1,))
+        reference[1][...] = reference[1].any(axis=0, keepdims=True)
+    return union
+
+
+def _partitions(count: int, header: ScanHeader) -> range:
+    """Partitions of the image: the central ones where slices were oversampled."""
+    encoded, wanted = header.encoded_fov_mm[2], header.recon_fov_mm[2]
+    keep = min(count, max(1, round(count * wanted / encoded))) if count > 1 else 1
+    first = count // 2 - keep // 2
+    return range(first, first + keep)
+
+
+def _calibration(
+    data: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    reference: Reference | None,
+    partition: int,
+    sampling: Sampling,
+    context: SliceContext,
+    notes: list[str],
+) -> NDArray[np.complex64] | None:
+    """Separate reference lines first, then lines every phase has, then the average over phases."""
+    width = context.calibration_width
+    if reference is not None:
+        block = central_block(reference[0][:, partition], reference[1][partition], width)
+        if block is not None:
+            return block
+    mean, union = phase_average(data, mask)
+    common = mask.all(axis=0)
+    block = central_block(mean, common, width) if sampling.acs else None
+    if block is None and len(mask) > 1:
+        block = central_block(mean, union, width)
+        if block is not None:
+            notes.append("no calibration lines common to all phases: the average over phases calibrates")
+    if block is None:
+        notes.append("no calibration lines: the centre of k-space is not fully sampled")
+    return block
+
+
+def _check_centre(data: NDArray[np.complex64], mask: NDArray[np.bool_], notes: list[str]) -> None:
+    """Compare the centre by the counters with where the energy is."""
+    for axis, name in ((1, "ky"), (2, "kx")):
+        size = mask.shape[axis]
+        other = 3 - axis
+        lines = mask[0].any(axis=other - 1)
+        first = data[0]
+        energy = (first.real**2 + first.imag**2).sum(axis=(0, other))
+        peak, low, high = (
+            int(np.argmax(energy)),
+            size // 2 - max(2, size // 40),
+            size // 2 + max(2, size // 40),
+        )
+        if energy[peak] > 0 and lines[low : high + 1].any() and not low <= peak <= high:
+            notes.append(
+                f"centre of k-space: most energy lies at {name} {peak}, the header puts the centre at "
+                f"{size // 2} (of {size}): the image may be blurred or modulated"
+            )
+
+
+def _common(
+    buffer: SliceBuffer, seen: NDArray[np.bool_], sampling: Sampling, context: SliceContext
+) -> dict[str, object]:
+    header, lines = context.header, buffer.count[seen] > 0
+    recon = (header.recon_matrix[1], header.recon_matrix[0])
+    announced = header.limits.get(context.dynamic)
+    phases = max(len(lines), announced.size if announced else 0)
+    clock, physiology = buffer.clock[seen], buffer.physiology[seen]
+    return {
+        "trigger_times_ms": trigger_times_ms(physiology, lines),
+        "acquisition_times_s": acquisition_times_s(clock, lines),
+        "rr_interval_ms": rr_interval_ms(clock, physiology, lines),
+        "lines_found": int(lines.sum()),
+        "lines_expected": phases * expected_lines(header, sampling.acs),
+        "recon_shape": recon,
+    }

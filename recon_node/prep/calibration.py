@@ -1,0 +1,83 @@
+"""Calibration lines: a separate reference scan, or the fully sampled centre of the imaging lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.prep.point_patterns import central_square
+from recon_node.prep.line_patterns import central_run
+
+LEAST_LINES = 8
+
+
+class CalibrationSum:
+    """Sum of the calibration lines of one slice, whatever their phase, average or repetition."""
+
+    def __init__(self, coils: int, rows: int, columns: int) -> None:
+        self._sum = np.zeros((coils, rows, columns), dtype=np.complex64)
+        self._count = np.zeros((rows, columns), dtype=np.int32)
+        self.separate = 0
+        """How many of the lines serve calibration alone."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(coil, row, kx)."""
+        return self._sum.shape
+
+    def add(self, rows: NDArray[Any], lines: NDArray[np.complex64], covered: NDArray[np.bool_]) -> None:
+        """Add `(line, coil, kx)` at `rows`, measured where `covered` `(line, kx)`."""
+        for row, line, where in zip(rows.tolist(), lines, covered, strict=True):
+            self._sum[:, row] += line
+            self._count[row] += where
+
+    def mean(self) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+        """Average `(coil, row, kx)` and where anything was measured `(row, kx)`."""
+        return self._sum / np.maximum(self._count, 1).astype(np.float32), self._count > 0
+
+
+def phase_average(
+    data: NDArray[np.complex64], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+    """Average over phases of what each sampled: `(coil, ky, kx)` and where any did `(ky, kx)`."""
+    count = mask.sum(axis=0)
+    total = data.sum(axis=0, dtype=np.complex64)
+    return total / np.maximum(count, 1).astype(np.float32), count > 0
+
+
+def central_block(
+    kspace: NDArray[np.complex64], mask: NDArray[np.bool_], width: int
+) -> NDArray[np.complex64] | None:
+    """Largest fully sampled block around the centre, at most `width` lines and samples.
+
+    Parameters
+    ----------
+    kspace : ndarray
+        `(coil, ky, kx)` complex64, centre at ``n // 2``.
+    mask : ndarray
+        `(ky, kx)` bool.
+
+    Returns
+    -------
+    ndarray or None
+        `(coil, ay, ax)` complex64, even sizes, centre at ``n // 2``; None with fewer than 8 lines.
+    """
+    ny, nx = mask.shape
+    columns = central_run(mask.any(axis=0))
+    half_x = min(nx // 2 - columns[0], columns[1] - nx // 2, width // 2)
+    half_y = _half(mask[:, nx // 2 - half_x : nx // 2 + half_x].all(axis=1), width) if half_x else 0
+    square = min(central_square(mask), width) // 2
+    if half_y < square:
+        half_y = half_x = square
+    if 2 * half_y < LEAST_LINES or 2 * half_x < LEAST_LINES:
+        return None
+    block = kspace[:, ny // 2 - half_y : ny // 2 + half_y, nx // 2 - half_x : nx // 2 + half_x]
+    return np.ascontiguousarray(block)
+
+
+def _half(full_lines: NDArray[np.bool_], width: int) -> int:
+    first, stop = central_run(full_lines)
+    centre = len(full_lines) // 2
+    return min(centre - first, stop - centre, width // 2)

@@ -1,0 +1,79 @@
+"""How many lines a header announces, and when a slice has them all."""
+
+from __future__ import annotations
+
+import math
+
+from recon_node.core.scan import Limit, ScanHeader
+from recon_node.prep.slices import SliceBuffer
+
+FEWEST_LINES = 8
+
+
+def line_limits(header: ScanHeader) -> Limit:
+    """Range and centre of ky; the encoded matrix around its middle where the header has no limits."""
+    ny = header.encoded_matrix[1]
+    return header.limits.get("kspace_encoding_step_1") or Limit(minimum=0, maximum=ny - 1, center=ny // 2)
+
+
+def partition_limits(header: ScanHeader) -> Limit:
+    """The same along kz; a single one for 2D."""
+    nz = header.encoded_matrix[2]
+    if nz == 1:
+        return Limit(minimum=0, maximum=0, center=0)
+    return header.limits.get("kspace_encoding_step_2") or Limit(minimum=0, maximum=nz - 1, center=nz // 2)
+
+
+def expected_lines(header: ScanHeader, acs: int = 0) -> int:
+    """Lines of one phase: those of the limits, thinned by the acceleration, with the calibration lines.
+
+    Parameters
+    ----------
+    header : ScanHeader
+    acs : int
+        Calibration lines among the imaging lines, where the header does not give their number
+        (``EmbeddedRefLinesE1``).
+    """
+    size = min(line_limits(header).size, header.encoded_matrix[1])
+    partitions = partition_limits(header).size
+    first, second = header.acceleration or (1.0, 1.0)
+    given = header.user.get("EmbeddedRefLinesE1")
+    block = min(size, int(given) if isinstance(given, int) and given > 0 else acs)
+    lines = math.ceil(size / first) if first > 1 else size
+    if first > 1:
+        lines += block - block // math.ceil(first)
+    return min(lines, size) * math.ceil(partitions / second)
+
+
+def counters_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str) -> bool:
+    """Whether every phase, average and segment of the limits was seen in a slice."""
+    wanted = header.limits.get(dynamic)
+    if wanted is not None and int(buffer.phases_seen.sum()) < wanted.size:
+        return False
+    return all(
+        limit is None or len(seen) >= limit.size
+        for limit, seen in (
+            (header.limits.get("average"), buffer.averages),
+            (header.limits.get("segment"), buffer.segments),
+        )
+    )
+
+
+def is_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, *, revisits: bool) -> bool:
+    """Whether a slice may leave before the scan ends.
+
+    That is when all of its lines came; or all phases came and a line was flagged as the slice's last;
+    or as many lines as the header announces came and the scan went on to another slice, unless this
+    scan is known to come back to slices.
+    """
+    if not counters_complete(buffer, header, dynamic):
+        return False
+    seen = buffer.phases_seen
+    lines = int((buffer.count[seen] > 0).sum(axis=1).min())
+    everything = min(line_limits(header).size, header.encoded_matrix[1]) * partition_limits(header).size
+    known = dynamic in header.limits
+    if lines >= everything and known and "average" in header.limits:
+        return True
+    if buffer.last_flagged and known:
+        return lines >= min(FEWEST_LINES, everything)
+    return buffer.overtaken and not revisits and lines >= expected_lines(header)

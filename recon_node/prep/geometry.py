@@ -1,0 +1,105 @@
+"""Where a slice lies, from the headers of its acquisitions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.scan import ScanHeader, SliceGeometry
+
+Orientation = Literal["auto", "conjugate", "as-is"]
+Vector = tuple[float, float, float]
+
+
+def directions_known(head: NDArray[Any]) -> bool:
+    """Whether an acquisition header has read and phase directions that span a plane."""
+    read, phase = (np.asarray(head[name], dtype=float) for name in ("read_dir", "phase_dir"))
+    if not (np.isfinite(read).all() and np.isfinite(phase).all()):
+        return False
+    area = np.linalg.norm(np.cross(read, phase))
+    return bool(area > 0.5 * np.linalg.norm(read) * np.linalg.norm(phase) > 0)
+
+
+def must_conjugate(header: ScanHeader, head: NDArray[Any], orientation: Orientation) -> bool:
+    """Whether k-space is to be conjugated so that an inverse FFT agrees with the direction vectors.
+
+    Siemens' vectors describe the image that a forward FFT of the raw data gives. Files without
+    directions (simulations) follow the usual inverse FFT.
+    """
+    if orientation != "auto":
+        return orientation == "conjugate"
+    return "siemens" in (header.vendor or "").lower() and directions_known(head)
+
+
+def slice_geometry(
+    header: ScanHeader, head: NDArray[Any], fov_x_mm: float, slice_number: int
+) -> tuple[SliceGeometry, tuple[str, ...]]:
+    """Geometry of the grid that a slice is sorted on, and what had to be assumed.
+
+    Parameters
+    ----------
+    header : ScanHeader
+    head : ndarray
+        Header of one acquisition of the slice (scalar of dtype ACQUISITION_HEADER).
+    fov_x_mm : float
+        Field of view along x after removal of oversampling.
+    slice_number : int
+        Used to lay slices side by side where the file gives no positions at all.
+    """
+    fov = (fov_x_mm, header.encoded_fov_mm[1], header.recon_fov_mm[2])
+    position = np.asarray(head["position"], dtype=float)
+    if directions_known(head):
+        read, phase = (_unit(np.asarray(head[name], dtype=float)) for name in ("read_dir", "phase_dir"))
+        normal = np.asarray(head["slice_dir"], dtype=float)
+        normal = _unit(normal) if 0.5 < np.linalg.norm(normal) < 2 else _unit(np.cross(read, phase))
+        return _geometry(position, read, phase, normal, fov, known=True), ()
+    read, phase, normal = np.eye(3)
+    if not position.any() and slice_number:
+        position = normal * slice_number * fov[2]
+    note = "the file gives no slice directions: axial ones were put in their place"
+    return _geometry(position, read, phase, normal, fov, known=False), (note,)
+
+
+def partition_geometry(geometry: SliceGeometry, partition: int, partitions: int) -> SliceGeometry:
+    """Geometry of one partition of a slab whose thickness is the slab's."""
+    thickness = geometry.fov_mm[2] / partitions
+    shift = (partition - (partitions - 1) / 2) * thickness
+    position = np.asarray(geometry.position_mm) + shift * np.asarray(geometry.slice_dir)
+    return SliceGeometry(
+        position_mm=_vector(position),
+        read_dir=geometry.read_dir,
+        phase_dir=geometry.phase_dir,
+        slice_dir=geometry.slice_dir,
+        fov_mm=(geometry.fov_mm[0], geometry.fov_mm[1], thickness),
+        known=geometry.known,
+    )
+
+
+def _geometry(
+    position: NDArray[Any],
+    read: NDArray[Any],
+    phase: NDArray[Any],
+    normal: NDArray[Any],
+    fov: Vector,
+    *,
+    known: bool,
+) -> SliceGeometry:
+    return SliceGeometry(
+        position_mm=_vector(position if np.isfinite(position).all() else np.zeros(3)),
+        read_dir=_vector(read),
+        phase_dir=_vector(phase),
+        slice_dir=_vector(normal),
+        fov_mm=fov,
+        known=known,
+    )
+
+
+def _unit(vector: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _vector(values: NDArray[Any]) -> Vector:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

@@ -1,0 +1,127 @@
+"""The k-space of one slice while its lines arrive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.scan import SliceIndex
+from recon_node.prep.readout import Lines
+
+
+class SliceBuffer:
+    """Lines of one slice (and contrast, set, repetition), put where they belong as they come.
+
+    Rows are ``kz * ny + ky``; a line measured several times is averaged sample by sample.
+
+    Parameters
+    ----------
+    index : SliceIndex
+    phases : int
+        Phases expected; grows when more arrive.
+    shape : (coil, row, kx)
+    """
+
+    def __init__(self, index: SliceIndex, phases: int, shape: tuple[int, int, int]) -> None:
+        coils, rows, columns = shape
+        self.index = index
+        self.shape = shape
+        self.data = np.zeros((phases, coils, rows, columns), dtype=np.complex64)
+        self.mask = np.zeros((phases, rows, columns), dtype=bool)
+        self.count = np.zeros((phases, rows), dtype=np.int32)
+        """How often each line came, `(phase, row)`."""
+        self.clock = np.zeros((phases, rows), dtype=np.uint32)
+        """Acquisition time stamps, `(phase, row)`, first one kept."""
+        self.physiology = np.zeros((phases, rows), dtype=np.uint32)
+        self.head: Any = None
+        """Header of the line nearest to the centre so far, `()` of ACQUISITION_HEADER."""
+        self.averages: set[int] = set()
+        self.segments: set[int] = set()
+        self.last_flagged = False
+        """Whether a line said that it is the last of its slice or repetition."""
+        self.overtaken = False
+        """Whether lines of another slice came after the last of this one."""
+        self.repeated = 0
+        """Lines that came again with the same average counter."""
+        self._average_of: dict[tuple[int, int], set[int]] = {}
+        self._samples_of: dict[tuple[int, int], NDArray[np.int32]] = {}
+        self._first_average = np.full((phases, rows), -1, dtype=np.int32)
+
+    def add(self, phases: NDArray[np.intp], rows: NDArray[np.intp], lines: Lines) -> None:
+        """Put lines `(line, coil, kx)` at their phases and rows."""
+        self._grow(int(phases.max()) + 1)
+        averages = lines.head["idx"]["average"].astype(np.int32)
+        self.averages.update(np.unique(averages).tolist())
+        self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
+        if self.head is None:
+            self.head = lines.head[0]
+        places = phases * self.shape[1] + rows
+        _, first = np.unique(places, return_index=True)
+        fresh = np.zeros(len(places), dtype=bool)
+        fresh[first] = True
+        fresh &= self.count[phases, rows] == 0
+        self._put(phases[fresh], rows[fresh], lines, np.flatnonzero(fresh), averages)
+        for i in np.flatnonzero(~fresh).tolist():
+            self._add_again(int(phases[i]), int(rows[i]), lines.data[i], lines.covered[i], int(averages[i]))
+
+    def _put(
+        self,
+        phases: NDArray[np.intp],
+        rows: NDArray[np.intp],
+        lines: Lines,
+        which: NDArray[np.intp],
+        averages: NDArray[np.int32],
+    ) -> None:
+        everything = len(which) == len(lines.data)
+        data = lines.data if everything else lines.data[which]
+        self.data[phases, :, rows, :] = data
+        self.mask[phases, rows] = lines.covered if everything else lines.covered[which]
+        self.count[phases, rows] = 1
+        self._first_average[phases, rows] = averages[which]
+        self.clock[phases, rows] = lines.head["acquisition_time_stamp"][which]
+        self.physiology[phases, rows] = lines.head["physiology_time_stamp"][which, 0]
+
+    def _add_again(
+        self,
+        phase: int,
+        row: int,
+        line: NDArray[np.complex64],
+        covered: NDArray[np.bool_],
+        average: int,
+    ) -> None:
+        key = (phase, row)
+        seen = self._average_of.setdefault(key, {int(self._first_average[phase, row])})
+        self.repeated += average in seen
+        seen.add(average)
+        samples = self._samples_of.setdefault(key, self.mask[phase, row].astype(np.int32))
+        samples += covered
+        self.data[phase, :, row] += line
+        self.mask[phase, row] |= covered
+        self.count[phase, row] += 1
+
+    def average(self) -> None:
+        """Turn sums of repeated lines into averages; once, when the slice is complete."""
+        for (phase, row), samples in self._samples_of.items():
+            self.data[phase, :, row] /= np.maximum(samples, 1).astype(np.float32)
+        self._samples_of.clear()
+
+    def _grow(self, phases: int) -> None:
+        more = phases - len(self.data)
+        if more <= 0:
+            return
+        for name in ("data", "mask", "count", "clock", "physiology", "_first_average"):
+            array = getattr(self, name)
+            extra = np.full((more, *array.shape[1:]), -1 if name == "_first_average" else 0, array.dtype)
+            setattr(self, name, np.concatenate([array, extra]))
+
+    @property
+    def phases_seen(self) -> NDArray[np.bool_]:
+        """`(phase,)` bool."""
+        return np.asarray(self.count.any(axis=1))
+
+    @property
+    def lines_found(self) -> int:
+        """Distinct lines over all phases."""
+        return int(np.count_nonzero(self.count))

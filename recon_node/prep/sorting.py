@@ -1,0 +1,354 @@
+"""Readouts to `KSpace`, slice by slice, as they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.acquisition import AcquisitionFlag as Flag
+from recon_node.core.errors import DataError, InconsistentReadouts, UnsupportedScan
+from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
+from recon_node.core.types import KSpace
+from recon_node.prep.assemble import SliceContext, assemble
+from recon_node.prep.calibration import CalibrationSum
+from recon_node.prep.expectation import is_complete, line_limits, partition_limits
+from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
+from recon_node.prep.kinds import Kind, has_any, kinds, names_of_others
+from recon_node.prep.noise import NoiseScan, Whitening, whitening
+from recon_node.prep.readout import Lines, ReadoutGrid
+from recon_node.prep.slices import SliceBuffer
+
+NoiseHandling = Literal["auto", "none", "unit-parts"]
+Dynamic = Literal["auto", "phase", "contrast", "repetition", "set"]
+
+_LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
+
+
+class Preparation:
+    """Sorts the readouts of one scan into whitened k-space.
+
+    Parameters
+    ----------
+    headers : sequence of ScanHeader
+        One per encoding; each becomes k-spaces of its own.
+    orientation : {"auto", "conjugate", "as-is"}
+        Whether k-space is conjugated, so that an inverse FFT agrees with the direction vectors; auto
+        does so for Siemens data with known directions.
+    noise : {"auto", "none", "unit-parts"}
+        auto whitens with the noise scan, or scales coils by the noise at the edges of k-space where
+        there is none; none leaves the data alone; unit-parts is for data whitened before to unit
+        variance of real and imaginary part each (Gadgetron's NoiseAdjust) and divides by sqrt(2).
+    dynamic : {"auto", "phase", "contrast", "repetition", "set"}
+        Counter that makes the phase axis; auto is the phase.
+    streaming : bool
+        Whether slices leave as soon as they are complete; otherwise all at `finish`.
+    calibration_width : int
+        Most lines and samples of `KSpace.calibration`.
+
+    Raises
+    ------
+    UnsupportedScan
+        A trajectory that is not Cartesian.
+    """
+
+    def __init__(
+        self,
+        headers: Sequence[ScanHeader],
+        *,
+        orientation: Orientation = "auto",
+        noise: NoiseHandling = "auto",
+        dynamic: Dynamic = "auto",
+        streaming: bool = True,
+        calibration_width: int = 32,
+    ) -> None:
+        for header in headers:
+            if header.trajectory != "cartesian":
+                raise UnsupportedScan(
+                    f"encoding {header.encoding} has a {header.trajectory} trajectory; only Cartesian scans "
+                    "are reconstructed"
+                )
+        self._headers = tuple(headers)
+        self._orientation = orientation
+        self._noise = noise
+        self._dynamic = "phase" if dynamic == "auto" else dynamic
+        self._streaming = streaming
+        self._calibration_width = calibration_width
+        self._scan = NoiseScan()
+        self._whitening: Whitening | None = None
+        self._started = False
+        self._coils: int | None = None
+        self._grids = [ReadoutGrid.of(header) for header in headers]
+        self._buffers: dict[SliceIndex, SliceBuffer] = {}
+        self._calibration: dict[tuple[int, int], CalibrationSum] = {}
+        self._emitted: set[SliceIndex] = set()
+        self._revisits = False
+        self._counts: dict[str, int] = {}
+        self._notes: dict[str, None] = {}
+
+    def feed(self, block: Readouts | Waveform) -> list[KSpace]:
+        """Take readouts in the order of acquisition.
+
+        Returns
+        -------
+        list of KSpace
+            Of every slice that this block completed.
+
+        Raises
+        ------
+        InconsistentReadouts
+            Counters outside the encoded matrix, another number of channels than before, lines of a
+            slice that had been complete.
+        """
+        if isinstance(block, Waveform) or not len(block):
+            return []
+        if not block.samples.size:
+            self._count("without samples", len(block))
+            return []
+        kind = kinds(block.head["flags"])
+        self._take_noise(block, kind == Kind.NOISE)
+        for name, count in names_of_others(block.head["flags"][kind == Kind.OTHER]).items():
+            self._count(name, count)
+        wanted = kind <= Kind.BOTH
+        if not wanted.any():
+            return []
+        part = block if wanted.all() else block.select(wanted)
+        part = self._finite(part)
+        for encoding in np.unique(part.head["encoding_space_ref"]).tolist():
+            self._take_lines(_of_encoding(part, encoding), encoding)
+        return self._completed() if self._streaming else []
+
+    def finish(self) -> list[KSpace]:
+        """The slices left, at the end of the scan.
+
+        Raises
+        ------
+        DataError
+            The scan had no imaging lines.
+        """
+        if not self._buffers and not self._emitted:
+            seen = {"noise": self._scan.samples, **self._counts}
+            found = ", ".join(f"{count} {name}" for name, count in seen.items() if count) or "nothing"
+            raise DataError(f"no imaging lines in this scan (found {found})")
+        return [piece for index in sorted(self._buffers) for piece in self._emit(index)]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed about the scan so far, beside the notes of each k-space."""
+        left_out = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        return (*self._notes, *((f"acquisitions left out: {left_out}",) if left_out else ()))
+
+    def _count(self, name: str, count: int) -> None:
+        self._counts[name] = self._counts.get(name, 0) + count
+
+    def _take_noise(self, block: Readouts, which: NDArray[np.bool_]) -> None:
+        if not which.any():
+            return
+        if self._started:
+            self._notes["a noise scan came after imaging lines and was not used"] = None
+            return
+        self._scan.add(block.select(which))
+
+    def _finite(self, block: Readouts) -> Readouts:
+        """Without lines that hold NaN or infinite samples."""
+        flat = block.samples.reshape(-1).view(np.float32)
+        if np.isfinite(np.dot(flat, flat)):
+            return block
+        good = np.isfinite(block.samples).all(axis=(1, 2))
+        if not good.all():
+            self._count("with NaN or infinite samples", int((~good).sum()))
+        return block.select(good)
+
+    def _start(self, coils: int) -> None:
+        """Fix coils and whitening at the first line that is not noise."""
+        self._started = True
+        self._coils = coils
+        if self._noise != "auto" or not self._scan.samples:
+            return
+        if self._scan.coils != coils:
+            self._notes[
+                f"the noise scan has {self._scan.coils} channels, the lines {coils}: it was not used"
+            ] = None
+            return
+        self._whitening = whitening(self._scan, self._headers[0].noise_bandwidth_ratio)
+        self._notes.update(dict.fromkeys(self._whitening.notes))
+
+    def _take_lines(self, block: Readouts, encoding: int) -> None:
+        if encoding >= len(self._headers):
+            raise InconsistentReadouts(
+                f"acquisitions refer to encoding {encoding}, the header has {len(self._headers)}"
+            )
+        if not len(block):
+            return
+        coils = block.samples.shape[1]
+        if not self._started:
+            self._start(coils)
+        if coils != self._coils:
+            raise InconsistentReadouts(f"acquisitions have {coils} channels, earlier ones {self._coils}")
+        lines = self._prepared(block, encoding)
+        rows = self._rows(lines.head, encoding)
+        kind = kinds(lines.head["flags"])
+        calibrating = kind != Kind.IMAGING
+        if calibrating.any():
+            self._calibrate(lines, rows, kind, calibrating, encoding)
+        imaging = kind != Kind.CALIBRATION
+        if imaging.any():
+            part = lines if imaging.all() else _select(lines, imaging)
+            self._sort(part, rows[imaging], encoding)
+
+    def _prepared(self, block: Readouts, encoding: int) -> Lines:
+        header = self._headers[encoding]
+        lines = self._grids[encoding].lines(block)
+        data = lines.data
+        if self._whitening is not None:
+            data = self._whitening.apply(data, float(block.head["sample_time_us"][0]))
+        elif self._noise == "unit-parts":
+            data = data * np.float32(np.sqrt(0.5))
+        if must_conjugate(header, block.head[0], self._orientation):
+            data = np.conj(data)
+        return Lines(head=lines.head, data=data, covered=lines.covered)
+
+    def _rows(self, head: NDArray[Any], encoding: int) -> NDArray[np.intp]:
+        """Row ``kz * ny + ky`` of each line."""
+        header = self._headers[encoding]
+        _, ny, nz = header.encoded_matrix
+        ky = _placed(head["idx"]["kspace_encode_step_1"], line_limits(header).center, ny, "ky")
+        if nz == 1:
+            return ky
+        kz = _placed(head["idx"]["kspace_encode_step_2"], partition_limits(header).center, nz, "kz")
+        return kz * ny + ky
+
+    def _calibrate(
+        self,
+        lines: Lines,
+        rows: NDArray[np.intp],
+        kind: NDArray[np.uint8],
+        which: NDArray[np.bool_],
+        encoding: int,
+    ) -> None:
+        slices = lines.head["idx"]["slice"]
+        for number in np.unique(slices[which]).tolist():
+            mine = which & (slices == number)
+            key = (encoding, number)
+            if key not in self._calibration:
+                self._calibration[key] = CalibrationSum(*self._shape(lines, encoding))
+            self._calibration[key].add(rows[mine], lines.data[mine], lines.covered[mine])
+            self._calibration[key].separate += int((kind[mine] == Kind.CALIBRATION).sum())
+
+    def _shape(self, lines: Lines, encoding: int) -> tuple[int, int, int]:
+        _, ny, nz = self._headers[encoding].encoded_matrix
+        return lines.data.shape[1], ny * nz, lines.data.shape[2]
+
+    def _sort(self, lines: Lines, rows: NDArray[np.intp], encoding: int) -> None:
+        header = self._headers[encoding]
+        idx = lines.head["idx"]
+        phases = self._phase_counters(idx, header)
+        indices, groups, last = _slice_indices(idx, encoding, self._dynamic)
+        for number, index in enumerate(indices):
+            mine = groups == number
+            if index in self._emitted:
+                raise InconsistentReadouts(
+                    f"{int(mine.sum())} lines of {_name(index)} came after it had been complete"
+                )
+            if index not in self._buffers:
+                limit = header.limits.get(self._dynamic)
+                phase_count = min(limit.size, 512) if limit else 1
+                self._buffers[index] = SliceBuffer(index, phase_count, self._shape(lines, encoding))
+            buffer = self._buffers[index]
+            self._revisits |= buffer.overtaken
+            part = lines if mine.all() else _select(lines, mine)
+            buffer.add(phases[mine], rows[mine], part)
+            buffer.last_flagged |= bool(has_any(part.head["flags"], _LAST).any())
+        for index, buffer in self._buffers.items():
+            buffer.overtaken = index != last
+
+    def _phase_counters(self, idx: NDArray[Any], header: ScanHeader) -> NDArray[np.intp]:
+        counters = idx[self._dynamic].astype(np.intp)
+        limit = header.limits.get(self._dynamic)
+        if limit is not None and bool((counters >= limit.minimum).all()):
+            counters -= limit.minimum
+        if self._dynamic != "phase" and idx["phase"].any():
+            raise UnsupportedScan(
+                f"scan has several phases and {self._dynamic}s along the phase axis: choose dynamic='phase'"
+            )
+        if limit is not None and int(counters.max()) >= limit.size:
+            self._notes[f"{self._dynamic} counters go beyond the header's limit of {limit.maximum}"] = None
+        return counters
+
+    def _completed(self) -> list[KSpace]:
+        done = [
+            index
+            for index, buffer in self._buffers.items()
+            if is_complete(buffer, self._headers[index.encoding], self._dynamic, revisits=self._revisits)
+        ]
+        return [piece for index in sorted(done) for piece in self._emit(index)]
+
+    def _emit(self, index: SliceIndex) -> list[KSpace]:
+        buffer = self._buffers.pop(index)
+        self._emitted.add(index)
+        header, grid = self._headers[index.encoding], self._grids[index.encoding]
+        geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice)
+        calibration = self._calibration.get((index.encoding, index.slice))
+        context = SliceContext(
+            header=header,
+            geometry=geometry,
+            dynamic=self._dynamic,
+            whitened=self._whitening is not None or self._noise == "unit-parts",
+            estimate_noise=self._noise == "auto",
+            calibration_width=self._calibration_width,
+            notes=(*self.notes, *grid.notes, *assumed),
+        )
+        return assemble(buffer, calibration, context)
+
+
+def _of_encoding(block: Readouts, encoding: int) -> Readouts:
+    mine = block.head["encoding_space_ref"] == encoding
+    return block if mine.all() else block.select(mine)
+
+
+def _select(lines: Lines, which: NDArray[np.bool_]) -> Lines:
+    return Lines(head=lines.head[which], data=lines.data[which], covered=lines.covered[which])
+
+
+def _placed(counters: NDArray[Any], centre: int, size: int, name: str) -> NDArray[np.intp]:
+    places = counters.astype(np.intp) - centre + size // 2
+    wrong = np.flatnonzero((places < 0) | (places >= size))
+    if len(wrong):
+        raise InconsistentReadouts(
+            f"line {name} {int(counters[wrong[0]])} lies outside the encoded matrix of {size} lines "
+            f"(centre {centre})"
+        )
+    return places
+
+
+def _slice_indices(
+    idx: NDArray[Any], encoding: int, dynamic: str
+) -> tuple[list[SliceIndex], NDArray[np.intp], SliceIndex]:
+    """Slices in the order they appear, which of them each line belongs to, and the last line's."""
+    names = ("slice", "contrast", "set", "repetition")
+    columns = [np.zeros(len(idx), np.uint16) if name == dynamic else idx[name] for name in names]
+    key = np.zeros(len(idx), dtype=np.uint64)
+    for column in columns:
+        key = key << np.uint64(16) | column.astype(np.uint64)
+    values, first, groups = np.unique(key, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(values), dtype=np.intp)
+    rank[order] = np.arange(len(values))
+    found = [
+        SliceIndex(encoding=encoding, **{n: int(c[i]) for n, c in zip(names, columns, strict=True)})
+        for i in first[order].tolist()
+    ]
+    ranks = rank[groups.reshape(-1)]
+    return found, ranks, found[int(ranks[-1])]
+
+
+def _name(index: SliceIndex) -> str:
+    parts = {
+        "slice": index.slice,
+        "contrast": index.contrast,
+        "set": index.set,
+        "repetition": index.repetition,
+    }
+    return ", ".join(f"{name} {value}" for name, value in parts.items() if value or name == "slice")
