@@ -1,0 +1,112 @@
+r"""The SENSE encoding operator ``A = M F S`` in hybrid space, for the iterative reconstructors.
+
+Whole lines along the readout are sampled or not: one inverse transform along the readout, done once,
+leaves an independent problem per image column with a transform along the phase encoding only. Masks
+that vary along the readout (pseudo-radial) use the transform along both axes. Either way the centring
+shifts are moved into maps, mask and data beforehand, and orthonormal scaling is folded into the mask,
+so that an iteration is only: times maps, transform, times mask, transform back, times maps.
+
+Inside, images lie as `(frame, map, x, y)`, phase encoding last and contiguous, shifted so that the
+centre pixel comes first. `SenseOperator.to_grid` brings them back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LINES = (-1,)
+POINTS = (-2, -1)
+
+
+class SenseOperator:
+    """``A = M F S`` for one slice: images `(frame, map, x, y)` to samples `(frame, coil, x, y)`.
+
+    Parameters
+    ----------
+    maps : ndarray
+        `(map, coil, y, x)` complex64.
+    mask : ndarray
+        `(frame, ky, kx)` bool.
+    device : torch.device
+        Where everything lives.
+
+    Attributes
+    ----------
+    lines : bool
+        Whether the mask consists of whole readout lines: samples then are in hybrid space (x, ky).
+    """
+
+    def __init__(self, maps: NDArray[np.complex64], mask: NDArray[np.bool_], device: torch.device) -> None:
+        self.lines = bool((mask == mask[:, :, :1]).all())
+        self.axes = LINES if self.lines else POINTS
+        self.device = device
+        self.shape = mask.shape
+        """(frame, ky, kx)"""
+        self._maps = self.from_grid(maps)
+        self._conjugate = self._maps.conj().resolve_conj()
+        shown = mask[:, :, :1] if self.lines else mask
+        moved = np.fft.ifftshift(shown.swapaxes(1, 2), axes=self.axes)
+        self._mask = torch.from_numpy(moved.astype(np.float32)).to(device).unsqueeze(1)
+        size = mask.shape[1] if self.lines else mask.shape[1] * mask.shape[2]
+        self._scale = float(size) ** -0.5
+
+    def samples(self, kspace: NDArray[np.complex64]) -> Tensor:
+        """Measured k-space `(frame, coil, ky, kx)` as the operator's samples `(frame, coil, x, y)`."""
+        if not self.lines:
+            plane: Tensor = self.from_grid(kspace) * self._mask
+            return plane
+        moved = torch.fft.ifftshift(torch.from_numpy(np.array(kspace)).to(self.device), dim=(-2, -1))
+        hybrid = torch.fft.ifft(moved, dim=-1, norm="ortho").transpose(-2, -1)
+        samples: Tensor = hybrid.contiguous() * self._mask
+        return samples
+
+    def forward(self, images: Tensor, frames: slice = slice(None)) -> Tensor:
+        """``A x``: `(frame, map, x, y)` to `(frame, coil, x, y)`."""
+        samples: Tensor = self._transformed(images) * (self._mask[frames] * self._scale)
+        return samples
+
+    def adjoint(self, samples: Tensor, frames: slice = slice(None)) -> Tensor:
+        """``A^H y``: `(frame, coil, x, y)` to `(frame, map, x, y)`."""
+        return self._back(samples * (self._mask[frames] * self._scale))
+
+    def normal(self, images: Tensor, frames: slice = slice(None)) -> Tensor:
+        """``A^H A x``: `(frame, map, x, y)` to the same, one frame at a time to stay in cache."""
+        out = torch.empty_like(images)
+        weights = self._mask[frames] * self._scale**2
+        for i in range(images.shape[0]):
+            kspace = self._transformed(images[i : i + 1])
+            kspace *= weights[i : i + 1]
+            out[i : i + 1] = self._back(kspace)
+        return out
+
+    def coverage(self) -> Tensor:
+        """``sum_c |S_c|^2`` of each map, `(map, x, y)`: 1 inside the support, 0 outside."""
+        return self._maps.abs().square().sum(dim=1)
+
+    def to_grid(self, images: Tensor) -> NDArray[np.complex64]:
+        """`(frame, map, x, y)` to the sum over maps on the usual grid, `(frame, y, x)`."""
+        total = torch.fft.fftshift(images.sum(dim=1), dim=(-2, -1)).transpose(-2, -1)
+        grid: NDArray[np.complex64] = total.contiguous().cpu().numpy()
+        return grid
+
+    def from_grid(self, array: NDArray[np.complex64]) -> Tensor:
+        """`(..., y, x)` on the usual grid to `(..., x, y)` with the centre first; undone by `to_grid`."""
+        moved = np.fft.ifftshift(array, axes=(-2, -1)).swapaxes(-2, -1)
+        return torch.from_numpy(np.ascontiguousarray(moved)).to(self.device)
+
+    def _transformed(self, images: Tensor) -> Tensor:
+        coil_images: Tensor = images[:, 0, None] * self._maps[0]
+        for i in range(1, self._maps.shape[0]):
+            coil_images += images[:, i, None] * self._maps[i]
+        kspace: Tensor = torch.fft.fftn(coil_images, dim=self.axes)
+        return kspace
+
+    def _back(self, kspace: Tensor) -> Tensor:
+        coil_images: Tensor = torch.fft.ifftn(kspace, dim=self.axes, norm="forward")
+        if self._maps.shape[0] == 1:
+            coil_images *= self._conjugate[0]
+            return coil_images.sum(dim=1, keepdim=True)
+        return torch.stack([(coil_images * c).sum(dim=1) for c in self._conjugate], dim=1)

@@ -1,0 +1,65 @@
+"""What every classical reconstructor does first and last: check the input, wrap the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recon_node import __version__
+from recon_node.core.errors import DataError, DeviceError
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy
+
+
+def check(kspace: KSpace, maps: CoilMaps | None) -> None:
+    """Refuse what no method can reconstruct.
+
+    Raises
+    ------
+    DataError
+        K-space with NaN or infinite samples, a mask without a single sample, or maps of other coils
+        or pixels than the k-space.
+    """
+    if not kspace.mask.any():
+        raise DataError("the sampling mask is empty: no line of this slice was acquired")
+    if not np.isfinite(kspace.data.view(np.float32)).all():
+        raise DataError("k-space holds NaN or infinite samples: check the raw data")
+    if maps is not None and maps.data.shape[1:] != kspace.data.shape[1:]:
+        raise DataError(
+            f"coil maps (coil, y, x) are {maps.data.shape[1:]}, but k-space (coil, ky, kx) is"
+            f" {kspace.data.shape[1:]}: calibrate on this k-space's grid"
+        )
+
+
+def series(
+    kspace: KSpace, images: NDArray[np.complex64], method: str, settings: Mapping[str, Any]
+) -> ImageSeries:
+    """Images `(phase, y, x)` with everything that `kspace` knows about them."""
+    return ImageSeries(
+        data=images,
+        geometry=kspace.geometry,
+        header=kspace.header,
+        index=kspace.index,
+        made_by=MadeBy(method=method, version=__version__, settings=dict(settings)),
+        trigger_times_ms=kspace.trigger_times_ms,
+        acquisition_times_s=kspace.acquisition_times_s,
+        rr_interval_ms=kspace.rr_interval_ms,
+    )
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` takes CUDA where there is one.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA is asked for and absent.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError(f"device {device} was asked for, but no CUDA device is available: use cpu or auto")
+    return torch.device(device)

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+
+from recon_node.core.errors import ConfigError, DataError, DeviceError
+from recon_node.core.fft import centred_fft
+from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
+from recon_node.core.types import CoilMaps, KSpace, Sampling
+from recon_node.model.sense import Sense
+from recon_node.model.zero_filled import ZeroFilled
+
+HEADER = ScanHeader(
+    encoded_matrix=(40, 48, 1),
+    encoded_fov_mm=(200.0, 240.0, 8.0),
+    recon_matrix=(40, 48, 1),
+    recon_fov_mm=(200.0, 240.0, 8.0),
+)
+GEOMETRY = SliceGeometry(
+    position_mm=(1.0, 2.0, 3.0),
+    read_dir=(1.0, 0.0, 0.0),
+    phase_dir=(0.0, 1.0, 0.0),
+    slice_dir=(0.0, 0.0, 1.0),
+    fov_mm=(200.0, 240.0, 8.0),
+)
+SAMPLING = Sampling(pattern="unknown", acceleration=1.0, effective_acceleration=1.0, acs=0)
+
+
+class Scene:
+    """A beating disc in a textured body, seen by six coils, noise of standard deviation one."""
+
+    def __init__(self, *, phases: int = 6, snr: float = 40.0, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[-1:1:48j, -1:1:40j]
+        angle = 2 * np.pi * np.arange(6)[:, None, None] / 6
+        maps = np.exp(1j * (angle + x * np.cos(angle))) / (
+            0.4 + (y - 1.2 * np.sin(angle)) ** 2 + (x - 1.2 * np.cos(angle)) ** 2
+        )
+        self.support = (x / 0.9) ** 2 + (y / 0.8) ** 2 < 1
+        maps = self.support * maps / np.linalg.norm(maps, axis=0)
+        self.maps = CoilMaps(data=maps[None].astype(np.complex64), support=self.support)
+        radius = 0.3 + 0.06 * np.cos(2 * np.pi * np.arange(phases) / phases)
+        body = 1 + 0.2 * rng.standard_normal((48, 40))
+        heart = x**2 + y**2 < radius[:, None, None] ** 2
+        self.truth = (snr * (body + heart) * self.support * np.exp(0.5j * x)).astype(np.complex64)
+        coil_images = self.maps.data * self.truth[:, None]
+        noise = rng.standard_normal((2, *coil_images.shape)) / np.sqrt(2)
+        self.full = (centred_fft(coil_images) + noise[0] + 1j * noise[1]).astype(np.complex64)
+
+    def kspace(self, mask: np.ndarray, **changes: object) -> KSpace:
+        mask = np.array(np.broadcast_to(mask, (len(self.full), *self.full.shape[2:])))
+        values = {
+            "data": self.full * mask[:, None],
+            "mask": mask,
+            "header": HEADER,
+            "index": SliceIndex(slice=3),
+            "geometry": GEOMETRY,
+            "sampling": SAMPLING,
+            "whitened": True,
+        }
+        return KSpace(**(values | changes))
+
+    def error(self, images: np.ndarray) -> float:
+        """Root mean square error inside the support, in noise standard deviations."""
+        return float(np.sqrt(np.mean(np.abs(images - self.truth)[:, self.support] ** 2)))
+
+
+def lines(scene: Scene, rate: float, acs: int = 8, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((len(scene.truth), 48, 1)) < 1 / rate
+    mask[:, 24 - acs // 2 : 24 + acs // 2] = True
+    return mask
+
+
+FULL = np.ones((1, 48, 40), bool)
+METHODS = [ZeroFilled(), Sense(device="cpu")]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_method_names_itself_and_its_settings_in_the_series(method: object) -> None:
+    scene = Scene(phases=4)
+    made = method.reconstruct(scene.kspace(FULL), scene.maps, None)
+    assert made.made_by.method == method.name
+    assert made.index == SliceIndex(slice=3)
+    assert made.geometry is GEOMETRY
+    assert made.data.shape == (4, 48, 40)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_method_refuses_an_empty_mask(method: object) -> None:
+    scene = Scene(phases=2)
+    with pytest.raises(DataError, match="mask is empty"):
+        method.reconstruct(scene.kspace(~FULL), scene.maps, None)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("spoiled", [np.nan, np.inf])
+def test_a_method_refuses_samples_that_are_not_finite(method: object, spoiled: float) -> None:
+    scene = Scene(phases=2)
+    data = scene.full.copy()
+    data[1, 2, 3, 4] = spoiled
+    with pytest.raises(DataError, match="NaN or infinite"):
+        method.reconstruct(scene.kspace(FULL, data=data), scene.maps, None)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("shape", [(1, 5, 48, 40), (1, 6, 48, 42)])
+def test_a_method_refuses_maps_of_other_coils_or_pixels(method: object, shape: tuple[int, ...]) -> None:
+    scene = Scene(phases=2)
+    other = CoilMaps(data=np.zeros(shape, np.complex64), support=np.zeros(shape[2:], bool))
+    with pytest.raises(DataError, match="coil maps"):
+        method.reconstruct(scene.kspace(FULL), other, None)
+
+
+def test_zero_filling_a_full_acquisition_gives_the_truth_to_noise_level() -> None:
+    scene = Scene()
+    assert scene.error(ZeroFilled().reconstruct(scene.kspace(FULL), scene.maps).data) < 1.1
+
+
+def test_zero_filling_without_maps_is_the_root_sum_of_squares() -> None:
+    scene = Scene()
+    images = ZeroFilled().reconstruct(scene.kspace(FULL), None)
+    assert images.made_by.settings["combination"] == "rss"
+    assert np.abs(images.data - np.abs(scene.truth))[:, scene.support].mean() < 1.5
+
+
+@pytest.mark.parametrize("kind", ["lines", "points"])
+def test_sense_recovers_a_determined_problem_to_noise_level(kind: str) -> None:
+    scene = Scene()
+    mask = np.zeros((48, 40), bool)
+    mask[::2] = True
+    if kind == "points":
+        mask ^= (np.arange(40) % 2).astype(bool)
+    mask[20:28] = True
+    kspace = scene.kspace(mask)
+    found = Sense(iterations=60, regularisation=1e-4).reconstruct(kspace, scene.maps)
+    assert scene.error(found.data) < 1.8
+    assert scene.error(ZeroFilled().reconstruct(kspace, scene.maps).data) > 4
+
+
+def test_sense_with_two_map_sets_recovers_a_folded_object() -> None:
+    scene = Scene()
+    sets = np.stack([scene.maps.data[0], np.roll(scene.maps.data[0], 24, axis=-2)])
+    shifted = np.roll(scene.truth, 24, axis=-2)
+    coil_images = sets[0] * scene.truth[:, None] + sets[1] * shifted[:, None]
+    scene.full = centred_fft(coil_images).astype(np.complex64)
+    kspace = scene.kspace(FULL)
+    both = CoilMaps(data=sets, support=scene.support)
+    found = Sense(iterations=80, regularisation=0.0).reconstruct(kspace, both).data
+    assert np.abs(found - scene.truth - shifted).mean() < 0.02 * np.abs(scene.truth).mean()
+
+
+def test_sense_stops_early_when_the_tolerance_is_met() -> None:
+    scene = Scene()
+    kspace = scene.kspace(lines(scene, 2.0))
+    loose = Sense(tolerance=0.1, iterations=50).reconstruct(kspace, scene.maps).data
+    short = Sense(iterations=4).reconstruct(kspace, scene.maps).data
+    full = Sense(iterations=50).reconstruct(kspace, scene.maps).data
+    assert scene.error(full) < scene.error(loose)
+    assert np.abs(full - short).max() > 0
+
+
+def test_a_frame_without_samples_does_not_disturb_the_others() -> None:
+    scene = Scene()
+    mask = lines(scene, 2.0)
+    mask[2] = False
+    found = Sense().reconstruct(scene.kspace(mask), scene.maps).data
+    assert np.isfinite(found.view(np.float32)).all()
+    assert not found[2].any()
+    mask[2] = mask[3]
+    np.testing.assert_allclose(
+        found[3], Sense().reconstruct(scene.kspace(mask), scene.maps).data[3], rtol=1e-4, atol=1e-3
+    )
+
+
+def test_settings_without_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="iterations=0"):
+        Sense(iterations=0)
+
+
+def test_a_missing_cuda_device_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    scene = Scene(phases=2)
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        Sense(device="cuda").reconstruct(scene.kspace(FULL), scene.maps)
