@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,7 @@ def _slab(
         Lines left out between others along kz: undersampling that needs a 3D reconstruction.
     """
     planes = np.flatnonzero(mask.any(axis=(0, 2, 3)))
-    union = mask.any(axis=1, keepdims=True)
+    union = np.any(mask, axis=1, keepdims=True)
     inner = mask[:, planes[0] : planes[-1] + 1]
     corners = float(np.mean(union.sum() * inner.shape[1] - inner.sum()) / max(1, inner.sum()))
     if len(planes) < planes[-1] - planes[0] + 1 or corners > 0.5:
@@ -168,7 +169,7 @@ def _slab(
     if reference is not None:
         reference[0][...] = centred_ifft(reference[0], (1,))
         reference[1][...] = reference[1].any(axis=0, keepdims=True)
-    return union
+    return np.asarray(union)
 
 
 def _partitions(count: int, header: ScanHeader) -> range:
@@ -195,7 +196,7 @@ def _calibration(
         if block is not None:
             return block
     mean, union = phase_average(data, mask)
-    common = mask.all(axis=0)
+    common = np.all(mask, axis=0)
     block = central_block(mean, common, width) if sampling.acs else None
     if block is None and len(mask) > 1:
         block = central_block(mean, union, width)
@@ -228,7 +229,7 @@ def _check_centre(data: NDArray[np.complex64], mask: NDArray[np.bool_], notes: l
 
 def _common(
     buffer: SliceBuffer, seen: NDArray[np.bool_], sampling: Sampling, context: SliceContext
-) -> dict[str, object]:
+) -> dict[str, Any]:
     header, lines = context.header, buffer.count[seen] > 0
     recon = (header.recon_matrix[1], header.recon_matrix[0])
     announced = header.limits.get(context.dynamic)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.prep.point_patterns import central_square
 from recon_node.prep.line_patterns import central_run
+from recon_node.prep.point_patterns import central_square
 
 LEAST_LINES = 8
 
@@ -35,7 +35,8 @@ class CalibrationSum:
 
     def mean(self) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
         """Average `(coil, row, kx)` and where anything was measured `(row, kx)`."""
-        return self._sum / np.maximum(self._count, 1).astype(np.float32), self._count > 0
+        mean = self._sum / np.maximum(self._count, 1).astype(np.float32)
+        return mean.astype(np.complex64, copy=False), self._count > 0
 
 
 def phase_average(
@@ -65,9 +66,9 @@ def central_block(
         `(coil, ay, ax)` complex64, even sizes, centre at ``n // 2``; None with fewer than 8 lines.
     """
     ny, nx = mask.shape
-    columns = central_run(mask.any(axis=0))
+    columns = central_run(np.any(mask, axis=0))
     half_x = min(nx // 2 - columns[0], columns[1] - nx // 2, width // 2)
-    half_y = _half(mask[:, nx // 2 - half_x : nx // 2 + half_x].all(axis=1), width) if half_x else 0
+    half_y = _half(np.all(mask[:, nx // 2 - half_x : nx // 2 + half_x], axis=1), width) if half_x else 0
     square = min(central_square(mask), width) // 2
     if half_y < square:
         half_y = half_x = square

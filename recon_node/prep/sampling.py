@@ -41,11 +41,11 @@ def classify_sampling(mask: NDArray[Any]) -> Sampling:
         No axis order known for the number of dimensions, or nothing sampled.
     """
     cube = _as_cube(mask)
-    columns = np.flatnonzero(cube.any(axis=(0, 1)))
+    columns = np.flatnonzero(np.any(cube, axis=(0, 1)))
     if not len(columns):
         raise DataError("sampling mask: nothing is sampled")
     window = cube[:, :, columns[0] : columns[-1] + 1]
-    lines = window.any(axis=2)
+    lines = np.any(window, axis=2)
     if bool(np.all(window == lines[:, :, None])):
         return _line_sampling(cube, lines)
     return _point_sampling(cube)
@@ -55,12 +55,13 @@ def _as_cube(mask: NDArray[Any]) -> NDArray[np.bool_]:
     array = np.asarray(mask) != 0
     if array.ndim not in (1, 2, 3) or 0 in array.shape:
         raise DataError(f"sampling mask has shape {array.shape}, expected (ky,), (ky, kx) or (phase, ky, kx)")
-    return array.reshape((1, -1, 1) if array.ndim == 1 else (1,) * (3 - array.ndim) + array.shape)
+    shape = (1, -1, 1) if array.ndim == 1 else (1,) * (3 - array.ndim) + array.shape
+    return np.asarray(array.reshape(shape))
 
 
 def _line_sampling(cube: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Sampling:
     """Pattern of whole lines `(phase, ky)`."""
-    common, union = lines.all(axis=0), lines.any(axis=0)
+    common, union = np.all(lines, axis=0), np.any(lines, axis=0)
     run = central_run(common)
     spacing = _common_spacing(lines, run)
     mean_gap = spacing or _mean_gap(union, run)
@@ -149,7 +150,7 @@ def _line_acceleration(
 
 def _point_sampling(cube: NDArray[np.bool_]) -> Sampling:
     """Pattern of points `(phase, ky, kx)`: spokes through the centre, or scattered."""
-    side = central_square(cube.all(axis=0))
+    side = central_square(np.all(cube, axis=0))
     ky, kx = (_around_centre(size, side) for size in cube.shape[1:])
     discounted = min(side, RADIAL_ACS)
     per_phase = tuple(_point_acceleration(phase, discounted) for phase in cube)
@@ -171,8 +172,8 @@ def _around_centre(size: int, side: int) -> tuple[int, int]:
 
 def _point_acceleration(mask: NDArray[np.bool_], side: int) -> float:
     (y0, y1), (x0, x1) = (_around_centre(size, side) for size in mask.shape)
-    inside = int(mask[y0:y1, x0:x1].sum())
-    return (mask.size - side * side) / max(1, int(mask.sum()) - inside)
+    outside = int(mask.sum()) - int(mask[y0:y1, x0:x1].sum())
+    return (mask.size - side * side) / (outside or 1)
 
 
 def _effective(mask: NDArray[np.bool_]) -> float:

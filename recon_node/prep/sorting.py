@@ -156,7 +156,7 @@ class Preparation:
         flat = block.samples.reshape(-1).view(np.float32)
         if np.isfinite(np.dot(flat, flat)):
             return block
-        good = np.isfinite(block.samples).all(axis=(1, 2))
+        good = np.all(np.isfinite(block.samples), axis=(1, 2))
         if not good.all():
             self._count("with NaN or infinite samples", int((~good).sum()))
         return block.select(good)

@@ -8,6 +8,7 @@ way (filters, another offset size) are read through h5py, slower and with the sa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -196,7 +197,7 @@ def _runs(heads: NDArray[Any], block_bytes: int) -> Iterator[slice]:
     channels, samples = heads["active_channels"], heads["number_of_samples"]
     changes = np.flatnonzero((np.diff(channels) != 0) | (np.diff(samples) != 0)) + 1
     edges = [0, *changes.tolist(), len(heads)]
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in itertools.pairwise(edges):
         size = max(1, int(channels[first]) * int(samples[first]) * 8)
         step = max(1, block_bytes // size)
         for start in range(first, last, step):

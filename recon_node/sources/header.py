@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from recon_node.core.errors import DataError, SourceError
@@ -169,7 +169,7 @@ def _patient(root: Node) -> PatientInfo:
 
 
 def _user_parameters(root: Node) -> dict[str, Any]:
-    kinds = {"Long": _to_integer, "Double": _to_number, "String": str}
+    kinds: dict[str, Callable[[str], Any]] = {"Long": _to_integer, "Double": _to_number, "String": str}
     found: dict[str, Any] = {}
     for kind, convert in kinds.items():
         for node in root.find_all(f"userParameters/userParameter{kind}"):

@@ -172,7 +172,7 @@ def _read_rows(path: Path, table: h5py.Dataset, layout: np.dtype[Any]) -> NDArra
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         for row, offset in zip(raw, offsets.tolist(), strict=True):
-            os.preadv(descriptor, (row,), offset)
+            os.preadv(descriptor, [row.data], offset)
     finally:
         os.close(descriptor)
     return raw.reshape(-1).view(layout)[:total]
