@@ -1,0 +1,15 @@
+"""From reconstructed complex images to pixels as they are stored: matrix, geometry, scale."""
+
+from recon_node.images.finish import finish
+from recon_node.images.geometry import image_affine, pixel_size_mm
+from recon_node.images.scale import Quantity, Scaling, StoredPixels, scale_series
+
+__all__ = [
+    "Quantity",
+    "Scaling",
+    "StoredPixels",
+    "finish",
+    "image_affine",
+    "pixel_size_mm",
+    "scale_series",
+]

@@ -1,0 +1,253 @@
+"""The data set of a series: what all its instances share, and what differs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+
+from recon_node.core.errors import DicomError
+from recon_node.core.types import ImageSeries
+from recon_node.dicom import modules
+from recon_node.dicom.geometry import image_plane
+from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
+from recon_node.dicom.sequence import add_cardiac, add_sequence
+from recon_node.dicom.text import character_set, clock, decimal, dicom_date
+from recon_node.dicom.uids import DEFAULT_PREFIX, SeriesUids, series_uids
+
+
+class Scaling(Protocol):
+    """``real = stored * slope + intercept``, and how to show it."""
+
+    @property
+    def slope(self) -> float:
+        """Rescale slope."""
+
+    @property
+    def intercept(self) -> float:
+        """Rescale intercept."""
+
+    @property
+    def window_center(self) -> float:
+        """In real units."""
+
+    @property
+    def window_width(self) -> float:
+        """In real units."""
+
+    @property
+    def unit(self) -> str:
+        """Rescale type, for example ``US``."""
+
+
+class Pixels(Protocol):
+    """Stored pixel values of a series (`recon_node.images.StoredPixels`)."""
+
+    @property
+    def data(self) -> NDArray[np.uint16]:
+        """`(phase, y, x)` uint16."""
+
+    @property
+    def scaling(self) -> Scaling:
+        """One for all phases."""
+
+    @property
+    def quantity(self) -> str:
+        """``magnitude`` or ``phase``."""
+
+
+_IMAGE_TYPE = {"magnitude": "M", "phase": "P"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One element that differs between the instances of a series."""
+
+    tag: int
+    vr: str
+    values: tuple[str, ...]
+    """One a phase, as encoded but for the padding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesTemplate:
+    """A series before it is written."""
+
+    meta: FileMetaDataset
+    """Without the SOP instance UID."""
+    shared: Dataset
+    """Everything but the slots and the pixels."""
+    slots: tuple[Slot, ...]
+    uids: SeriesUids
+    instance_uids: tuple[str, ...]
+    pixels: NDArray[np.uint16]
+    """`(phase, y, x)` uint16, C-contiguous."""
+
+    def dataset(self, phase: int) -> Dataset:
+        """One instance as a pydicom data set with its file meta information."""
+        ds = Dataset()
+        ds.update(self.shared)
+        for slot in self.slots:
+            ds.add_new(slot.tag, slot.vr, slot.values[phase])
+        ds.add_new(0x7FE00010, "OW", self.pixels[phase].astype("<u2").tobytes())
+        ds.file_meta = self.file_meta(phase)
+        return ds
+
+    def file_meta(self, phase: int) -> FileMetaDataset:
+        """File meta information of one instance."""
+        meta = FileMetaDataset()
+        meta.update(self.meta)
+        meta.MediaStorageSOPInstanceUID = UID(self.instance_uids[phase])
+        return meta
+
+
+def build_series(
+    images: ImageSeries,
+    *,
+    pixels: Pixels,
+    provenance: Provenance,
+    site: modules.Site = modules.DEFAULT_SITE,
+    series_number: int | None = None,
+    spacing_between_slices_mm: float | None = None,
+) -> SeriesTemplate:
+    """MR Image Storage instances of one slice, one a phase.
+
+    Parameters
+    ----------
+    images : ImageSeries
+        Finished images; geometry and times are theirs.
+    pixels : Pixels
+        Stored values of `images`.
+    provenance : Provenance
+        How they were made.
+    site : Site
+        What stands in for silent headers, and the UID root.
+    series_number : int, optional
+        1000 times the header's initial series number plus the slice, counted from 1, if None.
+    spacing_between_slices_mm : float, optional
+        Between slice centres, where the stack is known.
+
+    Raises
+    ------
+    DicomError
+        Where shapes, provenance or geometry contradict each other.
+    """
+    _check(images, pixels, provenance)
+    options = {"quantity": pixels.quantity, "sop_class": MRImageStorage, "slope": pixels.scaling.slope}
+    uids = series_uids(images, provenance, options=options, prefix=site.uid_prefix)
+    shared = Dataset()
+    used: modules.Fallbacks = {}
+    header = images.header
+    modules.add_patient(shared, header, site, uids, used)
+    modules.add_study(shared, header, site, uids)
+    modules.add_series(
+        shared, images, provenance, uids, _number(images) if series_number is None else series_number, used
+    )
+    modules.add_equipment(shared, header, site, used)
+    shared.SOPClassUID = MRImageStorage
+    derived = "DERIVED" if provenance.made_by.weights_sha256 else "ORIGINAL"
+    shared.ImageType = [derived, "PRIMARY", _IMAGE_TYPE[pixels.quantity]]
+    add_sequence(shared, images, used)
+    add_cardiac(shared, images)
+    _add_plane(shared, images, spacing_between_slices_mm)
+    _add_pixel_description(shared, pixels)
+    add_provenance(shared, provenance, used)
+    shared.SpecificCharacterSet = character_set(str(element.value) for element in shared.iterall())
+    instance_uids = tuple(uids.instance(phase) for phase in range(images.data.shape[0]))
+    return SeriesTemplate(
+        meta=_meta(),
+        shared=shared,
+        slots=_slots(images, instance_uids),
+        uids=uids,
+        instance_uids=instance_uids,
+        pixels=np.ascontiguousarray(pixels.data),
+    )
+
+
+def _check(images: ImageSeries, pixels: Pixels, provenance: Provenance) -> None:
+    if images.data.size == 0:
+        raise DicomError(f"images have shape {images.data.shape}: there is nothing to write")
+    if pixels.data.shape != images.data.shape or pixels.data.dtype != np.uint16:
+        raise DicomError(
+            f"pixels are {pixels.data.dtype} {pixels.data.shape}, expected uint16 {images.data.shape}"
+        )
+    if max(images.data.shape[1:]) > 65535:
+        raise DicomError(f"images have shape {images.data.shape}: DICOM holds at most 65535 rows or columns")
+    if not np.isfinite(images.data).all():
+        raise DicomError("images hold values that are not finite: the reconstruction failed")
+    if provenance.made_by != images.made_by:
+        raise DicomError(
+            f"provenance says {provenance.made_by.method}, the images were made by {images.made_by.method}"
+        )
+    for name in ("trigger_times_ms", "acquisition_times_s"):
+        times = getattr(images, name)
+        if times is not None and len(times) != images.data.shape[0]:
+            raise DicomError(f"{name} has {len(times)} entries for {images.data.shape[0]} images")
+
+
+def _number(images: ImageSeries) -> int:
+    return 1000 * (images.header.study.initial_series_number or 1) + images.index.slice + 1
+
+
+def _add_plane(ds: Dataset, images: ImageSeries, spacing_between_slices_mm: float | None) -> None:
+    rows, columns = images.data.shape[1:]
+    plane = image_plane(images.geometry, (rows, columns))
+    ds.ImagePositionPatient = [decimal(x) for x in plane.position]
+    ds.ImageOrientationPatient = [decimal(x) for x in plane.orientation]
+    ds.PixelSpacing = [decimal(x) for x in plane.spacing]
+    ds.SliceThickness = decimal(plane.thickness)
+    ds.SliceLocation = decimal(plane.location)
+    if spacing_between_slices_mm is not None:
+        ds.SpacingBetweenSlices = decimal(spacing_between_slices_mm)
+    ds.Rows, ds.Columns = rows, columns
+
+
+def _add_pixel_description(ds: Dataset, pixels: Pixels) -> None:
+    """Image Pixel, Modality LUT and VOI LUT modules (PS3.3 C.7.6.3, C.11.1, C.11.2)."""
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit = 15
+    ds.PixelRepresentation = 0
+    ds.BurnedInAnnotation = "NO"
+    scaling = pixels.scaling
+    ds.RescaleSlope = decimal(scaling.slope)
+    ds.RescaleIntercept = decimal(scaling.intercept)
+    ds.RescaleType = scaling.unit
+    ds.WindowCenter = decimal(scaling.window_center)
+    ds.WindowWidth = decimal(scaling.window_width)
+
+
+def _meta() -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(DEFAULT_PREFIX + "1")
+    meta.ImplementationVersionName = MANUFACTURER.upper().replace("-", "_")
+    return meta
+
+
+def _slots(images: ImageSeries, instance_uids: tuple[str, ...]) -> tuple[Slot, ...]:
+    phases = range(images.data.shape[0])
+    study = images.header.study
+    day = dicom_date(study.series_date or study.study_date)
+    seconds = images.acquisition_times_s or (None,) * len(phases)
+    times = tuple(clock(second) for second in seconds)
+    slots: Mapping[int, tuple[str, tuple[Any, ...]]] = {
+        0x00080018: ("UI", instance_uids),
+        0x00080022: ("DA", (day,) * len(phases)),
+        0x00080023: ("DA", (day,) * len(phases)),
+        0x00080032: ("TM", times),
+        0x00080033: ("TM", times),
+        0x00200012: ("IS", ("1",) * len(phases)),
+        0x00200013: ("IS", tuple(str(phase + 1) for phase in phases)),
+    }
+    if images.trigger_times_ms is not None:
+        slots = {**slots, 0x00181060: ("DS", tuple(decimal(round(t, 4)) for t in images.trigger_times_ms))}
+    return tuple(Slot(tag=tag, vr=vr, values=values) for tag, (vr, values) in sorted(slots.items()))

@@ -1,0 +1,150 @@
+"""What every instance says about how it was made, readable by people and by programs.
+
+People read SeriesDescription, ImageComments and DerivationDescription; programs read
+ContributingEquipmentSequence (PS3.3 C.12.1.1) and the private block `CREATOR` (PS3.5 section 7.8).
+Nothing here names the patient.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from recon_node.core.types import MadeBy, Prompts, Sampling, Verdict
+from recon_node.dicom.text import clipped, code
+
+CREATOR = "RECON-NODE PROVENANCE 1"
+PRIVATE_GROUP = 0x0011
+NOT_VALIDATED = "NOT FOR CLINICAL USE"
+MANUFACTURER = "recon-node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How a series was made and how far it is to be believed."""
+
+    made_by: MadeBy
+    prompts: Prompts | None = None
+    sampling: Sampling | None = None
+    verdict: Verdict | None = None
+    validated: bool = False
+    """True only where the weights were validated for clinical use."""
+    lines_found: int = 0
+    lines_expected: int = 0
+    notes: tuple[str, ...] = ()
+    """What had to be assumed, in sentences."""
+    source_id: str = ""
+    """What tells this raw data from other raw data where its header has no identifiers (a hash of
+    the file, for example); goes into the UIDs."""
+
+
+def provenance_facts(provenance: Provenance) -> dict[str, Any]:
+    """Everything a provenance says, as JSON-able values (also what the series UID is made of)."""
+    made, prompts, sampling, verdict = (
+        provenance.made_by,
+        provenance.prompts,
+        provenance.sampling,
+        provenance.verdict,
+    )
+    return {
+        "software_version": made.version,
+        "method": made.method,
+        "weights": made.weights,
+        "weights_sha256": made.weights_sha256,
+        "settings": dict(made.settings),
+        "metadata_prompt": str(prompts.metadata) if prompts else None,
+        "undersampling_prompt": str(prompts.undersampling) if prompts else None,
+        "pattern": sampling.pattern if sampling else None,
+        "acceleration": sampling.acceleration if sampling else None,
+        "acs_lines": sampling.acs if sampling else None,
+        "lines_found": provenance.lines_found,
+        "lines_expected": provenance.lines_expected,
+        "verdict": verdict.verdict if verdict else None,
+        "score": verdict.score if verdict else None,
+        "reasons": list(verdict.reasons) if verdict else None,
+        "validated": provenance.validated,
+        "notes": list(provenance.notes),
+    }
+
+
+def add_provenance(ds: Dataset, provenance: Provenance, fallbacks: Mapping[str, str]) -> None:
+    """Put the provenance into `ds`, and what stands in for values the header does not give.
+
+    SeriesDescription is made by `series_description`.
+    """
+    facts = provenance_facts(provenance)
+    sentences = _sentences(provenance)
+    ds.ImageComments = clipped("\n".join(sentences), 10240)
+    ds.DerivationDescription = clipped(" ".join(sentences), 1024)
+    ds.ContributingEquipmentSequence = [_equipment(provenance, " ".join(sentences))]
+    block = ds.private_block(PRIVATE_GROUP, CREATOR, create=True)
+    block.add_new(0x01, "LO", clipped(f"{MANUFACTURER} {provenance.made_by.version}", 64))
+    block.add_new(0x02, "LO", clipped(provenance.made_by.method, 64))
+    block.add_new(0x03, "LO", clipped(provenance.made_by.weights or "none", 64))
+    block.add_new(0x04, "LO", clipped(provenance.made_by.weights_sha256 or "none", 64))
+    block.add_new(0x05, "CS", provenance.verdict.verdict.upper() if provenance.verdict else "NONE")
+    block.add_new(0x06, "CS", "YES" if provenance.validated else "NO")
+    block.add_new(0x10, "UT", json.dumps(facts, sort_keys=True, ensure_ascii=True, default=str))
+    block.add_new(0x11, "UT", json.dumps(dict(fallbacks), sort_keys=True, ensure_ascii=True))
+
+
+def read_provenance(ds: Dataset) -> dict[str, Any]:
+    """The facts that `add_provenance` wrote; raises KeyError where `ds` has none."""
+    facts: dict[str, Any] = json.loads(ds.private_block(PRIVATE_GROUP, CREATOR)[0x10].value)
+    return facts
+
+
+def series_description(provenance: Provenance, what: str) -> str:
+    """Method, protocol and, while the weights are not validated, the warning; at most 64 characters."""
+    start = provenance.made_by.method
+    if provenance.verdict and provenance.verdict.verdict != "pass":
+        start += f" [{provenance.verdict.verdict.upper()}]"
+    end = "" if provenance.validated else f" {NOT_VALIDATED}"
+    return clipped(f"{start} {what}".strip(), 64 - len(end)) + end
+
+
+def _sentences(provenance: Provenance) -> list[str]:
+    made = provenance.made_by
+    lines = [f"Reconstructed from raw data by {MANUFACTURER} {made.version}, method {made.method}."]
+    if not provenance.validated:
+        lines.insert(0, f"{NOT_VALIDATED}: not validated.")
+    if provenance.verdict:
+        verdict = provenance.verdict
+        lines.append(f"Trust verdict {verdict.verdict.upper()}, score {verdict.score:.2f}.")
+        lines.extend(f"Reason: {reason}" for reason in verdict.reasons)
+    if made.weights_sha256:
+        lines.append(f"Weights {made.weights} sha256 {made.weights_sha256}.")
+    if provenance.sampling:
+        sampling = provenance.sampling
+        lines.append(
+            f"Sampling {sampling.pattern}, acceleration {sampling.acceleration:.2f},"
+            f" {sampling.acs} ACS lines."
+        )
+    if provenance.lines_expected:
+        lines.append(f"{provenance.lines_found} of {provenance.lines_expected} lines received.")
+    if provenance.prompts:
+        lines.append(f"Metadata prompt: {provenance.prompts.metadata}")
+        lines.append(f"Undersampling prompt: {provenance.prompts.undersampling}")
+    lines.extend(provenance.notes)
+    return lines
+
+
+def _equipment(provenance: Provenance, description: str) -> Dataset:
+    made = provenance.made_by
+    ds = Dataset()
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = clipped(made.method, 64)
+    ds.SoftwareVersions = [clipped(made.version, 64)]
+    if made.weights_sha256:
+        ds.SoftwareVersions = [
+            clipped(made.version, 64),
+            clipped(f"weights {made.weights}", 64),
+            clipped(made.weights_sha256, 64),
+        ]
+    ds.ContributionDescription = clipped(description, 1024)
+    ds.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]
+    return ds

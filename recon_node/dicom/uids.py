@@ -1,0 +1,108 @@
+"""Unique identifiers that a replay finds again.
+
+Every UID is either the raw data's own or a hash of what it identifies (PS3.5 section 9 and B), so
+the same raw data and the same weights give the same instances, and a PACS sees no duplicates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydicom.uid import PYDICOM_ROOT_UID, generate_uid
+
+from recon_node.core.errors import DicomError
+from recon_node.core.scan import ScanHeader
+from recon_node.core.types import ImageSeries
+from recon_node.dicom.provenance import Provenance, provenance_facts
+
+DEFAULT_PREFIX = PYDICOM_ROOT_UID
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_PREFIX = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesUids:
+    """UIDs that all instances of a series share, and how to make theirs."""
+
+    study: str
+    series: str
+    frame_of_reference: str
+    prefix: str
+
+    def instance(self, index: int) -> str:
+        """SOP instance UID of the instance `index`; always 64 characters."""
+        return _derived(self.prefix, "instance", [self.series, index])
+
+
+def is_uid(text: str | None) -> bool:
+    """Whether `text` is a valid UID with more than a root (PS3.5 section 9.1)."""
+    return text is not None and len(text) <= 64 and text.count(".") >= 2 and bool(_UID.fullmatch(text))
+
+
+def series_uids(
+    images: ImageSeries, provenance: Provenance, *, options: dict[str, Any], prefix: str = DEFAULT_PREFIX
+) -> SeriesUids:
+    """UIDs of one series.
+
+    Parameters
+    ----------
+    images : ImageSeries
+        Its header's own study and frame of reference UIDs are kept where they are valid.
+    provenance : Provenance
+        Other weights, settings, prompts or software make another series in the same study.
+    options : dict
+        Whatever else changes what the instances hold (quantity, slope, SOP class); JSON-able.
+    prefix : str
+        UID root, ending in a dot.
+
+    Raises
+    ------
+    DicomError
+        Where `prefix` is not a UID root.
+    """
+    if not _PREFIX.fullmatch(prefix) or len(prefix) > 54:
+        raise DicomError(
+            f"UID prefix is {prefix!r}, expected digits and dots ending in a dot, at most 54 long"
+        )
+    info = images.header.study
+    scan = _scan_key(images, provenance)
+    own = info.study_instance_uid
+    study = own if own and is_uid(own) else _derived(prefix, "study", _study_key(images.header, scan))
+    frame = info.frame_of_reference_uid
+    return SeriesUids(
+        study=study,
+        series=_derived(prefix, "series", [study, scan, provenance_facts(provenance), options]),
+        frame_of_reference=frame if frame and is_uid(frame) else _derived(prefix, "frame", [study]),
+        prefix=prefix,
+    )
+
+
+def _study_key(header: ScanHeader, scan: Any) -> list[Any]:
+    """What tells one study from another; without a date or accession number, the scan itself."""
+    patient, info = header.patient, header.study
+    key = [patient.patient_id, patient.name, patient.birth_date, info.accession_number, info.study_date]
+    if info.accession_number is None and info.study_date is None:
+        return [*key, header.device_serial, scan["measurement"], scan["source"]]
+    return [*key, info.study_time]
+
+
+def _scan_key(images: ImageSeries, provenance: Provenance) -> dict[str, Any]:
+    """What tells one slice of raw data from all others."""
+    info = images.header.study
+    return {
+        "measurement": [info.measurement_id, info.series_instance_uid, info.series_date, info.series_time],
+        "source": provenance.source_id,
+        "index": asdict(images.index),
+        "geometry": asdict(images.geometry),
+        "shape": list(images.data.shape),
+        "acquired": images.acquisition_times_s,
+        "triggers": images.trigger_times_ms,
+    }
+
+
+def _derived(prefix: str, kind: str, parts: Any) -> str:
+    text = json.dumps([kind, parts], sort_keys=True, default=str)
+    return str(generate_uid(prefix=prefix, entropy_srcs=[text]))

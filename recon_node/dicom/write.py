@@ -1,0 +1,143 @@
+"""Series to files: all of a series or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from recon_node.core.errors import DicomError
+from recon_node.core.types import ImageSeries
+from recon_node.dicom.build import Pixels, build_series
+from recon_node.dicom.modules import DEFAULT_SITE, Site
+from recon_node.dicom.provenance import Provenance
+from recon_node.dicom.template import EncodedInstance, encode_series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenInstance:
+    """A file of a series, as delivery needs to know it."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    instance_number: int
+
+
+def write_series(
+    images: ImageSeries,
+    folder: Path,
+    *,
+    pixels: Pixels,
+    provenance: Provenance,
+    site: Site = DEFAULT_SITE,
+    series_number: int | None = None,
+    spacing_between_slices_mm: float | None = None,
+    fsync: bool = False,
+) -> list[WrittenInstance]:
+    """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm``.
+
+    The same values give the same UIDs and the same bytes. The files appear together under their
+    names once all are written; on an error or Ctrl-C nothing is left behind.
+
+    Parameters
+    ----------
+    images, pixels, provenance, site, series_number, spacing_between_slices_mm
+        As for `build_series`.
+    folder : Path
+        Made if it does not exist.
+    fsync : bool
+        Return only when files and folders are on the disk.
+
+    Raises
+    ------
+    DicomError
+        Where an instance cannot be built, or the folder cannot be written.
+    """
+    template = build_series(
+        images,
+        pixels=pixels,
+        provenance=provenance,
+        site=site,
+        series_number=series_number,
+        spacing_between_slices_mm=spacing_between_slices_mm,
+    )
+    target = Path(folder) / template.uids.study / template.uids.series
+    names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]
+    try:
+        _write_folder(target, zip(names, encode_series(template), strict=True), fsync=fsync)
+    except OSError as error:
+        raise DicomError(f"cannot write DICOM files to {folder}: {error.strerror or error}") from error
+    return [
+        WrittenInstance(
+            path=target / name,
+            sop_class_uid=str(template.meta.MediaStorageSOPClassUID),
+            sop_instance_uid=uid,
+            series_instance_uid=template.uids.series,
+            study_instance_uid=template.uids.study,
+            transfer_syntax_uid=str(template.meta.TransferSyntaxUID),
+            instance_number=phase + 1,
+        )
+        for phase, (name, uid) in enumerate(zip(names, template.instance_uids, strict=True))
+    ]
+
+
+def _write_folder(target: Path, files: Iterable[tuple[str, EncodedInstance]], *, fsync: bool) -> None:
+    """Write `files` into a hidden folder beside `target`, then give them their place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+    try:
+        hidden.chmod(0o755)
+        for name, instance in files:
+            _write_file(f"{hidden}/{name}", instance, fsync=fsync)
+        if fsync:
+            _sync_folder(hidden)
+        _move(hidden, target)
+        if fsync:
+            _sync_folder(target)
+            _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write_file(path: str, instance: EncodedInstance, *, fsync: bool) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        left = sum(len(piece) for piece in instance.pieces) - os.writev(handle, instance.pieces)
+        if left:
+            _write_rest(handle, bytes(instance)[-left:])
+        if fsync:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_rest(handle: int, rest: bytes) -> None:
+    """The kernel may take less than it is given, for example when the disk is nearly full."""
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def _move(hidden: Path, target: Path) -> None:
+    """Rename the folder, or, where a replay finds the series already there, file by file."""
+    try:
+        hidden.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        for path in sorted(hidden.iterdir()):
+            path.replace(target / path.name)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
