@@ -1,9 +1,14 @@
-"""Sampling that varies along the readout: calibration square and spokes through the centre."""
+"""Sampling that varies along the readout: calibration square, spokes through the centre."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+_ANGLES = 4096
+_MOST_SPOKES = 200
+_EVEN = 0.2
+"""Least strength of the angular period of evenly spaced spokes; scattered points stay below 0.1."""
 
 
 def central_square(mask: NDArray[np.bool_]) -> int:
@@ -14,6 +19,49 @@ def central_square(mask: NDArray[np.bool_]) -> int:
     while half < largest and mask[cy - half - 1 : cy + half + 1, cx - half - 1 : cx + half + 1].all():
         half += 1
     return 2 * half
+
+
+def spoke_count(mask: NDArray[np.bool_], square: int) -> int | None:
+    """Number of evenly spaced spokes through the centre that make up a mask; None if it has none such.
+
+    The angular density of the sampled points outside the calibration square is periodic with the
+    spokes' angle; its spectrum over half a turn has its first strong line at their number, also where
+    rounded spokes touch. Angles count on the grid or relative to its size (both are in use).
+
+    Parameters
+    ----------
+    mask : ndarray
+        `(ky, kx)` bool, centre at ``n // 2``.
+    square : int
+        Side of the calibration square.
+    """
+    ny, nx = mask.shape
+    y, x = np.meshgrid(np.arange(ny) - ny // 2, np.arange(nx) - nx // 2, indexing="ij")
+    ellipse = np.hypot(y / (ny / 2), x / (nx / 2)) <= 1
+    ring = ellipse & (np.hypot(y, x) > max(0.75 * square + 2, 0.3 * min(ny, nx)))
+    sampled = mask[ring].astype(float)
+    if sampled.sum() < 16:
+        return None
+    spectra = [
+        _angular_spectrum(np.arctan2(y[ring] * scale_y, x[ring] * scale_x), sampled)
+        for scale_y, scale_x in ((1.0, 1.0), (nx / ny, 1.0))
+    ]
+    strongest = max(spectra, key=lambda spectrum: float(spectrum.max()))
+    if strongest.max() < _EVEN:
+        return None
+    first = int(np.argmax(strongest >= 0.6 * strongest.max()))
+    while first + 1 < len(strongest) and strongest[first + 1] > strongest[first]:
+        first += 1
+    return first
+
+
+def _angular_spectrum(angle: NDArray[np.float64], sampled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Strength of each period per half turn, relative to all sampled points; periods below 2 are 0."""
+    bins = np.floor((angle % np.pi) * (_ANGLES / np.pi)).astype(int) % _ANGLES
+    surplus = np.bincount(bins, weights=sampled - sampled.mean(), minlength=_ANGLES)
+    spectrum = np.abs(np.fft.rfft(surplus))[:_MOST_SPOKES] / sampled.sum()
+    spectrum[:2] = 0
+    return np.asarray(spectrum)
 
 
 def looks_radial(mask: NDArray[np.bool_], square: int) -> bool:

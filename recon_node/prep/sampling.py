@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from recon_node.core.errors import DataError
 from recon_node.core.types import Pattern, Sampling
 from recon_node.prep.line_patterns import Extent, central_run, extent, regular_spacing, symmetric
-from recon_node.prep.point_patterns import central_square, looks_radial
+from recon_node.prep.point_patterns import central_square, looks_radial, spoke_count
 
 FEWEST_ACS = 4
 """Fewer central lines than these are chance, not a calibration block."""
 RADIAL_ACS = 24
 """Widest calibration square discounted for spokes: near the centre they are dense by themselves."""
+SPOKES_AT_ONE = 300
+"""Spokes of a pseudo-radial frame at acceleration 1: ``180 / (0.6 R)`` spokes make R, whatever the matrix."""
 
 
 def classify_sampling(mask: NDArray[Any]) -> Sampling:
@@ -32,8 +34,9 @@ def classify_sampling(mask: NDArray[Any]) -> Sampling:
     -------
     Sampling
         `acceleration` does not count the calibration block: for regular lines it is their spacing
-        (exact), for random lines all lines outside the block over those sampled, for spokes the same
-        with points.
+        (exact), for random lines all lines outside the block over those sampled, for evenly spaced
+        spokes ``180 / (0.6 spokes)`` (the nominal acceleration of pseudo-radial masks), for other points
+        all points outside the block over those sampled.
 
     Raises
     ------
@@ -153,8 +156,12 @@ def _point_sampling(cube: NDArray[np.bool_]) -> Sampling:
     side = central_square(np.all(cube, axis=0))
     ky, kx = (_around_centre(size, side) for size in cube.shape[1:])
     discounted = min(side, RADIAL_ACS)
-    per_phase = tuple(_point_acceleration(phase, discounted) for phase in cube)
-    votes = [looks_radial(phase, side) for phase in cube]
+    spokes = [spoke_count(phase, side) for phase in cube]
+    per_phase = tuple(
+        max(1.0, SPOKES_AT_ONE / count) if count else _point_acceleration(phase, discounted)
+        for phase, count in zip(cube, spokes, strict=True)
+    )
+    votes = [bool(n) or looks_radial(phase, side) for n, phase in zip(spokes, cube, strict=True)]
     return Sampling(
         pattern="radial" if np.mean(votes) > 0.5 else "random",
         acceleration=_harmonic_mean(per_phase),
@@ -172,8 +179,8 @@ def _around_centre(size: int, side: int) -> tuple[int, int]:
 
 def _point_acceleration(mask: NDArray[np.bool_], side: int) -> float:
     (y0, y1), (x0, x1) = (_around_centre(size, side) for size in mask.shape)
-    outside = int(mask.sum()) - int(mask[y0:y1, x0:x1].sum())
-    return (mask.size - side * side) / (outside or 1)
+    outside = int(np.count_nonzero(mask)) - int(np.count_nonzero(mask[y0:y1, x0:x1]))
+    return float(mask.size - side * side) / float(outside or 1)
 
 
 def _effective(mask: NDArray[np.bool_]) -> float:
