@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +25,8 @@ from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.sources.header import parse_header
 from recon_node.sources.heap import DirectTable
 
-BLOCK_BYTES = 32 << 20
-"""Samples held in one run, unless a single readout is larger."""
+BLOCK_BYTES = 4 << 20
+"""Samples held in one run, unless a single readout is larger: so small that memory is used again."""
 
 COMPRESSED = (
     AcquisitionFlag.COMPRESSION1
@@ -62,9 +63,10 @@ class Hdf5Source:
         self._block_bytes = block_bytes
         self._file = open_hdf5(path)
         try:
-            self._group = _find_dataset(self._file, path, group)
-            self._headers = parse_header(_xml(self._group, path))
-            self._table = _acquisitions(self._group, path)
+            with reading(path):
+                self._group = _find_dataset(self._file, path, group)
+                self._headers = parse_header(_xml(self._group, path))
+                self._table = _acquisitions(self._group, path)
         except BaseException:
             self._file.close()
             raise
@@ -92,7 +94,8 @@ class Hdf5Source:
     def __iter__(self) -> Iterator[Readouts | Waveform]:
         """Physiology waveforms first, then the readouts in the order of acquisition."""
         yield from _waveforms(self._group, self._path)
-        direct = DirectTable.open(self._path, self._table)
+        with reading(self._path):
+            direct = DirectTable.open(self._path, self._table)
         if direct is None:
             yield from self._through_h5py()
             return
@@ -104,10 +107,8 @@ class Hdf5Source:
     def _through_h5py(self) -> Iterator[Readouts]:
         step = 512
         for first in range(0, len(self), step):
-            try:
+            with reading(self._path):
                 table = self._table[first : first + step]
-            except (OSError, RuntimeError, ValueError) as error:
-                raise TruncatedStream(f"{self._path.name}: acquisitions from {first} on: {error}") from error
             heads = table["head"].astype(ACQUISITION_HEADER)
             for rows in _runs(heads, self._block_bytes):
                 head = heads[rows]
@@ -126,6 +127,16 @@ def open_hdf5(path: Path) -> h5py.File:
         if "truncated" in text:
             raise TruncatedStream(f"{path.name}: HDF5 file is truncated ({text})") from error
         raise SourceError(f"{path.name}: not a readable HDF5 file ({text})") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on damaged files into one clear line."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:
+        text = " ".join(str(error).split())
+        raise SourceError(f"{path.name}: the HDF5 file is damaged ({text})") from error
 
 
 def _open_ignoring_locks(path: Path) -> h5py.File:
@@ -166,11 +177,7 @@ def _xml(group: h5py.Group, path: Path) -> bytes:
         if "data" in group:
             raise SourceError(f"{path.name}: dataset {group.name} has no XML header ('xml')")
         raise _nothing_to_reconstruct(group, path)
-    try:
-        value = group["xml"][()]
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise TruncatedStream(f"{path.name}: the XML header cannot be read ({error})") from error
-    flat = np.asarray(value, dtype=object).reshape(-1)
+    flat = np.asarray(group["xml"][()], dtype=object).reshape(-1)
     if not len(flat):
         raise SourceError(f"{path.name}: dataset {group.name} has an empty XML header")
     xml = flat[0]
@@ -231,10 +238,8 @@ def _waveforms(group: h5py.Group, path: Path) -> Iterator[Waveform]:
     table = group.get("waveforms")
     if not isinstance(table, h5py.Dataset) or table.ndim != 1:
         return
-    try:
+    with reading(path):
         rows = table[:]
-    except (OSError, RuntimeError, ValueError) as error:
-        raise TruncatedStream(f"{path.name}: waveforms cannot be read ({error})") from error
     for row in rows:
         head = row["head"]
         channels = max(1, int(head["channels"]))
