@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,6 +24,36 @@ def per_sample(values: Tensor, samples: int) -> Tensor:
     return values.repeat_interleave(samples // values.shape[0], dim=0)
 
 
+class _PreluOnCpu(torch.autograd.Function):
+    """PReLU with one slope whose backward pass is two vectorised sweeps.
+
+    The library's own backward pass for a slope is several times slower on CPU (``benchmarks/network.py``).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return functional.leaky_relu(x, float(slope))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        to_x = torch.ops.aten.leaky_relu_backward(grads[0], x, float(slope), False)
+        to_slope = (grads[0] * x.clamp_max(0)).sum(dtype=slope.dtype).reshape(1)
+        return to_x, to_slope
+
+
+class Slope(nn.PReLU):
+    """PReLU with one slope for all channels (starts at 0.25)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        if x.device.type == "cpu" and torch.is_grad_enabled():
+            apply: Callable[..., Tensor] = _PreluOnCpu.apply
+            return apply(x, self.weight)
+        return functional.prelu(x, self.weight.to(x.dtype))
+
+
 class ChannelAttentionBlock(nn.Module):
     """conv3x3, PReLU, conv3x3, channel attention, plus identity (the paper's CAB).
 
@@ -32,14 +65,14 @@ class ChannelAttentionBlock(nn.Module):
         Features in and out.
     reduction : int
         The attention squeezes to ``channels // reduction`` (at least 1).
-    slope : nn.PReLU, optional
+    slope : Slope, optional
         An activation shared with other blocks; by default the block owns one.
     """
 
-    def __init__(self, channels: int, reduction: int, slope: nn.PReLU | None = None) -> None:
+    def __init__(self, channels: int, reduction: int, slope: Slope | None = None) -> None:
         super().__init__()
         self.conv1 = conv(channels, channels, 3)
-        self.slope = nn.PReLU() if slope is None else slope
+        self.slope = Slope() if slope is None else slope
         self.conv2 = conv(channels, channels, 3)
         squeezed = max(1, channels // reduction)
         self.squeeze = conv(channels, squeezed, 1)
@@ -50,11 +83,12 @@ class ChannelAttentionBlock(nn.Module):
         features = self.conv2(self.slope(self.conv1(x)))
         mean = features.mean(dim=(2, 3), keepdim=True)
         weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(mean))))
-        return torch.addcmul(x, features, weight)
+        out: Tensor = (features * weight).add_(x)
+        return out
 
 
 def attention_blocks(
-    channels: int, count: int, reduction: int, slope: nn.PReLU | None, *, first_owns: bool = False
+    channels: int, count: int, reduction: int, slope: Slope | None, *, first_owns: bool = False
 ) -> nn.Sequential:
     """`count` channel-attention blocks in a row; `first_owns` gives the first its own slope."""
     return nn.Sequential(
@@ -104,7 +138,8 @@ class UndersamplingPrompter(nn.Module):
         """Text `(item, text_size)` to a prompt `(item, channels, *shape)`."""
         mixed = torch.einsum("ik,kcyx->icyx", self.weights(text), self.bank)
         resized = functional.interpolate(mixed, size=shape, mode="bilinear", align_corners=False)
-        return self.conv(resized.contiguous(memory_format=torch.channels_last))
+        prompt: Tensor = self.conv(resized.contiguous(memory_format=torch.channels_last))
+        return prompt
 
 
 class MetadataAdapter(nn.Module):
@@ -124,6 +159,6 @@ class MetadataAdapter(nn.Module):
         """Features `(n, channels, y, x)`, text `(item, text_size)`, n a multiple of the items."""
         gate = torch.sigmoid(self.gate(text).float())
         gate = per_sample(gate, x.shape[0])[:, :, None, None]
-        scaled = torch.addcmul((self.beta * gate).to(x.dtype), x, (self.gamma * gate).to(x.dtype))
+        scaled = (x * (self.gamma * gate).to(x.dtype)).add_((self.beta * gate).to(x.dtype))
         out: Tensor = x + self.block(scaled)
         return out

@@ -16,8 +16,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as checkpointed
 
 from recon_node.core.errors import DataError, ModelError
+from recon_node.model.blocks import Slope
 from recon_node.model.config import CardioMMConfig
-from recon_node.model.consistency import Physics, combine, centred_ifft, time_average
+from recon_node.model.consistency import Physics, centred_ifft, combine, time_average
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
 
@@ -61,7 +62,7 @@ class TextHead(nn.Module):
 class Cascade(nn.Module):
     """One unrolled phase: a UNet and the weight of its data consistency."""
 
-    def __init__(self, config: CardioMMConfig, slope: nn.PReLU | None) -> None:
+    def __init__(self, config: CardioMMConfig, slope: Slope | None) -> None:
         super().__init__()
         images = config.channels // 2
         self.model = NormalisedUNet(config.unet, config, images, slope, residual=config.residual)
@@ -86,7 +87,7 @@ class CardioMM(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False
-        slope = nn.PReLU() if config.shared_prelu else None
+        slope = Slope() if config.shared_prelu else None
         sign = config.text_norm == "sign"
         self.metadata_head = (
             TextHead(config.text_features, config.text_size, sign=sign) if config.metadata_text else None
@@ -172,6 +173,11 @@ class CardioMM(nn.Module):
         return self.last_consistency(physics, images, measured, chunk=chunk)
 
     @property
+    def phases(self) -> list[Cascade]:
+        """The cascades in order."""
+        return [cascade for cascade in self.cascades if isinstance(cascade, Cascade)]
+
+    @property
     def needs_mean(self) -> bool:
         """Whether the network uses the image of the time-averaged k-space."""
         return self.config.temporal_mean or self.config.start == "view-sharing"
@@ -247,10 +253,11 @@ class CardioMM(nn.Module):
         """
         images = self._first(physics, measured, mean)
         extra = None if mean is None or not self.config.temporal_mean else mean
-        for index, cascade in enumerate(self.cascades):
+        phases = self.phases
+        for index, cascade in enumerate(phases):
             if index:
-                previous = self.cascades[index - 1]
-                images = self._correct(physics, images, measured, previous.dc_weight, chunk)
+                weight = phases[index - 1].dc_weight
+                images = self._correct(physics, images, measured, weight, chunk)
             if self.checkpointing and torch.is_grad_enabled():
                 images = checkpointed(
                     self._denoise,
@@ -271,7 +278,7 @@ class CardioMM(nn.Module):
         self, physics: Physics, images: Tensor, measured: Tensor, *, chunk: int | None = None
     ) -> Tensor:
         """Data consistency of the last cascade: the reconstructed images."""
-        return self._correct(physics, images, measured, self.cascades[-1].dc_weight, chunk)
+        return self._correct(physics, images, measured, self.phases[-1].dc_weight, chunk)
 
     def _first(self, physics: Physics, measured: Tensor, mean: Tensor | None) -> Tensor:
         if self.config.start == "zero-filled":

@@ -14,6 +14,7 @@ well, and only the one along the columns is left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,13 +27,15 @@ COLUMNS = (-1,)
 def centred_fft(image: Tensor) -> Tensor:
     """Image to k-space over the last two axes, centred and orthonormal."""
     shifted = torch.fft.ifftshift(image, dim=BOTH)
-    return torch.fft.fftshift(torch.fft.fftn(shifted, dim=BOTH, norm="ortho"), dim=BOTH)
+    out: Tensor = torch.fft.fftshift(torch.fft.fftn(shifted, dim=BOTH, norm="ortho"), dim=BOTH)
+    return out
 
 
 def centred_ifft(kspace: Tensor) -> Tensor:
     """K-space to image over the last two axes, centred and orthonormal."""
     shifted = torch.fft.ifftshift(kspace, dim=BOTH)
-    return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=BOTH, norm="ortho"), dim=BOTH)
+    out: Tensor = torch.fft.fftshift(torch.fft.ifftn(shifted, dim=BOTH, norm="ortho"), dim=BOTH)
+    return out
 
 
 def combine(coil_images: Tensor, maps: Tensor) -> Tensor:
@@ -95,8 +98,8 @@ class Physics:
         """``A^H A x`` for images `(item, frame, y, x)`; `frames` says which frames of the mask they are."""
         if self.maps.requires_grad:
             return _gram(images, self.maps, self.mask[:, frames], self._axes)
-        out: Tensor = _Gram.apply(images, self.maps, self.mask[:, frames], self._axes)
-        return out
+        apply: Callable[..., Tensor] = _Gram.apply
+        return apply(images, self.maps, self.mask[:, frames], self._axes)
 
     def consistent(
         self, images: Tensor, measured: Tensor, weight: Tensor | float, frames: slice = slice(None)
@@ -125,7 +128,7 @@ class Physics:
         """Coil images `(item, frame, coil, y, x)` of the corrected k-space (the published last step)."""
         expanded = images.unsqueeze(-3) * self.maps
         transformed = torch.fft.fftn(expanded, dim=self._axes, norm="ortho") * self.mask.unsqueeze(-3)
-        model = torch.fft.ifftn(transformed, dim=self._axes, norm="ortho")
+        model: Tensor = torch.fft.ifftn(transformed, dim=self._axes, norm="ortho")
         return expanded + (centred_ifft(kspace) - model) / (1 + weight)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recon_node.core.errors import DataError
+from recon_node.model.blocks import Slope
 from recon_node.model.config import CardioMMConfig, UNetConfig
 from recon_node.model.consistency import centred_ifft
 from recon_node.model.unet import NormalisedUNet
@@ -60,7 +61,7 @@ class SensitivityNet(nn.Module):
     Every coil image is one sample and sees its own item's texts, for any batch.
     """
 
-    def __init__(self, widths: UNetConfig, config: CardioMMConfig, slope: nn.PReLU | None) -> None:
+    def __init__(self, widths: UNetConfig, config: CardioMMConfig, slope: Slope | None) -> None:
         super().__init__()
         self.model = NormalisedUNet(widths, config, 1, slope, residual=False)
 
@@ -80,5 +81,5 @@ class SensitivityNet(nn.Module):
             `(item, coil, y, x)` complex, unit root-sum-of-squares at every pixel.
         """
         images = centred_ifft(calibration)
-        maps = self.model(images.flatten(0, 1).unsqueeze(1), meta, us).reshape(images.shape)
+        maps: Tensor = self.model(images.flatten(0, 1).unsqueeze(1), meta, us).reshape(images.shape)
         return maps / maps.abs().square().sum(dim=1, keepdim=True).sqrt()

@@ -9,6 +9,7 @@ from torch.nn import functional
 from recon_node.model.blocks import (
     ChannelAttentionBlock,
     MetadataAdapter,
+    Slope,
     UndersamplingPrompter,
     attention_blocks,
     conv,
@@ -21,7 +22,7 @@ class EncoderLevel(nn.Module):
     """Channel-attention blocks (their result is the skip), then a 3x3 stride-2 convolution with bias."""
 
     def __init__(
-        self, inputs: int, outputs: int, blocks: int, reduction: int, slope: nn.PReLU | None, *, first: bool
+        self, inputs: int, outputs: int, blocks: int, reduction: int, slope: Slope | None, *, first: bool
     ) -> None:
         super().__init__()
         self.blocks = attention_blocks(inputs, blocks, reduction, slope, first_owns=first)
@@ -43,7 +44,7 @@ class DecoderLevel(nn.Module):
         outputs: int,
         blocks: int,
         reduction: int,
-        slope: nn.PReLU | None,
+        slope: Slope | None,
     ) -> None:
         super().__init__()
         self.blocks = attention_blocks(inputs + prompts, blocks, reduction, slope)
@@ -59,7 +60,8 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Tensor, prompt: Tensor, skip: Tensor) -> Tensor:
         """Features `(n, inputs, y, x)`, prompt per item, skip `(n, outputs, 2y, 2x)` to the skip's shape."""
-        return self.last(self.widen(self.upsample(x, prompt)) + skip)
+        out: Tensor = self.last(self.widen(self.upsample(x, prompt)) + skip)
+        return out
 
 
 class PromptedUNet(nn.Module):
@@ -73,12 +75,12 @@ class PromptedUNet(nn.Module):
         Text sizes and switches.
     channels : int
         Input channels; the output has two (real, imaginary).
-    slope : nn.PReLU, optional
+    slope : Slope, optional
         The slope shared by all blocks but the first and those of the metadata adapters.
     """
 
     def __init__(
-        self, widths: UNetConfig, config: CardioMMConfig, channels: int, slope: nn.PReLU | None
+        self, widths: UNetConfig, config: CardioMMConfig, channels: int, slope: Slope | None
     ) -> None:
         super().__init__()
         w, reduction = widths.widths, widths.reduction
@@ -153,7 +155,7 @@ class NormalisedUNet(nn.Module):
         widths: UNetConfig,
         config: CardioMMConfig,
         images: int,
-        slope: nn.PReLU | None,
+        slope: Slope | None,
         *,
         residual: bool,
     ) -> None:
@@ -178,8 +180,10 @@ class NormalisedUNet(nn.Module):
         """
         x = torch.cat([images.real, images.imag], dim=1)
         mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        deviation = x.std(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-        x = (x - mean) / deviation
+        x = x - mean
+        deviation = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True) / (x[0].numel() - 1) ** 0.5
+        deviation = deviation.clamp_min(torch.finfo(x.dtype).tiny)
+        x = x / deviation
         height, width = images.shape[-2:]
         top, left = -height % DEPTH // 2, -width % DEPTH // 2
         bottom, right = -height % DEPTH - top, -width % DEPTH - left
