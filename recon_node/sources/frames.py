@@ -191,6 +191,10 @@ class FrameReader:
                 raise TruncatedStream(
                     f"the stream ends inside a message: {self.buffered} of at least {size} bytes arrived"
                 )
+            if time.monotonic() > self._deadline and self.buffered < size:
+                raise ProtocolError(
+                    f"a message is slower than its time limit: {self.buffered} of at least {size} bytes arrived"
+                )
         return self._memory[self._start : self._start + size]
 
     def _make_room(self) -> None:

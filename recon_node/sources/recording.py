@@ -1,0 +1,113 @@
+"""Keep what arrives: every stream byte for byte in an MRD file that replay reads back, in bounded space."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from recon_node.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".mrd"
+PART_SUFFIX = ".mrd.part"
+
+
+class RecordingFolder:
+    """A folder of recorded streams that never holds more than `max_bytes`.
+
+    The oldest recordings make room for new ones. A stream that alone is too large is kept up to the
+    limit and marked by its suffix ``.mrd.part``, as is one whose connection is still open. The files
+    hold patient data: they are readable for their owner only.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    max_bytes : int
+        Space for all recordings together.
+
+    Raises
+    ------
+    ConfigError
+        The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"recordings cannot be kept in {folder}: {error.strerror}") from error
+
+    def start(self, scan_id: str) -> Recording:
+        """A recording for one scan; its name comes from the node, never from the network."""
+        return Recording(self, scan_id)
+
+    def make_room(self, size: int, *, but: Path) -> bool:
+        """Delete the oldest finished recordings until `size` more bytes fit; False if they cannot."""
+        files = sorted(
+            (f.stat().st_mtime_ns, f, f.stat().st_size)
+            for f in self.folder.glob(f"*{SUFFIX}*")
+            if f.is_file()
+        )
+        used = sum(length for _, _, length in files)
+        for _, file, length in files:
+            if used + size <= self.max_bytes:
+                break
+            if file != but and file.suffix == SUFFIX:
+                file.unlink(missing_ok=True)
+                used -= length
+        return used + size <= self.max_bytes
+
+
+class Recording:
+    """One stream being kept. Trouble with the disk ends the recording, never the scan."""
+
+    def __init__(self, folder: RecordingFolder, scan_id: str) -> None:
+        self._folder = folder
+        self._part = folder.folder / f"{scan_id}{PART_SUFFIX}"
+        self.path = folder.folder / f"{scan_id}{SUFFIX}"
+        self.complete = False
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._file = os.fdopen(handle, "wb")
+        except OSError as error:
+            self._give_up(str(error))
+        return self
+
+    def write(self, raw: bytes | memoryview) -> None:
+        """Keep the bytes of whole messages."""
+        if self._file is None:
+            return
+        try:
+            if not self._folder.make_room(len(raw), but=self._part):
+                self._give_up(f"the limit of {self._folder.max_bytes} bytes is reached")
+                return
+            self._file.write(raw)
+            self._file.flush()
+        except OSError as error:
+            self._give_up(str(error))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        if self.complete:
+            self._part.rename(self.path)
+
+    def _give_up(self, reason: str) -> None:
+        log.warning("recording stopped: %s", reason)
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,239 @@
+"""One scan over a connection: a `Source` of readouts that can also answer with images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from recon_node.core.errors import ProtocolError
+from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.core.types import ImageSeries, Verdict
+from recon_node.sources.config import ScanConfig, config_from_name, config_from_text, parameters_from_json
+from recon_node.sources.frames import Frame, FrameReader
+from recon_node.sources.header import parse_header
+from recon_node.sources.images import PixelType, image_messages
+from recon_node.sources.messages import (
+    ConfigFile,
+    ConfigText,
+    HeaderXml,
+    ImageMessage,
+    Message,
+    MessageId,
+    RemoteError,
+    Text,
+    image_bytes,
+    text_bytes,
+)
+from recon_node.sources.wire import decode
+
+log = logging.getLogger(__name__)
+
+
+class ScanSession(Protocol):
+    """What a scan handler gets, from the MRD server and from the gadget alike."""
+
+    @property
+    def scan_id(self) -> str:
+        """Random name of this scan, safe to log."""
+
+    @property
+    def headers(self) -> tuple[ScanHeader, ...]:
+        """One per encoding."""
+
+    @property
+    def config(self) -> ScanConfig:
+        """What the peer asked for."""
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether answers cannot reach the peer any more."""
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        """Readouts as they arrive, in runs of one shape."""
+
+    def reply(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int = 1,
+        description: str | None = None,
+        verdict: Verdict | None = None,
+        pixels: PixelType = "float32",
+    ) -> bool:
+        """Send images now; False (never an exception) if the peer is gone."""
+
+    def text(self, line: str) -> bool:
+        """Show a line of progress on the peer's console, where it has one."""
+
+
+ScanHandler = Callable[[ScanSession], None]
+"""Reconstructs one scan. Raising a `ReconNodeError` tells the peer why; returning ends the scan well."""
+
+
+class WireSession:
+    """The session of one connection of the MRD server.
+
+    Parameters
+    ----------
+    scan_id : str
+    reader : FrameReader
+    send : callable
+        Takes the bytes of whole messages; returns False when the peer is gone.
+    on_frame : callable, optional
+        Sees every frame before it is decoded (recording, limits).
+    """
+
+    def __init__(
+        self,
+        scan_id: str,
+        reader: FrameReader,
+        send: Callable[[bytes | memoryview], bool],
+        *,
+        on_frame: Callable[[Frame], None] | None = None,
+    ) -> None:
+        self._scan_id = scan_id
+        self.reader = reader
+        self._send = send
+        self._on_frame = on_frame
+        self._headers: tuple[ScanHeader, ...] = ()
+        self._config = ScanConfig()
+        self._first: Message | None = None
+        self._gone = False
+        self.readouts = 0
+        self.images = 0
+        self.last_data = time.monotonic()
+        self.on_image: Callable[[ImageMessage], None] = self.send_image
+        """What happens with images that the peer sends: by default they are sent back unchanged."""
+
+    @property
+    def scan_id(self) -> str:
+        """Random name of this scan, safe to log."""
+        return self._scan_id
+
+    @property
+    def headers(self) -> tuple[ScanHeader, ...]:
+        """One per encoding."""
+        return self._headers
+
+    @property
+    def config(self) -> ScanConfig:
+        """What the peer asked for."""
+        return self._config
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether answers cannot reach the peer any more."""
+        return self._gone
+
+    def read_header(self) -> None:
+        """Read configuration and header.
+
+        Raises
+        ------
+        ProtocolError
+            Data, or a CLOSE, comes before the header.
+        SourceError
+            The header cannot be understood.
+        """
+        while not self._headers:
+            message = self._next()
+            if message is None or not self._settle(message):
+                raise ProtocolError(
+                    "no ISMRMRD header before data or CLOSE, expected CONFIG_FILE or CONFIG_TEXT, then HEADER"
+                )
+
+    def read_parameters(self) -> None:
+        """Read on to the first data, so that parameters sent after the header are known."""
+        while self._first is None and not self.reader.closed:
+            message = self._next()
+            if message is not None and not self._settle(message):
+                self._first = message
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        message, self._first = self._first, None
+        while not self.reader.closed or message is not None:
+            if isinstance(message, Readouts):
+                self.readouts += len(message)
+                yield message
+            elif isinstance(message, Waveform):
+                yield message
+            elif isinstance(message, ImageMessage):
+                self.on_image(message)
+            elif message is not None:
+                self._during(message)
+            message = self._next()
+
+    def reply(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int = 1,
+        description: str | None = None,
+        verdict: Verdict | None = None,
+        pixels: PixelType = "float32",
+    ) -> bool:
+        """Send the images of one slice now; False if the peer is gone. See `images.image_messages`."""
+        messages = image_messages(
+            images, series_index=series_index, description=description, verdict=verdict, pixels=pixels
+        )
+        self.images += len(messages)
+        return self._put(b"".join(map(image_bytes, messages)))
+
+    def send_image(self, image: ImageMessage) -> None:
+        """Send one image as it is."""
+        self.images += 1
+        self._put(image_bytes(image))
+
+    def text(self, line: str) -> bool:
+        """Send a TEXT line (progress; ``WRN ...`` for a warning); False if the peer is gone."""
+        return self._put(text_bytes(MessageId.TEXT, line))
+
+    def _put(self, data: bytes | memoryview) -> bool:
+        if not self._gone and not self._send(data):
+            self._gone = True
+            log.warning("peer went away before its images were sent", extra={"scan": self._scan_id})
+        return not self._gone
+
+    def _next(self) -> Message | None:
+        frame = self.reader.next_frame()
+        if frame is None:
+            return None
+        self.last_data = time.monotonic()
+        if self._on_frame is not None:
+            self._on_frame(frame)
+        return None if frame.message_id is MessageId.CLOSE else decode(frame)
+
+    def _settle(self, message: Message) -> bool:
+        """Take in a message that may precede the data; False if it is data."""
+        match message:
+            case ConfigFile():
+                self._config = self._config.merged(config_from_name(message.name))
+            case ConfigText():
+                self._config = self._config.merged(config_from_text(message.text))
+            case HeaderXml():
+                if self._headers:
+                    raise ProtocolError("a second ISMRMRD header arrived, expected one per connection")
+                self._headers = parse_header(message.xml)
+            case Text():
+                self._take_parameters(message)
+            case _:
+                return False
+        return True
+
+    def _take_parameters(self, message: Text) -> None:
+        config = parameters_from_json(message.text)
+        if config is None:
+            log.info("ignored a text of %d characters", len(message.text), extra={"scan": self._scan_id})
+            return
+        self._config = self._config.merged(config)
+
+    def _during(self, message: Message) -> None:
+        if isinstance(message, Text):
+            log.info("ignored a text of %d characters", len(message.text), extra={"scan": self._scan_id})
+            return
+        if isinstance(message, RemoteError):
+            raise ProtocolError("the peer reported an error of its own and gave up the scan")
+        kind = type(message).__name__
+        raise ProtocolError(f"{kind} among the data, expected ACQUISITION, WAVEFORM, IMAGE, TEXT or CLOSE")
