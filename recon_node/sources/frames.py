@@ -193,7 +193,7 @@ class FrameReader:
                 )
             if time.monotonic() > self._deadline and self.buffered < size:
                 raise ProtocolError(
-                    f"a message is slower than its time limit: {self.buffered} of at least {size} bytes arrived"
+                    f"a message exceeds its time limit: {self.buffered} of at least {size} bytes arrived"
                 )
         return self._memory[self._start : self._start + size]
 

@@ -1,0 +1,178 @@
+"""Recording, TLS and fuzzing of the MRD server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recon_node.core.errors import ConfigError, SourceError
+from recon_node.core.scan import Readouts
+from recon_node.sources.client import send_scan
+from recon_node.sources.files import open_source
+from recon_node.sources.messages import Close, HeaderXml, message_bytes
+from recon_node.sources.recording import RecordingFolder
+from recon_node.sources.server import ServerLimits, client_tls, server_tls
+
+
+def test_a_recorded_stream_is_read_back_exactly_and_sent_again(
+    serve, scan_file: Path, tmp_path: Path, helpers
+) -> None:
+    server = serve(recordings=RecordingFolder(tmp_path / "kept", max_bytes=1 << 30))
+    send_scan(scan_file, port=server.port)
+    assert helpers.eventually(lambda: server.active == 0)
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert kept.suffix == ".mrd"
+    assert kept.stat().st_mode & 0o077 == 0
+    with open_source(kept) as recorded, open_source(scan_file) as original:
+        assert recorded.headers[0].xml == original.headers[0].xml
+        both = [
+            np.concatenate([b.samples for b in s if isinstance(b, Readouts)]) for s in (recorded, original)
+        ]
+    np.testing.assert_array_equal(*both)
+    again = send_scan(kept, port=serve().port)
+    assert (again.ok, again.images) == (True, 2)
+
+
+def test_recordings_make_room_by_deleting_the_oldest(serve, scan_file: Path, tmp_path: Path, helpers) -> None:
+    folder = tmp_path / "kept"
+    server = serve(recordings=RecordingFolder(folder, max_bytes=70_000))
+    for _ in range(4):
+        assert send_scan(scan_file, port=server.port).ok
+        assert helpers.eventually(lambda: server.active == 0)
+    files = list(folder.iterdir())
+    assert 1 <= len(files) < 4
+    assert sum(f.stat().st_size for f in files) <= 70_000
+
+
+def test_a_stream_too_large_to_record_is_still_reconstructed(
+    serve, scan_file: Path, tmp_path: Path, helpers
+) -> None:
+    server = serve(recordings=RecordingFolder(tmp_path / "kept", max_bytes=10_000))
+    assert send_scan(scan_file, port=server.port).ok
+    assert helpers.eventually(lambda: server.active == 0)
+    assert sum(f.stat().st_size for f in (tmp_path / "kept").iterdir()) <= 10_000
+
+
+def test_a_broken_stream_is_kept_as_a_part(serve, tmp_path: Path, helpers) -> None:
+    server = serve(recordings=RecordingFolder(tmp_path / "kept", max_bytes=1 << 20))
+    with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+        sock.sendall(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
+        sock.sendall(message_bytes(helpers.some_readouts(3)))
+    assert helpers.eventually(lambda: [f.name[-9:] for f in (tmp_path / "kept").iterdir()] == [".mrd.part"])
+    assert helpers.eventually(lambda: server.active == 0)
+
+
+def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="recordings cannot be kept"):
+        RecordingFolder(tmp_path / "file" / "kept", max_bytes=1)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca, server (127.0.0.1) and client certificates, made by openssl."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=folder)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "3650")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signing = (
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "3650",
+            "-extfile",
+            "names",
+        )
+        run("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
+    return folder
+
+
+def test_a_scan_travels_over_tls_with_a_client_certificate(
+    serve, scan_file: Path, certificates: Path, helpers
+) -> None:
+    c = certificates
+    server = serve(tls=server_tls(c / "server.pem", c / "server.key", client_ca=c / "ca.pem"))
+    trusted = client_tls(c / "ca.pem", certificate=c / "client.pem", key=c / "client.key")
+    summary = send_scan(scan_file, port=server.port, tls=trusted)
+    assert (summary.ok, summary.images) == (True, 2)
+
+
+@pytest.mark.parametrize("with_tls", [True, False])
+def test_a_client_without_certificate_is_not_served(
+    serve, scan_file: Path, certificates: Path, with_tls: bool, helpers
+) -> None:
+    c = certificates
+    seen: list = []
+    tls = server_tls(c / "server.pem", c / "server.key", client_ca=c / "ca.pem")
+    server = serve(seen.append, tls=tls, limits=ServerLimits(handshake_seconds=2.0))
+    with pytest.raises(SourceError):
+        send_scan(
+            scan_file, port=server.port, tls=client_tls(c / "ca.pem") if with_tls else None, timeout=10.0
+        )
+    assert seen == []
+
+
+def test_certificates_that_cannot_be_read_are_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        server_tls(tmp_path / "empty.pem", tmp_path / "empty.pem")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        client_tls(tmp_path / "missing.pem")
+
+
+def a_stream(helpers) -> bytes:
+    parts = (HeaderXml(xml=helpers.header_xml().encode()), helpers.some_readouts(4), Close())
+    return b"".join(bytes(message_bytes(part)) for part in parts)
+
+
+def answer_to(port: int, data: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        try:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            return sock.makefile("rb").read()
+        except OSError:
+            return b""
+
+
+def test_a_stream_cut_anywhere_is_answered_with_err_and_close(serve, scan_file: Path, helpers) -> None:
+    server = serve(list, limits=ServerLimits(linger_seconds=0.2))
+    stream = a_stream(helpers)
+    cuts = [*range(8), *range(8, len(stream), 97), len(stream) - 2, len(stream) - 1]
+    for cut in cuts:
+        answer = answer_to(server.port, stream[:cut])
+        assert answer[6:10] == b"ERR ", cut
+        assert answer[-2:] == b"\x04\0", cut
+    assert answer_to(server.port, stream) == b"\x04\0"
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_stream_with_changed_bytes_never_stops_the_server(serve, helpers, data: st.DataObject) -> None:
+    if not hasattr(helpers, "fuzzed"):
+        helpers.fuzzed = serve(list, limits=ServerLimits(linger_seconds=0.2))
+    stream = bytearray(a_stream(helpers))
+    for _ in range(data.draw(st.integers(1, 3))):
+        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+    answer = answer_to(helpers.fuzzed.port, bytes(stream))
+    assert answer == b"\x04\0" or (b"ERR " in answer[:16] and answer[-2:] == b"\x04\0")
+    assert helpers.fuzzed.accepting
