@@ -62,18 +62,18 @@ def counters_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str) -> 
 def is_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, *, revisits: bool) -> bool:
     """Whether a slice may leave before the scan ends.
 
-    That is when all of its lines came; or all phases came and a line was flagged as the slice's last;
-    or as many lines as the header announces came and the scan went on to another slice, unless this
-    scan is known to come back to slices.
+    That is when all of its lines came; or all phases came, none of them far behind the others, and the
+    latest line is flagged as the slice's last; or as many lines as the header announces came and the
+    scan went on to another slice, unless this scan is known to come back to slices.
     """
     if not counters_complete(buffer, header, dynamic):
         return False
-    seen = buffer.phases_seen
-    lines = int((buffer.count[seen] > 0).sum(axis=1).min())
+    lines = buffer.lines_by_phase
+    fewest = int(lines.min())
     everything = min(line_limits(header).size, header.encoded_matrix[1]) * partition_limits(header).size
-    known = dynamic in header.limits
-    if lines >= everything and known and "average" in header.limits:
-        return True
-    if buffer.last_flagged and known:
-        return lines >= min(FEWEST_LINES, everything)
-    return buffer.overtaken and not revisits and lines >= expected_lines(header)
+    if dynamic in header.limits:
+        if fewest >= everything and "average" in header.limits:
+            return True
+        if buffer.ends_here and 2 * fewest >= int(lines.max()):
+            return fewest >= min(FEWEST_LINES, everything)
+    return buffer.overtaken and not revisits and fewest >= expected_lines(header)

@@ -184,7 +184,7 @@ def _point_acceleration(mask: NDArray[np.bool_], side: int) -> float:
 
 
 def _effective(mask: NDArray[np.bool_]) -> float:
-    return float(mask.size / max(1, np.count_nonzero(mask)))
+    return mask.size / max(1, int(np.count_nonzero(mask)))
 
 
 def _harmonic_mean(values: tuple[float, ...]) -> float:

@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.scan import SliceIndex
+from recon_node.prep.kinds import has_any
 from recon_node.prep.readout import Lines
+
+LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
+_BY_PHASE = ("data", "mask", "count", "clock", "physiology", "_first_average")
 
 
 class SliceBuffer:
@@ -39,12 +44,13 @@ class SliceBuffer:
         """Header of the line nearest to the centre so far, `()` of ACQUISITION_HEADER."""
         self.averages: set[int] = set()
         self.segments: set[int] = set()
-        self.last_flagged = False
-        """Whether a line said that it is the last of its slice or repetition."""
+        self.ends_here = False
+        """Whether the latest line is flagged as the last of its slice, in the last phase there is."""
         self.overtaken = False
         """Whether lines of another slice came after the last of this one."""
         self.repeated = 0
         """Lines that came again with the same average counter."""
+        self._phases = phases
         self._average_of: dict[tuple[int, int], set[int]] = {}
         self._samples_of: dict[tuple[int, int], NDArray[np.int32]] = {}
         self._first_average = np.full((phases, rows), -1, dtype=np.int32)
@@ -57,6 +63,9 @@ class SliceBuffer:
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
         if self.head is None:
             self.head = lines.head[0]
+        self.ends_here = bool(
+            has_any(lines.head["flags"][-1:], LAST)[0] and int(phases[-1]) == self._phases - 1
+        )
         places = phases * self.shape[1] + rows
         _, first = np.unique(places, return_index=True)
         fresh = np.zeros(len(places), dtype=bool)
@@ -106,12 +115,16 @@ class SliceBuffer:
         for (phase, row), samples in self._samples_of.items():
             self.data[phase, :, row] /= np.maximum(samples, 1).astype(np.float32)
         self._samples_of.clear()
+        for name in _BY_PHASE:
+            setattr(self, name, getattr(self, name)[: self._phases])
 
     def _grow(self, phases: int) -> None:
-        more = phases - len(self.data)
-        if more <= 0:
+        """Make room for phases that no limit announced."""
+        self._phases = max(self._phases, phases)
+        if phases <= len(self.data):
             return
-        for name in ("data", "mask", "count", "clock", "physiology", "_first_average"):
+        more = max(phases, len(self.data) * 3 // 2) - len(self.data)
+        for name in _BY_PHASE:
             array = getattr(self, name)
             extra = np.full((more, *array.shape[1:]), -1 if name == "_first_average" else 0, array.dtype)
             setattr(self, name, np.concatenate([array, extra]))
@@ -119,9 +132,10 @@ class SliceBuffer:
     @property
     def phases_seen(self) -> NDArray[np.bool_]:
         """`(phase,)` bool."""
-        return np.asarray(self.count.any(axis=1))
+        return np.asarray(self.count[: self._phases].any(axis=1))
 
     @property
-    def lines_found(self) -> int:
-        """Distinct lines over all phases."""
-        return int(np.count_nonzero(self.count))
+    def lines_by_phase(self) -> NDArray[np.intp]:
+        """Distinct lines of each phase that was seen."""
+        found = np.count_nonzero(self.count, axis=1)
+        return np.asarray(found[found > 0])

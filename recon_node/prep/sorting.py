@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import DataError, InconsistentReadouts, UnsupportedScan
 from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
 from recon_node.core.types import KSpace
@@ -16,15 +15,13 @@ from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
 from recon_node.prep.expectation import is_complete, line_limits, partition_limits
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
-from recon_node.prep.kinds import Kind, has_any, kinds, names_of_others
+from recon_node.prep.kinds import Kind, kinds, names_of_others
 from recon_node.prep.noise import NoiseScan, Whitening, whitening
 from recon_node.prep.readout import Lines, ReadoutGrid
 from recon_node.prep.slices import SliceBuffer
 
 NoiseHandling = Literal["auto", "none", "unit-parts"]
 Dynamic = Literal["auto", "phase", "contrast", "repetition", "set"]
-
-_LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
 
 
 class Preparation:
@@ -260,7 +257,6 @@ class Preparation:
             self._revisits |= buffer.overtaken
             part = lines if mine.all() else _select(lines, mine)
             buffer.add(phases[mine], rows[mine], part)
-            buffer.last_flagged |= bool(has_any(part.head["flags"], _LAST).any())
         for index, buffer in self._buffers.items():
             buffer.overtaken = index != last
 
