@@ -128,6 +128,13 @@ class SocketTransport:
         except OSError:
             return
 
+    def release(self) -> None:
+        """Give the socket back to whoever made it, blocking without time-outs."""
+        self.socket.settimeout(None)
+        if not self._tls:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self.socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(0, 0))
+
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
