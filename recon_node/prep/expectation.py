@@ -46,17 +46,14 @@ def expected_lines(header: ScanHeader, acs: int = 0) -> int:
 
 
 def counters_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str) -> bool:
-    """Whether every phase, average and segment of the limits was seen in a slice."""
+    """Whether every phase and segment of the limits was seen, and every line in as many averages."""
     wanted = header.limits.get(dynamic)
     if wanted is not None and int(buffer.phases_seen.sum()) < wanted.size:
         return False
-    return all(
-        limit is None or len(seen) >= limit.size
-        for limit, seen in (
-            (header.limits.get("average"), buffer.averages),
-            (header.limits.get("segment"), buffer.segments),
-        )
-    )
+    averages, segments = header.limits.get("average"), header.limits.get("segment")
+    if averages is not None and buffer.fewest_repeats < averages.size:
+        return False
+    return segments is None or len(buffer.segments) >= segments.size
 
 
 def is_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, *, revisits: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -47,10 +48,11 @@ def classify_sampling(mask: NDArray[Any]) -> Sampling:
     columns = np.flatnonzero(np.any(cube, axis=(0, 1)))
     if not len(columns):
         raise DataError("sampling mask: nothing is sampled")
-    window = cube[:, :, columns[0] : columns[-1] + 1]
+    reach = (int(columns[0]), int(columns[-1]) + 1)
+    window = cube[:, :, slice(*reach)]
     lines = np.any(window, axis=2)
     if bool(np.all(window == lines[:, :, None])):
-        return _line_sampling(cube, lines)
+        return dataclasses.replace(_line_sampling(cube, lines), acs_kx=reach)
     return _point_sampling(cube)
 
 
@@ -82,7 +84,6 @@ def _line_sampling(cube: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Samplin
         effective_acceleration=_effective(cube),
         acs=run[1] - run[0],
         acs_ky=run,
-        acs_kx=(0, cube.shape[2]),
         partial_fourier=reach.partial_fourier,
         per_phase=per_phase,
     )
@@ -98,7 +99,6 @@ def _complete(cube: NDArray[np.bool_], run: tuple[int, int], reach: Extent) -> S
         effective_acceleration=effective,
         acs=run[1] - run[0],
         acs_ky=run,
-        acs_kx=(0, cube.shape[2]),
         partial_fourier=reach.partial_fourier,
         per_phase=(1.0,) * len(cube),
     )
@@ -123,8 +123,9 @@ def _common_spacing(lines: NDArray[np.bool_], run: tuple[int, int]) -> float | N
 
 
 def _mean_gap(union: NDArray[np.bool_], run: tuple[int, int]) -> float:
+    """Mean distance of lines outside the run; 1 where there are none, so that the run is all there is."""
     sampled = int(union.sum()) - (run[1] - run[0])
-    return (len(union) - (run[1] - run[0])) / max(1, sampled)
+    return (len(union) - (run[1] - run[0])) / sampled if sampled else 1.0
 
 
 def _distinct(lines: NDArray[np.bool_], run: tuple[int, int]) -> bool:

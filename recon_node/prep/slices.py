@@ -42,7 +42,6 @@ class SliceBuffer:
         self.physiology = np.zeros((phases, rows), dtype=np.uint32)
         self.head: Any = None
         """Header of the line nearest to the centre so far, `()` of ACQUISITION_HEADER."""
-        self.averages: set[int] = set()
         self.segments: set[int] = set()
         self.ends_here = False
         """Whether the latest line is flagged as the last of its slice, in the last phase there is."""
@@ -59,7 +58,6 @@ class SliceBuffer:
         """Put lines `(line, coil, kx)` at their phases and rows."""
         self._grow(int(phases.max()) + 1)
         averages = lines.head["idx"]["average"].astype(np.int32)
-        self.averages.update(np.unique(averages).tolist())
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
         if self.head is None:
             self.head = lines.head[0]
@@ -133,6 +131,11 @@ class SliceBuffer:
     def phases_seen(self) -> NDArray[np.bool_]:
         """`(phase,)` bool."""
         return np.asarray(self.count[: self._phases].any(axis=1))
+
+    @property
+    def fewest_repeats(self) -> int:
+        """How often the line came that came least often, of those that came at all."""
+        return int(self.count[self.count > 0].min(initial=np.iinfo(np.int32).max))
 
     @property
     def lines_by_phase(self) -> NDArray[np.intp]:
