@@ -91,7 +91,7 @@ def test_samples_that_are_exactly_zero_in_every_coil_count_as_not_sampled() -> N
 
 
 def test_more_samples_than_the_encoded_matrix_contradict_the_header() -> None:
-    with pytest.raises(InconsistentReadouts, match="100 samples.*matrix has 64"):
+    with pytest.raises(InconsistentReadouts, match=r"100 samples.*matrix has 64"):
         prepare(make_header((32, 32), full_x=64), [block([Line(np.ones((2, 100)))])])
 
 

@@ -59,7 +59,7 @@ def test_a_shepp_logan_phantom_comes_out_whitened_and_upright(
         corner = images[:, : matrix // 10, : matrix // 10]
         assert np.mean(np.abs(corner) ** 2) == pytest.approx(1.0, rel=0.3)
     image = picture(found[0])
-    inside, outside = image[matrix // 2, matrix // 2], image[: matrix // 10].mean()
+    inside, outside = image[matrix // 2, matrix // 2], image[: matrix // 10, : matrix // 10].mean()
     assert inside > 3 * outside
     columns = np.flatnonzero(image.max(axis=0) > 0.4 * image.max())
     rows = np.flatnonzero(image.max(axis=1) > 0.4 * image.max())

@@ -302,7 +302,7 @@ def test_readouts_without_samples_are_left_out_and_said() -> None:
 def test_a_scan_without_imaging_lines_says_what_it_held() -> None:
     noise = block([Line(np.ones((3, 24)), flags=Flag.IS_NOISE_MEASUREMENT)] * 2)
     navigator = block([Line(np.ones((3, 24)), flags=Flag.IS_NAVIGATION_DATA)])
-    with pytest.raises(DataError, match="no imaging lines.*navigator"):
+    with pytest.raises(DataError, match=r"no imaging lines.*navigator"):
         prepare(make_header(SHAPE), [noise, navigator], noise="auto")
     with pytest.raises(DataError, match="no imaging lines"):
         prepare(make_header(SHAPE), [])
