@@ -40,8 +40,19 @@ def test_an_empty_header_gives_unknown_in_every_slot():
 
 @pytest.mark.parametrize(
     ("tesla", "word"),
-    [(2.89362, "3.0T"), (1.494, "1.5T"), (0.55, "0.55T"), (5.0, "5.0T"), (4.9, "5.0T"), (7.0, "7.0T")]
-    + [(0.35, "0.35T"), (1.0, "1.0T"), (None, "unknown"), (0.0, "unknown"), (float("nan"), "unknown")],
+    [
+        (2.89362, "3.0T"),
+        (1.494, "1.5T"),
+        (0.55, "0.55T"),
+        (5.0, "5.0T"),
+        (4.9, "5.0T"),
+        (7.0, "7.0T"),
+        (0.35, "0.35T"),
+        (1.0, "1.0T"),
+        (None, "unknown"),
+        (0.0, "unknown"),
+        (float("nan"), "unknown"),
+    ],
 )
 def test_the_field_strength_is_rounded_to_the_vocabulary_or_written_as_found(header, tesla, word):
     assert slot(metadata_prompt(header(field_strength_t=tesla)), "field") == word

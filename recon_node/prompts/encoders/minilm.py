@@ -96,8 +96,7 @@ class MiniLM:
             out[rows] = self._encode_batch([tokens[row] for row in rows])
         if not np.isfinite(out).all():
             raise ModelError("the text encoder gave non-finite vectors: its weights are damaged")
-        rounded: NDArray[np.float32] = np.round(out / np.float32(STEP)) * np.float32(STEP)
-        return rounded
+        return (np.round(out / STEP) * STEP).astype(np.float32)
 
     def _encode_batch(self, batch: list[list[int]]) -> Array:
         longest = max(len(ids) for ids in batch)
