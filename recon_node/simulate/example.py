@@ -1,0 +1,180 @@
+"""Examples in memory: what training, tests and benchmarks draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.errors import ConfigError
+from recon_node.core.fft import centred_fft
+from recon_node.core.scan import ScanHeader
+from recon_node.simulate.canvas import Plane
+from recon_node.simulate.scanner import CoilArray, whitened
+from recon_node.simulate.subject import Subject, draw_subject
+
+MIN_MATRIX = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """One slice, fully sampled, with everything that is true about it."""
+
+    images: NDArray[np.complex64]
+    """`(phase, y, x)` complex64, noise-free, in units of noise standard deviation."""
+    maps: NDArray[np.complex64]
+    """`(coil, y, x)` complex64 true sensitivities after whitening, unit root-sum-of-squares everywhere."""
+    kspace: NDArray[np.complex64]
+    """`(phase, coil, ky, kx)` complex64, ``fft(maps * images)`` plus complex noise of unit variance."""
+    metadata: Mapping[str, str]
+    """Words of the metadata prompt by slot: lifespan, field, vendor, scanner, modality, view."""
+    header: ScanHeader
+    lv: NDArray[np.float32]
+    """`(phase, y, x)` share of each pixel that is left ventricular cavity."""
+    myocardium: NDArray[np.float32]
+    """`(phase, y, x)` left ventricular wall."""
+    rv: NDArray[np.float32]
+    """`(phase, y, x)` right ventricular cavity."""
+    lv_volume_ml: NDArray[np.float64]
+    """`(phase,)` of the whole ventricle."""
+    rv_volume_ml: NDArray[np.float64]
+    """`(phase,)`"""
+    pixel_mm: tuple[float, float]
+    """(y, x)"""
+    trigger_times_ms: tuple[float, ...]
+    rr_interval_ms: float
+
+    @property
+    def lvef_percent(self) -> float:
+        """Ejection fraction over the phases of this example."""
+        return float(100 * (1 - self.lv_volume_ml.min() / self.lv_volume_ml.max()))
+
+
+def draw_example(
+    rng: np.random.Generator,
+    *,
+    matrix: tuple[int, int] | None = (128, 128),
+    phases: int | None = None,
+    coils: int | None = None,
+    vendor: str | None = None,
+    model: str | None = None,
+    field_t: float | None = None,
+    modality: str | None = None,
+    view: str | None = None,
+    lifespan: str | None = None,
+    level: float | None = None,
+    breathing_mm: float | None = None,
+    arrhythmia: float | None = None,
+    infarct: bool | None = None,
+    snr_scale: float = 1.0,
+    texture: float = 1.0,
+) -> Example:
+    """Draw one slice of a simulated scan; what is None is drawn at random, as in life.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The only source of chance: the same state gives the same arrays.
+    matrix : tuple of int
+        (ny, nx); None draws 128 to 192.
+    phases : int
+        Frames; None takes what a scan of this modality has.
+    coils : int
+        Receive coils; None draws 8 to 16.
+    vendor, model : str
+        See `recon_node.simulate.scanner.MODELS`.
+    field_t : float
+        Nominal field strength (0.55, 1.5, 3.0, 5.0).
+    modality, view, lifespan : str
+        In the words of CardioMM's prompts.
+    level : float
+        Where the slice cuts the ventricle, 0 (base) to 1 (apex).
+    breathing_mm : float
+        Amplitude of the breathing left over.
+    arrhythmia : float
+        Beat jitter as a fraction of the RR interval.
+    infarct : bool
+        Give the heart a scar.
+    snr_scale : float
+        Factor on the signal-to-noise ratio; ``inf`` leaves the noise out (units as for 1).
+    texture : float
+        Depth of the heart's texture, 1 as usual, 0 none.
+
+    Returns
+    -------
+    Example
+
+    Raises
+    ------
+    ConfigError
+        For a value that is not in the vocabulary or out of range.
+    """
+    shape = matrix or tuple(int(n) for n in rng.choice([128, 144, 160, 176, 192], 2))
+    _check_sizes(shape, phases, coils)
+    subject = draw_subject(
+        rng,
+        phases=phases,
+        coils=coils,
+        vendor=vendor,
+        model=model,
+        field_t=field_t,
+        modality=modality,
+        view=view,
+        lifespan=lifespan,
+        breathing_mm=breathing_mm,
+        arrhythmia=arrhythmia,
+        infarct=infarct,
+        texture=texture,
+    )
+    share = float(rng.uniform(0.05, 0.85)) if level is None else level
+    plane = subject.plane(shape, level=share)
+    frames = subject.scene.render(plane)
+    images, maps = receive(frames.signal, subject, subject.coils, plane, noise_scale=snr_scale)
+    kspace = centred_fft(maps[None] * images[:, None])
+    if np.isfinite(snr_scale):
+        kspace += complex_noise(rng, kspace.shape)
+    lv, rv = subject.scene.volumes_ml()
+    return Example(
+        images=images,
+        maps=maps,
+        kspace=kspace,
+        metadata=subject.words(),
+        header=subject.header(shape),
+        lv=frames.lv,
+        myocardium=frames.myocardium,
+        rv=frames.rv,
+        lv_volume_ml=lv,
+        rv_volume_ml=rv,
+        pixel_mm=(subject.fov_mm / shape[0], subject.fov_mm / shape[1]),
+        trigger_times_ms=tuple(map(float, subject.scene.moments.trigger_ms)),
+        rr_interval_ms=subject.scene.moments.rr_ms,
+    )
+
+
+def receive(
+    signal: NDArray[np.float32], subject: Subject, coils: CoilArray, plane: Plane, *, noise_scale: float = 1.0
+) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Turn magnetisation into whitened images `(phase, y, x)` and unit maps `(coil, y, x)`."""
+    sensitivities = whitened(coils.sensitivities(plane), coils.covariance)
+    rss = np.sqrt(np.sum(np.abs(sensitivities) ** 2, axis=0))
+    snr = subject.signal_to_noise(plane) * (noise_scale if np.isfinite(noise_scale) else 1.0)
+    weight = (snr / subject.reference_rss * rss).astype(np.float32)
+    images = signal * (weight * subject.shading(plane))[None]
+    return images.astype(np.complex64), sensitivities / rss
+
+
+def complex_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+    """Circular complex Gaussian noise with unit variance (1/2 in each part)."""
+    pairs = rng.standard_normal((*shape, 2), dtype=np.float32)
+    pairs *= np.float32(np.sqrt(0.5))
+    return pairs.view(np.complex64)[..., 0]  # type: ignore[no-any-return]
+
+
+def _check_sizes(shape: tuple[int, ...], phases: int | None, coils: int | None) -> None:
+    if len(shape) != 2 or min(shape) < MIN_MATRIX:
+        raise ConfigError(f"matrix is {shape}, expected (ny, nx) of at least {MIN_MATRIX}")
+    for name, value in (("phases", phases), ("coils", coils)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}, expected at least 1")
