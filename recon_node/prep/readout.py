@@ -52,6 +52,12 @@ class ReadoutGrid:
         """The grid a header describes: the encoded one, cropped to the image's field of view along x."""
         full, encoded, wanted = header.encoded_matrix[0], header.encoded_fov_mm[0], header.recon_fov_mm[0]
         size = min(full, max(1, round(full * wanted / encoded)))
+        if size < full and _oversampled_on_paper_only(header, size):
+            note = (
+                f"header gives {encoded:g} mm along x to the encoded matrix of {full} and {wanted:g} mm to the "
+                "image of as many pixels: taken for a readout without oversampling"
+            )
+            return cls(full=full, size=full, fov_mm=wanted, notes={note: None})
         return cls(full=full, size=size, fov_mm=encoded * size / full)
 
     def lines(self, block: Readouts) -> Lines:
@@ -150,6 +156,17 @@ class ReadoutGrid:
         if not kept.all():
             data *= kept[:, None, :]
         return data, kept
+
+
+def _oversampled_on_paper_only(header: ScanHeader, size: int) -> bool:
+    """Whether cropping would leave fewer samples than the image has pixels along x, but not along y.
+
+    ``ismrmrd_generate_cartesian_shepp_logan`` writes a doubled field of view whatever its oversampling.
+    A scan that the scanner interpolates has fewer lines than pixels along y as well.
+    """
+    lines = header.encoded_matrix[1] * header.recon_fov_mm[1] / header.encoded_fov_mm[1]
+    same = header.encoded_matrix[0] == header.recon_matrix[0]
+    return same and size < header.recon_matrix[0] and round(lines) >= header.recon_matrix[1]
 
 
 def _layouts(head: NDArray[Any]) -> NDArray[Any]:
