@@ -54,7 +54,7 @@ class ReadoutGrid:
         size = min(full, max(1, round(full * wanted / encoded)))
         if size < full and _oversampled_on_paper_only(header, size):
             note = (
-                f"header gives {encoded:g} mm along x to the encoded matrix of {full} and {wanted:g} mm to the "
+                f"header gives {encoded:g} mm along x to the encoded matrix of {full}, {wanted:g} mm to the "
                 "image of as many pixels: taken for a readout without oversampling"
             )
             return cls(full=full, size=full, fov_mm=wanted, notes={note: None})
