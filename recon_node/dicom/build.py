@@ -17,7 +17,7 @@ from recon_node.dicom import modules
 from recon_node.dicom.geometry import image_plane
 from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
 from recon_node.dicom.sequence import add_cardiac, add_sequence
-from recon_node.dicom.text import character_set, clock, decimal, dicom_date
+from recon_node.dicom.text import character_set, clock, decimal
 from recon_node.dicom.uids import DEFAULT_PREFIX, SeriesUids, series_uids
 
 
@@ -154,6 +154,8 @@ def build_series(
     shared.ImageType = [derived, "PRIMARY", _IMAGE_TYPE[pixels.quantity]]
     add_sequence(shared, images, used)
     add_cardiac(shared, images)
+    shared.AcquisitionNumber = 1
+    shared.AcquisitionDate = shared.ContentDate = shared.SeriesDate
     _add_plane(shared, images, spacing_between_slices_mm)
     _add_pixel_description(shared, pixels)
     add_provenance(shared, provenance, used)
@@ -178,8 +180,6 @@ def _check(images: ImageSeries, pixels: Pixels, provenance: Provenance) -> None:
         )
     if max(images.data.shape[1:]) > 65535:
         raise DicomError(f"images have shape {images.data.shape}: DICOM holds at most 65535 rows or columns")
-    if not np.isfinite(images.data).all():
-        raise DicomError("images hold values that are not finite: the reconstruction failed")
     if provenance.made_by != images.made_by:
         raise DicomError(
             f"provenance says {provenance.made_by.method}, the images were made by {images.made_by.method}"
@@ -235,17 +235,12 @@ def _meta() -> FileMetaDataset:
 
 def _slots(images: ImageSeries, instance_uids: tuple[str, ...]) -> tuple[Slot, ...]:
     phases = range(images.data.shape[0])
-    study = images.header.study
-    day = dicom_date(study.series_date or study.study_date)
     seconds = images.acquisition_times_s or (None,) * len(phases)
     times = tuple(clock(second) for second in seconds)
     slots: Mapping[int, tuple[str, tuple[Any, ...]]] = {
         0x00080018: ("UI", instance_uids),
-        0x00080022: ("DA", (day,) * len(phases)),
-        0x00080023: ("DA", (day,) * len(phases)),
         0x00080032: ("TM", times),
         0x00080033: ("TM", times),
-        0x00200012: ("IS", ("1",) * len(phases)),
         0x00200013: ("IS", tuple(str(phase + 1) for phase in phases)),
     }
     if images.trigger_times_ms is not None:

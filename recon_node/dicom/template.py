@@ -9,13 +9,15 @@ The bytes are those pydicom writes for the same data set.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_data_element, write_file_meta_info
 
 from recon_node.core.errors import DicomError
 from recon_node.dicom.build import SeriesTemplate, Slot
@@ -47,59 +49,54 @@ def encode_series(template: SeriesTemplate) -> Iterator[EncodedInstance]:
     constants, slots = _cut(template)
     frames = np.ascontiguousarray(template.pixels, "<u2").view(np.uint8).ravel().data
     size = template.pixels[0].nbytes
-    pixel_head = _PIXEL_DATA.pack(0x7FE0, 0x0010, b"OW", 0, size)
-    for phase, uid in enumerate(template.instance_uids):
+    constants[-1] += _PIXEL_DATA.pack(0x7FE0, 0x0010, b"OW", 0, size)
+    columns = [_elements(slot) for slot in slots]
+    for phase, (uid, *own) in enumerate(zip(template.instance_uids, *columns, strict=True)):
         head = [constants[0]]
-        for slot, constant in zip(slots, constants[1:], strict=True):
-            head += (_element(slot, phase), constant)
-        head.append(pixel_head)
+        for element, constant in zip(own, constants[1:], strict=True):
+            head += (element, constant)
         pixels = frames[phase * size : (phase + 1) * size]
         yield EncodedInstance(sop_instance_uid=uid, pieces=(b"".join(head), pixels))
 
 
 def _cut(template: SeriesTemplate) -> tuple[list[bytes], list[Slot]]:
     """Constant pieces, one more than there are slots between them."""
+    uid = Slot(tag=0x00020003, vr="UI", values=template.instance_uids)
     try:
-        meta = _encoded_meta(template)
-        tags = sorted(template.shared.keys())
-        encoding = template.shared.SpecificCharacterSet
-        uid = Slot(tag=0x00020003, vr="UI", values=template.instance_uids)
-        constants, slots = list(meta), [uid]
-        start = 0
-        for slot in template.slots:
-            run = [tag for tag in tags if start < tag < slot.tag]
-            constants[-1] += _encoded(template.shared, run, encoding)
-            slots.append(slot)
-            constants.append(b"")
-            start = slot.tag
-        constants[-1] += _encoded(template.shared, [tag for tag in tags if tag > start], encoding)
+        before, after = _encoded_meta(template, _elements(uid)[0])
+        runs = _encoded_runs(template.shared, [slot.tag for slot in template.slots])
     except (ValueError, TypeError, NotImplementedError, UnicodeError, struct.error, OverflowError) as error:
         raise DicomError(f"the series cannot be encoded: {error}") from error
-    return constants, slots
+    return [before, after + runs[0], *runs[1:]], [uid, *template.slots]
 
 
-def _encoded_meta(template: SeriesTemplate) -> tuple[bytes, bytes]:
+def _encoded_meta(template: SeriesTemplate, uid: bytes) -> tuple[bytes, bytes]:
     """Preamble and file meta information, before and after the SOP instance UID."""
     buffer = DicomBytesIO()
     write_file_meta_info(buffer, template.file_meta(0), enforce_standard=True)
-    element = _element(Slot(tag=0x00020003, vr="UI", values=template.instance_uids), 0)
-    before, after = buffer.getvalue().split(element)
+    before, after = buffer.getvalue().split(uid)
     return _PREAMBLE + before, after
 
 
-def _encoded(shared: Dataset, tags: Sequence[int], encoding: str) -> bytes:
+def _encoded_runs(shared: Dataset, cuts: list[int]) -> list[bytes]:
+    """The elements of `shared`, encoded, cut before each tag of `cuts` (ascending)."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    run = Dataset()
-    for tag in tags:
-        run[tag] = shared[tag]
-    write_dataset(buffer, run, encoding)
-    return bytes(buffer.getvalue())
+    encodings = convert_encodings(shared.SpecificCharacterSet)
+    ends: list[int] = []
+    for element in shared:
+        while len(ends) < len(cuts) and element.tag > cuts[len(ends)]:
+            ends.append(buffer.tell())
+        write_data_element(buffer, element, encodings)
+    ends += [buffer.tell()] * (len(cuts) - len(ends))
+    content = buffer.getvalue()
+    return [content[start:end] for start, end in pairwise([0, *ends, len(content)])]
 
 
-def _element(slot: Slot, phase: int) -> bytes:
-    """Explicit VR little endian, short form (PS3.5 section 7.1.2)."""
-    value = slot.values[phase].encode("ascii")
-    if len(value) % 2:
-        value += b"\x00" if slot.vr == "UI" else b" "
-    return struct.pack("<HH2sH", slot.tag >> 16, slot.tag & 0xFFFF, slot.vr.encode(), len(value)) + value
+def _elements(slot: Slot) -> list[bytes]:
+    """Explicit VR little endian, short form (PS3.5 section 7.1.2), one a phase."""
+    padding = b"\x00" if slot.vr == "UI" else b" "
+    head = struct.pack("<HH2s", slot.tag >> 16, slot.tag & 0xFFFF, slot.vr.encode())
+    values = (value.encode("ascii") for value in slot.values)
+    padded = (value + padding * (len(value) % 2) for value in values)
+    return [head + len(value).to_bytes(2, "little") + value for value in padded]

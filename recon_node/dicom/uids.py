@@ -34,7 +34,7 @@ class SeriesUids:
 
     def instance(self, index: int) -> str:
         """SOP instance UID of the instance `index`; always 64 characters."""
-        return _derived(self.prefix, "instance", [self.series, index])
+        return str(generate_uid(prefix=self.prefix, entropy_srcs=["instance", self.series, str(index)]))
 
 
 def is_uid(text: str | None) -> bool:
