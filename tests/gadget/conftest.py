@@ -20,7 +20,6 @@ from recon_node.core.types import ImageSeries, MadeBy
 from recon_node.gadget import listen
 from recon_node.sources.session import ScanSession
 
-RECORDED = Path("../shared/gadgetron_wire")
 GEOMETRY = SliceGeometry(
     position_mm=(0.0, 0.0, 0.0),
     read_dir=(1.0, 0.0, 0.0),

@@ -32,7 +32,7 @@ from recon_node.sources.wire import (
     read_messages,
 )
 
-RECORDED = Path("../shared/gadgetron_wire")
+RECORDED = [Path(__file__).parent.parent / "data" / "gadgetron_wire", Path("../shared/gadgetron_wire")]
 FOREVER = float("inf")
 
 
@@ -182,12 +182,9 @@ def test_what_the_ismrmrd_package_writes_is_read_here() -> None:
     assert (text, close) == (Text(text="hello"), Close())
 
 
-@pytest.mark.skipif(
-    not RECORDED.is_dir(), reason="the recorded Gadgetron sessions are not beside this checkout"
-)
-@pytest.mark.parametrize("name", sorted(p.name for p in RECORDED.glob("*.bin")))
-def test_recorded_gadgetron_sessions_are_framed_to_their_last_byte(name: str) -> None:
-    data = (RECORDED / name).read_bytes()
+@pytest.mark.parametrize("path", [p for f in RECORDED for p in sorted(f.glob("*.bin"))], ids=lambda p: p.name)
+def test_recorded_gadgetron_sessions_are_framed_to_their_last_byte(path: Path) -> None:
+    data = path.read_bytes()
     raw = b"".join(bytes(frame.raw) for frame in FrameReader(Dripping(data, 5000)))
     assert raw == data
 
