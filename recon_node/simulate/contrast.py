@@ -26,7 +26,8 @@ AIR, LUNG, FAT, MUSCLE, MYOCARDIUM, BLOOD, LIVER, SPLEEN, BONE, FLUID, SCAR = ra
 FIELDS_T = (0.55, 1.5, 3.0, 5.0)
 """Field strengths of the table; others are interpolated in log(field)."""
 
-PROTON_DENSITY = np.array([0.0, 0.22, 0.95, 0.80, 0.82, 0.88, 0.76, 0.82, 0.35, 1.0, 0.84])
+PROTON_DENSITY = np.array([0.0, 0.22, 0.45, 0.80, 0.82, 0.88, 0.76, 0.82, 0.35, 1.0, 0.84])
+"""Relative; fat counts half, as its spectral lines dephase each other."""
 T1_MS = np.array(
     [
         #  air  lung  fat  musc  myo  blood liver splen bone fluid scar

@@ -104,10 +104,10 @@ class Layout:
 
 
 LAYOUTS = {
-    "Siemens": Layout(front=0.5, rows=2, radius_mm=62, gap_mm=22, spread_rad=1.25, coupling=0.30),
-    "GE": Layout(front=0.6, rows=2, radius_mm=54, gap_mm=12, spread_rad=1.45, coupling=0.22),
-    "Philips": Layout(front=0.5, rows=1, radius_mm=72, gap_mm=30, spread_rad=1.05, coupling=0.38),
-    "UIH": Layout(front=0.55, rows=2, radius_mm=58, gap_mm=18, spread_rad=1.35, coupling=0.26),
+    "Siemens": Layout(front=0.5, rows=2, radius_mm=100, gap_mm=60, spread_rad=1.25, coupling=0.30),
+    "GE": Layout(front=0.6, rows=2, radius_mm=90, gap_mm=52, spread_rad=1.45, coupling=0.22),
+    "Philips": Layout(front=0.5, rows=1, radius_mm=112, gap_mm=68, spread_rad=1.05, coupling=0.38),
+    "UIH": Layout(front=0.55, rows=2, radius_mm=95, gap_mm=58, spread_rad=1.35, coupling=0.26),
 }
 
 
