@@ -14,7 +14,7 @@ from torch import Tensor
 from recon_node.core.errors import ConfigError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.model.hybrid import SenseOperator
-from recon_node.model.series import check, pick_device, series
+from recon_node.model.series import check, device_errors, pick_device, series
 
 
 class Sense:
@@ -61,11 +61,11 @@ class Sense:
         DataError
             See `recon_node.model.series.check`.
         DeviceError
-            If CUDA is asked for and absent.
+            If CUDA is asked for and absent, or out of memory.
         """
         check(kspace, maps)
-        operator = SenseOperator(maps.data, kspace.mask, pick_device(self.device))
-        with torch.inference_mode():
+        with device_errors(), torch.inference_mode():
+            operator = SenseOperator(maps.data, kspace.mask, pick_device(self.device))
             target = operator.adjoint(operator.samples(kspace.data))
             images = conjugate_gradients(
                 lambda x: operator.normal(x) + self.regularisation * x,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,37 @@ def pick_device(device: str) -> torch.device:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(f"device {device} was asked for, but no CUDA device is available: use cpu or auto")
     return torch.device(device)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Say what to do when the device is full.
+
+    Raises
+    ------
+    DeviceError
+        In place of PyTorch's own out-of-memory error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            "the device ran out of memory: free it, reconstruct fewer phases at a time, or use the CPU"
+        ) from error
+
+
+def noise_unit(kspace: KSpace) -> float:
+    """Standard deviation of the complex noise in `kspace`: 1 if whitened, else an estimate.
+
+    The estimate is the median magnitude of the samples in the outer tenth of the readout on each side
+    of lines in the outer half of k-space, where there is little but noise; half of all magnitudes of
+    complex Gaussian noise lie below ``sqrt(ln 2)`` standard deviations.
+    """
+    if kspace.whitened:
+        return 1.0
+    width = max(1, kspace.data.shape[-1] // 10)
+    quarter = kspace.data.shape[-2] // 4
+    ends = np.concatenate([kspace.data[..., :width], kspace.data[..., -width:]], axis=-1)
+    outer = np.concatenate([ends[:, :, :quarter], ends[:, :, -quarter:]], axis=-2)
+    magnitudes = np.abs(outer[outer != 0])
+    return float(np.median(magnitudes) / np.sqrt(np.log(2))) if magnitudes.size else 1.0

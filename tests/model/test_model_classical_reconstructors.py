@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
+import torch
 
 from recon_node.core.errors import ConfigError, DataError, DeviceError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
+from recon_node.model.kt import KtSparse, ViewSharing, share_views
 from recon_node.model.sense import Sense
+from recon_node.model.variation import TotalVariation
+from recon_node.model.wavelet import L1Wavelet, WaveletShrinkage, daubechies
 from recon_node.model.zero_filled import ZeroFilled
 
 HEADER = ScanHeader(
@@ -38,7 +42,10 @@ class Scene:
         maps = self.support * maps / np.linalg.norm(maps, axis=0)
         self.maps = CoilMaps(data=maps[None].astype(np.complex64), support=self.support)
         radius = 0.3 + 0.06 * np.cos(2 * np.pi * np.arange(phases) / phases)
-        body = 1 + 0.2 * rng.standard_normal((48, 40))
+        grain = rng.standard_normal((48, 40))
+        for axis in (0, 1, 0, 1):
+            grain = (np.roll(grain, 1, axis) + 2 * grain + np.roll(grain, -1, axis)) / 3
+        body = 1 + 0.1 * grain
         heart = x**2 + y**2 < radius[:, None, None] ** 2
         self.truth = (snr * (body + heart) * self.support * np.exp(0.5j * x)).astype(np.complex64)
         coil_images = self.maps.data * self.truth[:, None]
@@ -71,7 +78,13 @@ def lines(scene: Scene, rate: float, acs: int = 8, seed: int = 0) -> np.ndarray:
 
 
 FULL = np.ones((1, 48, 40), bool)
-METHODS = [ZeroFilled(), Sense(device="cpu")]
+METHODS = [
+    ZeroFilled(),
+    Sense(device="cpu"),
+    L1Wavelet(device="cpu"),
+    KtSparse(device="cpu"),
+    ViewSharing(),
+]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -174,6 +187,10 @@ def test_a_frame_without_samples_does_not_disturb_the_others() -> None:
 def test_settings_without_sense_are_refused() -> None:
     with pytest.raises(ConfigError, match="iterations=0"):
         Sense(iterations=0)
+    with pytest.raises(ConfigError, match="regularisation=-1"):
+        L1Wavelet(regularisation=-1)
+    with pytest.raises(ConfigError, match="temporal=-1"):
+        KtSparse(temporal=-1)
 
 
 def test_a_missing_cuda_device_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +198,96 @@ def test_a_missing_cuda_device_is_said_so(monkeypatch: pytest.MonkeyPatch) -> No
     scene = Scene(phases=2)
     with pytest.raises(DeviceError, match="no CUDA device"):
         Sense(device="cuda").reconstruct(scene.kspace(FULL), scene.maps)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_the_same_data_gives_the_same_images_twice(method: object) -> None:
+    scene = Scene(phases=3)
+    kspace = scene.kspace(lines(scene, 3.0))
+    once, twice = (method.reconstruct(kspace, scene.maps, None).data for _ in range(2))
+    np.testing.assert_array_equal(once, twice)
+
+
+def test_sparsity_beats_sense_and_time_beats_both() -> None:
+    scene = Scene(phases=12)
+    kspace = scene.kspace(lines(scene, 6.0))
+    errors = {
+        method.name: scene.error(method.reconstruct(kspace, scene.maps, None).data) for method in METHODS
+    }
+    assert errors["kt"] < 0.6 * errors["l1-wavelet"]
+    assert errors["l1-wavelet"] < 0.9 * errors["sense"]
+    assert errors["sense"] < 0.9 * errors["zero-filled"]
+    assert errors["kt"] < 0.8 * errors["view-sharing"]
+
+
+def test_view_sharing_a_still_object_gives_the_truth_to_noise_level() -> None:
+    scene = Scene(phases=8)
+    scene.full += centred_fft(scene.maps.data * (scene.truth[:1] - scene.truth)[:, None]).astype(np.complex64)
+    mask = np.zeros((8, 48, 1), bool)
+    for phase in range(8):
+        mask[phase, phase % 4 :: 4] = True
+    found = ViewSharing().reconstruct(scene.kspace(mask), scene.maps).data
+    assert np.abs(found - scene.truth[:1])[:, scene.support].mean() < 1.2
+
+
+def test_view_sharing_takes_the_nearest_frame_around_the_cycle() -> None:
+    data = np.zeros((5, 1, 2, 2), np.complex64)
+    mask = np.zeros((5, 2, 2), bool)
+    for phase in (1, 4):
+        data[phase, :, 0], mask[phase, 0] = phase, True
+    filled = share_views(data, mask)
+    assert [filled[phase, 0, 0, 0].real for phase in range(5)] == [2.5, 1, 1, 4, 4]
+    assert not filled[:, :, 1].any()
+
+
+@pytest.mark.parametrize("method", ["l1-wavelet", "kt"])
+def test_scaling_data_that_were_not_whitened_scales_the_images(method: str) -> None:
+    scene = Scene(phases=3, snr=5.0)
+    kspace = scene.kspace(FULL, whitened=False)
+    scaled = scene.kspace(FULL, whitened=False, data=kspace.data * np.float32(1e-4))
+    chosen = next(m for m in METHODS if m.name == method)
+    first, second = (chosen.reconstruct(k, scene.maps, None) for k in (kspace, scaled))
+    np.testing.assert_allclose(second.data, first.data * 1e-4, rtol=1e-2, atol=2e-6)
+    assert first.made_by.settings["noise_unit"] == pytest.approx(1, abs=0.15)
+
+
+def test_running_out_of_device_memory_is_a_retryable_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("recon_node.model.sense.SenseOperator", full)
+    scene = Scene(phases=2)
+    with pytest.raises(DeviceError, match="out of memory") as caught:
+        Sense().reconstruct(scene.kspace(FULL), scene.maps)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("size", [(48, 40), (33, 50), (7, 9)])
+def test_wavelet_shrinkage_with_no_limit_changes_nothing(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 1, *size, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(WaveletShrinkage(0.0)(x), x, rtol=1e-4, atol=1e-5)
+
+
+def test_the_wavelet_filter_is_orthonormal_and_has_vanishing_moments() -> None:
+    low = daubechies(4)
+    for shift in range(4):
+        assert np.dot(low[2 * shift :], low[: 8 - 2 * shift]) == pytest.approx(float(shift == 0), abs=1e-9)
+    high = low[::-1] * (-1.0) ** np.arange(8)
+    for power in range(4):
+        assert np.dot(high, np.arange(8.0) ** power) == pytest.approx(0, abs=1e-8)
+
+
+def test_total_variation_solves_its_proximal_problem() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(6, 1, 5, 4, dtype=torch.complex64, generator=generator)
+    found = TotalVariation(0.4, 0.2, steps=800)(x)
+
+    def cost(z: torch.Tensor) -> float:
+        jumps = [(torch.roll(z, -1, axis) - z).abs().sum() for axis in (0, -2, -1)]
+        return float((z - x).abs().square().sum() / 2 + 0.4 * jumps[0] + 0.2 * (jumps[1] + jumps[2]))
+
+    least = cost(found)
+    assert least < cost(x)
+    for _ in range(20):
+        other = found + 0.02 * torch.randn(x.shape, dtype=x.dtype, generator=generator)
+        assert cost(other) > least
