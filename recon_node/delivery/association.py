@@ -1,0 +1,224 @@
+"""The one place that talks to pynetdicom as a requestor: open an association, or say why not.
+
+pynetdicom keeps results as state (a refused connection, a garbled answer and "no presentation
+context" all read as aborted) and logs causes instead of raising them. Here each ends as one error
+of `recon_node.core.errors` whose text tells a person what to look at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pynetdicom import AE, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable
+from recon_node.delivery.outcome import PacsBusy
+
+Handlers = list[tuple[Any, Callable[..., Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Every wait has an end; all in seconds."""
+
+    connect: float = 10.0
+    associate: float = 30.0
+    """Until the answer to the association request, and to the release."""
+    answer: float = 60.0
+    """Until the response to one message."""
+    network: float = 60.0
+    """Silence on a connection that is in use, within a message too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A remote application entity and how to reach it."""
+
+    host: str
+    port: int
+    called: str
+    calling: str = "RECON-NODE"
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    """Name the peer's certificate must be for; None: `host`."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def __str__(self) -> str:
+        return f"{self.called}@{self.host}:{self.port}"
+
+
+class NoContext(PacsMisconfigured):
+    """The peer accepted the association, but none of the presentation contexts."""
+
+
+class _DaemonAE(AE):
+    """pynetdicom's AE, whose protocol threads never keep the program from ending."""
+
+    def _create_socket(
+        self, assoc: Association, address: AddressInformation, tls_args: Any
+    ) -> AssociationSocket:
+        assoc.dul.daemon = True
+        return super()._create_socket(assoc, address, tls_args)
+
+
+def open_association(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    handlers: Handlers = [],
+    scp_roles: Sequence[str] = (),
+) -> Association:
+    """An established association.
+
+    Parameters
+    ----------
+    peer : Peer
+        Whom to call.
+    contexts : sequence of PresentationContext
+        At most 128.
+    handlers : list
+        pynetdicom event handlers to bind.
+    scp_roles : sequence of str
+        SOP classes for which this side offers to be the SCP as well (storage commitment reports on
+        the same association).
+
+    Raises
+    ------
+    PacsUnreachable
+        Unknown host, no route, refused, timed out, or a connection that closes without an answer.
+    PacsBusy
+        The peer rejected for now (congestion, too many associations).
+    PacsMisconfigured
+        AE title rejected, TLS failed, or (`NoContext`) nothing proposed was accepted.
+    """
+    ae = _DaemonAE(ae_title=peer.calling)
+    ae.connection_timeout = peer.timeouts.connect
+    ae.acse_timeout = peer.timeouts.associate
+    ae.dimse_timeout = peer.timeouts.answer
+    ae.network_timeout = peer.timeouts.network
+    opened: list[bool] = []
+
+    def on_open(event: evt.Event) -> None:
+        opened.append(True)
+        _tune(event, peer.timeouts.network)
+
+    tls_args = (peer.tls, peer.server_name or peer.host) if peer.tls else None
+    try:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.called,
+            ext_neg=[build_role(uid, scp_role=True, scu_role=True) for uid in scp_roles],
+            tls_args=tls_args,
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, on_open),
+                (evt.EVT_DATA_SENT, _acknowledge_at_once),
+                (evt.EVT_DATA_RECV, _acknowledge_at_once),
+                *handlers,
+            ],
+        )
+    except OSError as error:
+        raise PacsUnreachable(f"{peer}: {_socket_cause(error)}") from error
+    if not association.is_established:
+        raise _why_not(peer, association, opened=bool(opened))
+    return association
+
+
+def _tune(event: evt.Event, silence_s: float) -> None:
+    """No Nagle delay, and an end to every read and write (pynetdicom's reads have none)."""
+    sock = event.assoc.dul.socket.socket
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.settimeout(silence_s)
+
+
+def _acknowledge_at_once(event: evt.Event) -> None:
+    """Switch delayed TCP acknowledgements off, which the kernel switches on again by itself.
+
+    A peer with Nagle's algorithm holds the second segment of its response until the first is
+    acknowledged, which costs 40 ms an instance.
+    """
+    sock = event.assoc.dul.socket.socket
+    quick = getattr(socket, "TCP_QUICKACK", None)
+    if sock is not None and quick is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
+
+
+def _why_not(peer: Peer, association: Association, *, opened: bool) -> DeliveryError:
+    if association.is_rejected:
+        return _rejection(peer, association.acceptor.primitive)
+    if association.rejected_contexts and not association.accepted_contexts:
+        names = sorted({str(c.abstract_syntax.name) for c in association.rejected_contexts})
+        return NoContext(
+            f"{peer} accepted the association but no presentation context for {', '.join(names)}"
+        )
+    cause = find_network_fault(peer)
+    if cause is not None:
+        return cause
+    if opened:
+        return PacsUnreachable(
+            f"{peer}: connected, but no valid DICOM answer to the association request within "
+            f"{peer.timeouts.associate:g} s (is it a DICOM port, and does it expect TLS?)"
+        )
+    return PacsUnreachable(f"{peer}: the connection could not be opened")
+
+
+def _rejection(peer: Peer, answer: Any) -> DeliveryError:
+    """Meaning of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+    source, reason = answer.result_source, answer.diagnostic
+    if answer.result == 2 or source == 3:
+        return PacsBusy(f"{peer} rejected the association for now: {answer.reason_str}")
+    advice = {
+        (1, 3): f"it does not know our AE title {peer.calling!r}: register it there",
+        (1, 7): f"it is not called {peer.called!r}: correct the AE title of this destination",
+    }.get((source, reason), str(answer.reason_str))
+    return PacsMisconfigured(f"{peer} rejected the association: {advice}")
+
+
+def find_network_fault(peer: Peer) -> DeliveryError | None:
+    """Why no connection (TCP, then TLS) to `peer` opens; None where it does open."""
+    timeout = peer.timeouts.connect
+    try:
+        raw = socket.create_connection((peer.host, peer.port), timeout=timeout)
+    except OSError as error:
+        return PacsUnreachable(f"{peer}: {_socket_cause(error)}")
+    with raw:
+        return None if peer.tls is None else _tls_fault(peer, peer.tls, raw)
+
+
+def _tls_fault(peer: Peer, context: ssl.SSLContext, raw: socket.socket) -> DeliveryError | None:
+    name = peer.server_name or peer.host
+    try:
+        with context.wrap_socket(raw, server_hostname=name) as wrapped:
+            # In TLS 1.3 a refused client certificate is told after the handshake.
+            wrapped.settimeout(min(1.0, peer.timeouts.connect))
+            with contextlib.suppress(TimeoutError):
+                wrapped.recv(1)
+    except ssl.SSLCertVerificationError as error:
+        return PacsMisconfigured(f"{peer}: TLS certificate not accepted for {name}: {error.verify_message}")
+    except ssl.SSLError as error:
+        return PacsMisconfigured(f"{peer}: TLS failed: {error.reason or error}")
+    except TimeoutError:
+        return PacsMisconfigured(f"{peer}: no answer to the TLS handshake (does this port expect TLS?)")
+    except OSError as error:
+        return PacsUnreachable(f"{peer}: during the TLS handshake: {_socket_cause(error)}")
+    return None
+
+
+def _socket_cause(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the host name is not known"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused (nothing listens on that port)"
+    if isinstance(error, TimeoutError):
+        return "no answer to the connection request (wrong address, or a firewall)"
+    return str(error.strerror or error).lower()

@@ -1,0 +1,179 @@
+"""From what a person writes (DEST) to a destination that delivers."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, get_type_hints
+from urllib.parse import parse_qsl, urlsplit
+
+from recon_node.core.errors import ConfigError
+from recon_node.delivery.association import Peer, Timeouts
+from recon_node.delivery.dimse import DicomDestination
+from recon_node.delivery.folder import FolderDestination
+from recon_node.delivery.outcome import Outcome
+from recon_node.delivery.stow import HttpAccess, StowDestination
+
+_DEFAULT_PORT = 104
+_DEFAULT_TLS_PORT = 2762
+_TLS_OPTIONS = frozenset({"ca", "certificate", "key", "server_name"})
+_TIMEOUTS = frozenset({"connect", "associate", "answer", "network"})
+_DICOM_OPTIONS = _TLS_OPTIONS | _TIMEOUTS | {"calling"}
+_HTTP_OPTIONS = frozenset(get_type_hints(HttpAccess))
+
+
+class OpenDestination(Protocol):
+    """A `recon_node.core.protocols.Destination` that also tells of each file, can be tried and closed."""
+
+    @property
+    def name(self) -> str:
+        """Name from the settings, or the address."""
+
+    def send(self, files: Sequence[Path]) -> None:
+        """Deliver DICOM files; raises the first error."""
+
+    def deliver(self, files: Sequence[Path]) -> Iterator[Outcome]:
+        """Deliver DICOM files, telling of each; raises what concerns the destination."""
+
+    def echo(self) -> float:
+        """Try the way there; the seconds it took."""
+
+    def close(self) -> None:
+        """Let go of connections kept open."""
+
+
+def open_destination(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) -> OpenDestination:
+    """The destination that `dest` means; nothing is contacted yet.
+
+    Parameters
+    ----------
+    dest : str
+        A key of `named`; ``dicom://AET@host:port``; ``dicoms://...`` (TLS); an ``http(s)://`` STOW-RS
+        base URL; anything else is a folder. DICOM addresses take options as a query
+        (``?calling=NODE&ca=ca.pem&certificate=node.pem&key=node.key``).
+    named : mapping
+        Name to options: ``address`` as above, and for DICOM ``calling``, ``ca``, ``certificate``,
+        ``key``, ``server_name``, ``connect``, ``associate``, ``answer``, ``network`` (s); for http
+        ``user``, ``password``, ``token``, ``certificate``, ``key``, ``ca``, ``connect_s``, ``answer_s``.
+
+    Raises
+    ------
+    ConfigError
+        An address that is none, an unknown option, or unreadable certificates.
+    """
+    if dest in named:
+        options = dict(named[dest])
+        address = options.pop("address", None)
+        if not isinstance(address, str):
+            raise ConfigError(
+                f"destination {dest!r} has no address, expected for example dicom://AET@host:104"
+            )
+        return _open(address, dest, options)
+    return _open(dest, None, {})
+
+
+def echo(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) -> float:
+    """Try the way to `dest`; returns the seconds it took.
+
+    Raises
+    ------
+    DeliveryError
+        With a diagnosis: unknown host, no route, refused, AE title rejected, no presentation
+        context, TLS certificate for another name.
+    """
+    destination = open_destination(dest, named=named)
+    try:
+        return destination.echo()
+    finally:
+        destination.close()
+
+
+def _open(address: str, name: str | None, options: dict[str, Any]) -> OpenDestination:
+    scheme = urlsplit(address).scheme if "://" in address else ""
+    if scheme in ("dicom", "dicoms"):
+        return _open_dicom(address, name, options)
+    if scheme in ("http", "https"):
+        _refuse_unknown(address, options, _HTTP_OPTIONS)
+        return StowDestination(address, name=name, access=HttpAccess(**options))
+    if scheme not in ("", "file"):
+        expected = "dicom://, dicoms://, http://, https://, a folder or a configured name"
+        raise ConfigError(f"destination {address!r}: unknown scheme {scheme!r}, expected {expected}")
+    _refuse_unknown(address, options, frozenset())
+    path = urlsplit(address).path if scheme == "file" else address
+    if not path:
+        raise ConfigError("destination: empty folder name")
+    return FolderDestination(Path(path).expanduser(), name=name)
+
+
+def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> DicomDestination:
+    parts = urlsplit(address)
+    options = dict(parse_qsl(parts.query)) | options
+    _refuse_unknown(address, options, _DICOM_OPTIONS)
+    secure = parts.scheme == "dicoms"
+    form = f"expected {parts.scheme}://AET@host:port"
+    try:
+        port = parts.port or (_DEFAULT_TLS_PORT if secure else _DEFAULT_PORT)
+    except ValueError as error:
+        raise ConfigError(f"destination {address!r}: {error}, {form}") from error
+    called = parts.netloc.rpartition("@")[0]
+    if not parts.hostname or parts.path not in ("", "/"):
+        raise ConfigError(f"destination {address!r} is no DICOM address, {form}")
+    if not secure and _TLS_OPTIONS & set(options):
+        raise ConfigError(f"destination {address!r}: TLS options need dicoms://")
+    peer = Peer(
+        host=parts.hostname,
+        port=port,
+        called=_ae_title(called, address),
+        calling=_ae_title(str(options.get("calling", "RECON-NODE")), address),
+        tls=client_tls(options.get("ca"), options.get("certificate"), options.get("key")) if secure else None,
+        server_name=options.get("server_name"),
+        timeouts=Timeouts(**{k: _seconds(k, options[k]) for k in _TIMEOUTS if k in options}),
+    )
+    return DicomDestination(peer, name=name or address)
+
+
+def client_tls(
+    ca: str | None = None, certificate: str | None = None, key: str | None = None
+) -> ssl.SSLContext:
+    """TLS 1.2 or newer, the peer's certificate checked, with our certificate if there is one.
+
+    Raises
+    ------
+    ConfigError
+        A file that is not there or holds no certificate or key.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except OSError as error:
+        names = ", ".join(str(f) for f in (ca, certificate, key) if f)
+        raise ConfigError(f"TLS files {names}: {error.strerror or error}") from error
+    return context
+
+
+def _ae_title(title: str, address: str) -> str:
+    if not 1 <= len(title.strip()) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ConfigError(f"destination {address!r}: AE title {title!r}, expected 1 to 16 ASCII characters")
+    return title.strip()
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"destination option {name}: {value!r} is no number of seconds") from error
+    if not 0 < seconds < 86400:
+        raise ConfigError(f"destination option {name}: {value!r}, expected more than 0 s and less than a day")
+    return seconds
+
+
+def _refuse_unknown(address: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(
+            f"destination {address!r}: unknown option {', '.join(unknown)}"
+            + (f", known: {', '.join(sorted(known))}" if known else ", a folder takes none")
+        )

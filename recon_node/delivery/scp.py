@@ -1,0 +1,174 @@
+"""A small storage SCP for the demo and the tests: C-ECHO, C-STORE, storage commitment (PS3.4 Annex J)."""
+
+from __future__ import annotations
+
+import queue
+import ssl
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+
+from recon_node.core.errors import ConfigError
+from recon_node.delivery.durable import write_durably
+
+COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
+NO_SUCH_OBJECT = 0x0112
+_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless]
+
+
+class StorageScp:
+    """Stores instances below `folder` while the ``with`` block lasts.
+
+    An instance that is already there is answered with success and left as it is, as Orthanc does.
+
+    Parameters
+    ----------
+    folder : Path
+        Instances go to ``<folder>/<study>/<series>/<SOP instance>.dcm``, synced before the answer.
+    ae_title : str
+        Own title; any calling title is welcome.
+    host, port : str, int
+        Where to listen; port 0 takes a free one (see `port`).
+    tls : ssl.SSLContext, optional
+        Server-side context.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        ae_title: str = "EMBEDDED",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.folder = folder
+        self.ae_title = ae_title
+        self.host = host
+        self.port = port
+        self._tls = tls
+        self._server: Any = None
+        self._reports: queue.Queue[tuple[Any, Dataset, int] | None] = queue.Queue()
+        self._reporter = threading.Thread(target=self._report, name="commitment-reports", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """As `open_destination` takes it."""
+        return f"dicom{'s' if self._tls else ''}://{self.ae_title}@{self.host}:{self.port}"
+
+    def files(self) -> list[Path]:
+        """What is stored, sorted by path."""
+        return sorted(self.folder.rglob("*.dcm"))
+
+    def __enter__(self) -> Self:
+        ae = AE(ae_title=self.ae_title)
+        ae.network_timeout = 60
+        ae.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(str(context.abstract_syntax), _SYNTAXES)
+        commitment = build_context(StorageCommitmentPushModel)
+        ae.add_supported_context(str(commitment.abstract_syntax), scu_role=True, scp_role=True)
+        try:
+            self._server = ae.start_server(
+                (self.host, self.port),
+                block=False,
+                ssl_context=self._tls,
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, _unblockable),
+                    (evt.EVT_C_STORE, self._on_store),
+                    (evt.EVT_N_ACTION, self._on_commitment),
+                ],
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {self.host}:{self.port}: {error.strerror or error}"
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self._reporter.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reports.put(None)
+        self._server.shutdown()
+        self._reporter.join(timeout=10)
+
+    def _on_store(self, event: evt.Event) -> int:
+        request = event.request
+        target = self._place(event)
+        if target.exists() or self._find(str(request.AffectedSOPInstanceUID)):
+            return 0x0000
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(target, event.encoded_dataset())
+        except OSError:
+            return 0xA700
+        return 0x0000
+
+    def _place(self, event: evt.Event) -> Path:
+        dataset = event.dataset
+        study, series = dataset.get("StudyInstanceUID", "study"), dataset.get("SeriesInstanceUID", "series")
+        names = [_safe(str(n)) for n in (study, series, event.request.AffectedSOPInstanceUID)]
+        return self.folder / names[0] / names[1] / f"{names[2]}.dcm"
+
+    def _find(self, uid: str) -> bool:
+        return next(self.folder.glob(f"*/*/{_safe(uid)}.dcm"), None) is not None
+
+    def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
+        if event.action_type != 1:
+            return 0x0123, None
+        request = event.action_information
+        report = Dataset()
+        report.TransactionUID = request.TransactionUID
+        found, lost = [], []
+        for item in request.ReferencedSOPSequence:
+            if self._find(str(item.ReferencedSOPInstanceUID)):
+                found.append(_reference(item))
+            else:
+                failed = _reference(item)
+                failed.FailureReason = NO_SUCH_OBJECT
+                lost.append(failed)
+        if found:
+            report.ReferencedSOPSequence = found
+        if lost:
+            report.FailedSOPSequence = lost
+        self._reports.put((event.assoc, report, 2 if lost else 1))
+        return 0x0000, None
+
+    def _report(self) -> None:
+        while (work := self._reports.get()) is not None:
+            association, report, kind = work
+            if association.is_established:
+                association.send_n_event_report(report, kind, StorageCommitmentPushModel, COMMITMENT_INSTANCE)
+
+
+def _reference(item: Dataset) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = item.ReferencedSOPClassUID
+    reference.ReferencedSOPInstanceUID = item.ReferencedSOPInstanceUID
+    return reference
+
+
+def _safe(name: str) -> str:
+    """`name` as one path component, whatever a peer sent."""
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:80]
+    return kept.lstrip(".") or "_"
+
+
+def _unblockable(event: evt.Event) -> None:
+    """Reads end even if the peer stops in the middle of a message."""
+    sock = event.assoc.dul.socket.socket
+    sock.settimeout(60)
