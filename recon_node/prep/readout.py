@@ -19,6 +19,9 @@ from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.scan import Readouts, ScanHeader
 from recon_node.prep.kinds import has_any
 
+MUCH_OUTSIDE = 0.15
+"""Fraction of the central line's energy beyond the field of view that is worth a note."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lines:
@@ -46,18 +49,14 @@ class ReadoutGrid:
     """Whether the acquisitions came without the oversampling that the header announces."""
     notes: dict[str, None] = field(default_factory=dict)
     _forward_centre: int | None = None
+    _strongest: float = 0.0
+    _outside: float = 0.0
 
     @classmethod
     def of(cls, header: ScanHeader) -> ReadoutGrid:
         """The grid a header describes: the encoded one, cropped to the image's field of view along x."""
         full, encoded, wanted = header.encoded_matrix[0], header.encoded_fov_mm[0], header.recon_fov_mm[0]
         size = min(full, max(1, round(full * wanted / encoded)))
-        if size < full and _oversampled_on_paper_only(header, size):
-            note = (
-                f"header gives {encoded:g} mm along x to the encoded matrix of {full}, {wanted:g} mm to the "
-                "image of as many pixels: taken for a readout without oversampling"
-            )
-            return cls(full=full, size=full, fov_mm=wanted, notes={note: None})
         return cls(full=full, size=size, fov_mm=encoded * size / full)
 
     def lines(self, block: Readouts) -> Lines:
@@ -146,27 +145,44 @@ class ReadoutGrid:
             )
         return start
 
+    def _watch_energy(self, samples: NDArray[np.complex64]) -> None:
+        """Remember of the strongest line so far how much of it is about to be cut off."""
+        centre = samples[:, :, samples.shape[2] // 2]
+        energy = (centre.real**2 + centre.imag**2).sum(axis=1)
+        strongest = int(np.argmax(energy))
+        if energy[strongest] > self._strongest:
+            self._strongest = float(energy[strongest])
+            self._outside = energy_outside(samples[strongest], self.size)
+
+    def what_was_noticed(self) -> tuple[str, ...]:
+        """Notes about the readouts so far."""
+        if self._outside < MUCH_OUTSIDE:
+            return tuple(self.notes)
+        cut = (
+            f"{self._outside:.0%} of the signal lies beyond the image's field of view along the readout "
+            f"({self.size} of {self.full} samples by the header): it was cut off"
+        )
+        return (*self.notes, cut)
+
     def _cropped(
         self, samples: NDArray[np.complex64], covered: NDArray[np.bool_]
     ) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
         """Crop in image space; kx samples count as measured where their neighbours on the fine grid are."""
         nearest = np.rint((np.arange(self.size) - self.size // 2) * (self.full / self.size)).astype(int)
         kept = covered[:, np.clip(nearest + self.full // 2, 0, self.full - 1)]
+        self._watch_energy(samples)
         data = remove_oversampling(samples, self.size)
         if not kept.all():
             data *= kept[:, None, :]
         return data, kept
 
 
-def _oversampled_on_paper_only(header: ScanHeader, size: int) -> bool:
-    """Whether cropping would leave fewer samples than the image has pixels along x, but not along y.
-
-    ``ismrmrd_generate_cartesian_shepp_logan`` writes a doubled field of view whatever its oversampling.
-    A scan that the scanner interpolates has fewer lines than pixels along y as well.
-    """
-    lines = header.encoded_matrix[1] * header.recon_fov_mm[1] / header.encoded_fov_mm[1]
-    same = header.encoded_matrix[0] == header.recon_matrix[0]
-    return same and size < header.recon_matrix[0] and round(lines) >= header.recon_matrix[1]
+def energy_outside(samples: NDArray[np.complex64], size: int) -> float:
+    """Fraction of the energy of a line `(coil, n)` beyond the central `size` pixels."""
+    image = np.abs(centred_ifft(samples, (-1,))) ** 2
+    first = image.shape[-1] // 2 - size // 2
+    total = float(image.sum())
+    return 1 - float(image[:, first : first + size].sum()) / total if total > 0 else 0.0
 
 
 def _layouts(head: NDArray[Any]) -> NDArray[Any]:

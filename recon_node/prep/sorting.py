@@ -294,7 +294,7 @@ class Preparation:
             whitened=self._whitening is not None or self._noise == "unit-parts",
             estimate_noise=self._noise == "auto",
             calibration_width=self._calibration_width,
-            notes=(*self.notes, *grid.notes, *assumed),
+            notes=(*self.notes, *grid.what_was_noticed(), *assumed),
         )
         return assemble(buffer, calibration, context)
 

@@ -43,7 +43,7 @@ def picture(kspace: KSpace) -> np.ndarray:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("coils", "matrix", "oversampling"), [(1, 64, 1), (4, 64, 2), (8, 96, 2)])
+@pytest.mark.parametrize(("coils", "matrix", "oversampling"), [(1, 64, 2), (4, 64, 2), (8, 96, 2)])
 def test_a_shepp_logan_phantom_comes_out_whitened_and_upright(
     tmp_path: Path, coils: int, matrix: int, oversampling: int
 ) -> None:
@@ -64,6 +64,13 @@ def test_a_shepp_logan_phantom_comes_out_whitened_and_upright(
     columns = np.flatnonzero(image.max(axis=0) > 0.4 * image.max())
     rows = np.flatnonzero(image.max(axis=1) > 0.4 * image.max())
     assert np.ptp(rows) > np.ptp(columns)  # the head is taller than wide
+
+
+@pytest.mark.real
+def test_a_header_that_announces_oversampling_there_is_not_gets_a_note(tmp_path: Path) -> None:
+    path = generate(tmp_path / "phantom.h5", "-c", "2", "-m", "64", "-O", "1", "-n", "0.005")
+    (kspace,) = kspaces(path)
+    assert any("beyond the image's field of view" in note for note in kspace.notes)
 
 
 @pytest.mark.real
