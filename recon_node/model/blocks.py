@@ -132,7 +132,7 @@ class UndersamplingPrompter(nn.Module):
 
     def weights(self, text: Tensor) -> Tensor:
         """`(item, components)` mixture weights, each row sums to 1."""
-        return torch.softmax(self.mixture(text).float(), dim=-1)
+        return torch.softmax(self.mixture(text).to(self.bank.dtype), dim=-1)
 
     def forward(self, text: Tensor, shape: tuple[int, int]) -> Tensor:
         """Text `(item, text_size)` to a prompt `(item, channels, *shape)`."""
@@ -157,7 +157,7 @@ class MetadataAdapter(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """Features `(n, channels, y, x)`, text `(item, text_size)`, n a multiple of the items."""
-        gate = torch.sigmoid(self.gate(text).float())
+        gate = torch.sigmoid(self.gate(text).to(self.gamma.dtype))
         gate = per_sample(gate, x.shape[0])[:, :, None, None]
         scaled = (x * (self.gamma * gate).to(x.dtype)).add_((self.beta * gate).to(x.dtype))
         out: Tensor = x + self.block(scaled)

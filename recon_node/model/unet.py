@@ -18,6 +18,11 @@ from recon_node.model.blocks import (
 from recon_node.model.config import DEPTH, CardioMMConfig, UNetConfig
 
 
+def upsampled(x: Tensor) -> Tensor:
+    """Twice the size, bilinear with half-pixel centres."""
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
 class EncoderLevel(nn.Module):
     """Channel-attention blocks (their result is the skip), then a 3x3 stride-2 convolution with bias."""
 
@@ -52,15 +57,11 @@ class DecoderLevel(nn.Module):
         self.widen = conv(inputs, outputs, 1)
         self.last = ChannelAttentionBlock(outputs, reduction, slope)
 
-    def upsample(self, x: Tensor, prompt: Tensor) -> Tensor:
-        """Everything before the 1x1 convolution to the next width: `(n, inputs, 2y, 2x)`."""
-        prompt = per_sample(prompt, x.shape[0]).to(x.dtype)
-        reduced = self.reduce(self.blocks(torch.cat([x, prompt], dim=1)))
-        return functional.interpolate(reduced, scale_factor=2, mode="bilinear", align_corners=False)
-
     def forward(self, x: Tensor, prompt: Tensor, skip: Tensor) -> Tensor:
         """Features `(n, inputs, y, x)`, prompt per item, skip `(n, outputs, 2y, 2x)` to the skip's shape."""
-        out: Tensor = self.last(self.widen(self.upsample(x, prompt)) + skip)
+        prompt = per_sample(prompt, x.shape[0]).to(x.dtype)
+        reduced = self.reduce(self.blocks(torch.cat([x, prompt], dim=1)))
+        out: Tensor = self.last(self.widen(upsampled(reduced)) + skip)
         return out
 
 
@@ -163,6 +164,16 @@ class NormalisedUNet(nn.Module):
         self.unet = PromptedUNet(widths, config, 2 * images, slope)
         self.residual = residual
 
+    @staticmethod
+    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased standard deviation of each sample, `(n, 1, 1, 1)` each.
+
+        The deviation is never 0: a dead coil's empty image stays an empty image.
+        """
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        norm = torch.linalg.vector_norm(x - mean, dim=(1, 2, 3), keepdim=True)
+        return mean, (norm / (x[0].numel() - 1) ** 0.5).clamp_min(torch.finfo(x.dtype).tiny)
+
     def forward(self, images: Tensor, meta: Tensor, us: Tensor) -> Tensor:
         """Make one image from several.
 
@@ -179,11 +190,8 @@ class NormalisedUNet(nn.Module):
             `(n, y, x)` complex.
         """
         x = torch.cat([images.real, images.imag], dim=1)
-        mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = x - mean
-        deviation = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True) / (x[0].numel() - 1) ** 0.5
-        deviation = deviation.clamp_min(torch.finfo(x.dtype).tiny)
-        x = x / deviation
+        mean, deviation = self.statistics(x)
+        x = (x - mean) / deviation
         height, width = images.shape[-2:]
         top, left = -height % DEPTH // 2, -width % DEPTH // 2
         bottom, right = -height % DEPTH - top, -width % DEPTH - left
