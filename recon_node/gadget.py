@@ -54,16 +54,18 @@ PROPERTIES: dict[str, str] = {
     "orientation": "auto, conjugate or as-is.",
     "dynamic": "Counter that becomes the time axis: auto, phase, contrast, repetition or set.",
     "destination": "Configured DICOM destination that the series goes to as well.",
+    "series": "Image series index of the node's images, 1 unless set (for chains that make others as well).",
     "mode": "reconstruct; both (pass the data on as well); or pass-through (no images, for commissioning).",
 }
 """Properties that a chain's ``<configuration>`` may hold: name to one line of description."""
 
 MakeHandler = Callable[[Mapping[str, str]], ScanHandler]
-"""Gives the scan handler for the properties of a chain (all of `PROPERTIES` but `mode`)."""
+"""Gives the scan handler for the properties of a chain (all of `PROPERTIES` but `mode` and `series`)."""
 
 _LIMITS = WireLimits(idle_seconds=12 * 3600.0, message_seconds=600.0)
 _OUTBOX_BYTES = 256 << 20
 _DRAIN_SECONDS = 30.0
+_MAX_SERIES = 60_000
 
 
 class Connection(Protocol):
@@ -265,6 +267,7 @@ def _session(
     mode = properties.pop("mode", MODES[0])
     if mode not in MODES:
         raise ConfigError(f"the chain's <configuration>: mode is {mode!r}, expected {', '.join(MODES)}")
+    series = _series(properties.pop("series", "1"))
     handler = _pass_through if mode == "pass-through" else make_handler(properties)
     session = GadgetSession(
         scan_id,
@@ -274,8 +277,15 @@ def _session(
         config=ScanConfig(properties=properties),
         expects=TARGETS[target],
         forward=mode != "reconstruct",
+        first_series=series,
     )
     return session, handler
+
+
+def _series(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= _MAX_SERIES:
+        raise ConfigError(f"the chain's <configuration>: series is {value!r}, expected 1 to {_MAX_SERIES}")
+    return int(value)
 
 
 def _pass_through(session: ScanSession) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 
 from recon_node.core.errors import ProtocolError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.core.types import ImageSeries, Verdict
 from recon_node.sources.config import ScanConfig
 from recon_node.sources.frames import Frame, FrameReader
 from recon_node.sources.gadget_io import ITEMS
+from recon_node.sources.images import PixelType
 from recon_node.sources.messages import MessageId
 from recon_node.sources.session import WireSession
 from recon_node.sources.wire import decode
@@ -37,6 +39,8 @@ class GadgetSession(WireSession):
         What the chain is said to send: ACQUISITION, BUCKET or RECON_DATA.
     forward : bool
         Whether the data that is used is passed on as well, for a chain with other gadgets behind.
+    first_series : int
+        Image series index that the handler's series 1 gets in the chain.
     """
 
     def __init__(
@@ -49,12 +53,14 @@ class GadgetSession(WireSession):
         config: ScanConfig,
         expects: MessageId,
         forward: bool = False,
+        first_series: int = 1,
     ) -> None:
         super().__init__(scan_id, reader, send)
         self._headers = headers
         self._config = config
         self._expects = expects
         self._forward = forward
+        self._first_series = first_series
 
     def __iter__(self) -> Iterator[Readouts | Waveform]:
         for frame in self.reader:
@@ -64,6 +70,24 @@ class GadgetSession(WireSession):
                 if isinstance(item, Readouts):
                     self.readouts += len(item)
                 yield item
+
+    def reply(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int = 1,
+        description: str | None = None,
+        verdict: Verdict | None = None,
+        pixels: PixelType = "float32",
+    ) -> bool:
+        """Send the images of one slice now; False if Gadgetron is gone."""
+        return super().reply(
+            images,
+            series_index=series_index + self._first_series - 1,
+            description=description,
+            verdict=verdict,
+            pixels=pixels,
+        )
 
     def text(self, line: str) -> bool:
         """Log a line: Gadgetron refuses TEXT from a module."""

@@ -202,6 +202,12 @@ def test_in_both_mode_the_data_is_passed_on_beside_the_images(listening, exchang
     assert kinds == [Readouts, ImageMessage, Close]
 
 
+def test_images_take_the_series_index_that_the_chain_gives_them(listening, exchange) -> None:
+    answer = exchange(listening(), chain(some_readouts(), configuration=with_property("series", "101")))
+    (image,) = images_of(answer)
+    assert image.head["image_series_index"][0] == 101
+
+
 def test_in_pass_through_mode_everything_is_passed_on_and_nothing_reconstructed(listening, exchange) -> None:
     def never(properties):
         raise AssertionError("pass-through needs no reconstruction")
@@ -224,6 +230,7 @@ def test_properties_reach_the_handler_and_other_children_are_ignored(listening, 
     [
         (chain(configuration=with_property("methud", "sense")), "unknown property 'methud'; known are"),
         (chain(configuration=with_property("mode", "fast")), "mode is 'fast'"),
+        (chain(configuration=with_property("series", "0")), "series is '0'"),
         (chain(configuration="<configuration><property/></configuration>"), "<property name"),
         (chain(header="no xml"), "XML"),
         (message_bytes(Close()), "expected CONFIG_TEXT"),
