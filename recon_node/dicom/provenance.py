@@ -93,9 +93,16 @@ def add_provenance(ds: Dataset, provenance: Provenance, fallbacks: Mapping[str, 
 
 
 def read_provenance(ds: Dataset) -> dict[str, Any]:
-    """The facts that `add_provenance` wrote; raises KeyError where `ds` has none."""
-    facts: dict[str, Any] = json.loads(ds.private_block(PRIVATE_GROUP, CREATOR)[0x10].value)
-    return facts
+    """What `add_provenance` wrote, and under ``fallbacks`` what stands in for missing values.
+
+    Raises
+    ------
+    KeyError
+        Where `ds` has no such block.
+    """
+    block = ds.private_block(PRIVATE_GROUP, CREATOR)
+    facts: dict[str, Any] = json.loads(block[0x10].value)
+    return {**facts, "fallbacks": json.loads(block[0x11].value)}
 
 
 def series_description(provenance: Provenance, what: str) -> str:
@@ -142,8 +149,8 @@ def _equipment(provenance: Provenance, description: str) -> Dataset:
     if made.weights_sha256:
         ds.SoftwareVersions = [
             clipped(made.version, 64),
-            clipped(f"weights {made.weights}", 64),
             clipped(made.weights_sha256, 64),
+            clipped(f"weights {made.weights}", 63),
         ]
     ds.ContributionDescription = clipped(description, 1024)
     ds.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]

@@ -16,6 +16,9 @@ from recon_node.dicom.modules import DEFAULT_SITE, Site
 from recon_node.dicom.provenance import Provenance
 from recon_node.dicom.template import EncodedInstance, encode_series
 
+MAX_WRITE = 1 << 24
+"""Bytes handed to the kernel at once where it took less than a whole file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenInstance:
@@ -121,7 +124,7 @@ def _write_file(path: str, instance: EncodedInstance, *, fsync: bool) -> None:
 def _write_rest(handle: int, rest: bytes) -> None:
     """The kernel may take less than it is given, for example when the disk is nearly full."""
     while rest:
-        rest = rest[os.write(handle, rest) :]
+        rest = rest[os.write(handle, rest[:MAX_WRITE]) :]
 
 
 def _move(hidden: Path, target: Path) -> None:
