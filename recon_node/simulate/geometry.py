@@ -1,0 +1,60 @@
+"""Where the simulated slices lie in the patient (DICOM LPS coordinates, mm)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+LONG_AXIS_LPS = np.array([0.66, -0.55, -0.51])
+"""From base to apex: to the left, forward and down."""
+DOWN_LPS = np.array([0.05, 0.64, -0.76])
+"""Down in a short-axis image: posterior and towards the feet."""
+HEART_LPS = np.array([28.0, -34.0, 12.0])
+"""The phantom's origin relative to the isocentre."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orientation:
+    """Directions of an image in the patient, orthonormal and right-handed."""
+
+    read: Vector
+    """Along increasing x (columns)."""
+    phase: Vector
+    """Along increasing y (rows)."""
+    normal: Vector
+    """``read x phase``."""
+    sense: float
+    """+1 where phantom z runs along `normal`, -1 against it."""
+
+    def position(self, z: float, pixel_mm: tuple[float, float]) -> Vector:
+        """Centre of the field of view of the slice at phantom `z`.
+
+        The phantom's origin is at pixel index ``n // 2``, the centre of an even field of view half a
+        pixel (y, x) before it.
+        """
+        half = -0.5 * (pixel_mm[1] * self.read + pixel_mm[0] * self.phase)
+        return np.asarray(HEART_LPS + self.sense * z * self.normal + half)
+
+
+def orientation(view: str) -> Orientation:
+    """Oblique directions of a short-axis stack or of a four-chamber long-axis slice."""
+    axis = LONG_AXIS_LPS / np.linalg.norm(LONG_AXIS_LPS)
+    if view == "long-axis":
+        # The plane holds the long axis, which points to the right and up in the picture.
+        across = np.cross(axis, DOWN_LPS)
+        across /= np.linalg.norm(across)
+        tilt = 0.85
+        read = np.cos(tilt) * axis - np.sin(tilt) * across
+        phase = -np.sin(tilt) * axis - np.cos(tilt) * across
+        read, phase = read / np.linalg.norm(read), phase / np.linalg.norm(phase)
+        return Orientation(read=read, phase=phase, normal=np.cross(read, phase), sense=1.0)
+    phase = DOWN_LPS - axis * float(DOWN_LPS @ axis)
+    phase /= np.linalg.norm(phase)
+    read = np.cross(axis, phase)
+    read = -read if read[0] < 0 else read
+    normal = np.cross(read, phase)
+    return Orientation(read=read, phase=phase, normal=normal, sense=float(np.sign(normal @ axis)))

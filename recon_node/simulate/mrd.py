@@ -1,0 +1,70 @@
+"""Writing ISMRMRD HDF5 in bulk, in the layout of ``ismrmrd.Dataset``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.acquisition import ACQUISITION_HEADER
+from recon_node.core.errors import ConfigError
+
+_FLOATS = h5py.vlen_dtype(np.dtype("<f4"))
+ACQUISITION = np.dtype([("head", ACQUISITION_HEADER), ("traj", _FLOATS), ("data", _FLOATS)])
+
+
+class AcquisitionFile:
+    """An ISMRMRD file being written: ``dataset/xml`` and ``dataset/data``."""
+
+    def __init__(self, path: Path, xml: str) -> None:
+        try:
+            self._file = h5py.File(path, "w")
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error}") from error
+        group = self._file.create_group("dataset")
+        text = group.create_dataset("xml", (1,), maxshape=(None,), dtype=h5py.string_dtype("ascii"))
+        text[0] = xml
+        self._data = group.create_dataset("data", (0,), maxshape=(None,), dtype=ACQUISITION, chunks=(64,))
+        self._written = 0
+
+    def __enter__(self) -> AcquisitionFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def append(self, heads: NDArray[Any], samples: NDArray[np.complex64]) -> None:
+        """Append acquisitions.
+
+        Parameters
+        ----------
+        heads : numpy.ndarray
+            `(acquisition,)` of dtype ACQUISITION_HEADER; sizes, channel mask and scan counter are
+            filled in here.
+        samples : numpy.ndarray
+            `(acquisition, coil, sample)` complex64.
+        """
+        count, coils, size = samples.shape
+        rows = np.empty(count, ACQUISITION)
+        rows["head"] = heads
+        head = rows["head"]
+        head["number_of_samples"], head["center_sample"] = size, size // 2
+        head["available_channels"] = head["active_channels"] = coils
+        channel = np.arange(coils)
+        mask = np.zeros(16, np.uint64)
+        np.bitwise_or.at(mask, channel // 64, np.uint64(1) << (channel % 64).astype(np.uint64))
+        head["channel_mask"] = mask
+        head["scan_counter"] = self._written + np.arange(count)
+        flat = np.ascontiguousarray(samples).view(np.float32).reshape(count, -1)
+        empty = np.zeros(0, np.float32)
+        for i in range(count):
+            rows["traj"][i], rows["data"][i] = empty, flat[i]
+        self._data.resize((self._written + count,))
+        self._data[self._written :] = rows
+        self._written += count

@@ -1,0 +1,279 @@
+"""A whole simulated scan: ISMRMRD raw data as a scanner sends it, and the truth beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
+from recon_node.core.errors import ConfigError
+from recon_node.core.fft import centred_fft
+from recon_node.simulate.example import complex_noise, receive
+from recon_node.simulate.geometry import orientation
+from recon_node.simulate.heart import MYOCARDIUM_DENSITY_G_PER_ML
+from recon_node.simulate.masks import draw_mask
+from recon_node.simulate.mrd import AcquisitionFile
+from recon_node.simulate.schedule import Timing, acquisition_heads
+from recon_node.simulate.scene import Frames
+from recon_node.simulate.subject import Subject, draw_subject
+from recon_node.simulate.xml_header import NOISE_BANDWIDTH, Encoding, xml_header
+
+Complex = NDArray[np.complex64]
+
+NOISE_READOUTS, NOISE_SAMPLES = 32, 512
+NOISE_DWELL_US = 5.0
+BANDWIDTH_HZ_PER_PIXEL = 930.0
+RECEIVER_SCALE = 2e-5
+"""Receiver units per noise deviation: raw data of scanners are small numbers."""
+START_MS = 9.5 * 3600e3
+"""First breath-hold, ms since midnight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Slice:
+    """One rendered slice on the oversampled grid and its truth on the image's."""
+
+    images: Complex
+    maps: Complex
+    frames: Frames
+    z: float
+
+    def crop(self, columns: int) -> tuple[Complex, Complex]:
+        start = self.images.shape[-1] // 2 - columns // 2
+        part = np.s_[..., start : start + columns]
+        return self.images[part], self.maps[part]
+
+
+def simulate_scan(
+    path: Path | str,
+    *,
+    acceleration: float = 8,
+    pattern: str = "random",
+    coils: int = 8,
+    slices: int = 3,
+    phases: int = 25,
+    matrix: int = 128,
+    field: float = 3.0,
+    vendor: str = "Siemens",
+    modality: str = "cine",
+    seed: int = 0,
+    truth: Path | str | None = None,
+    model: str | None = None,
+    view: str = "short-axis",
+    lifespan: str = "Adult",
+    acs: int = 20,
+    breathing_mm: float = 0.5,
+    arrhythmia: float = 0.0,
+    infarct: bool = False,
+    snr_scale: float = 1.0,
+) -> None:
+    """Write one scan as ISMRMRD HDF5.
+
+    The file holds a noise scan of its own dwell time, then for each slice, in segmented order, the
+    sampled lines with 2x oversampled readout. Pseudo-radial masks are not made of lines: there, each
+    line with a sampled point is written without readout oversampling, and samples outside the mask
+    are exactly zero (a retrospective pattern; oversampling could not keep the zeros).
+
+    Parameters
+    ----------
+    path : Path
+        File to write; replaced if it exists.
+    acceleration, pattern, acs
+        See `recon_node.simulate.draw_mask`.
+    coils, slices, phases, matrix : int
+        Receive coils, slices from base to apex, frames of each, rows and columns of the image.
+    field : float
+        Field strength, T; the header says what such scanners write (2.89362 for Siemens at 3 T).
+    vendor, modality, model, view, lifespan : str
+        In the words of CardioMM's prompts.
+    seed : int
+        Decides everything that chance decides: the same seed gives the same arrays.
+    truth : Path, optional
+        HDF5 file for the truth: ``images`` `(slice, phase, y, x)` complex64 noise-free in units of noise
+        deviations, ``maps`` `(slice, coil, y, x)`, ``mask`` `(slice, phase, ky, kx)`, ``lv``,
+        ``myocardium`` and ``rv`` `(slice, phase, y, x)` shares of each pixel, ``lv_volume_ml`` and
+        ``rv_volume_ml`` `(phase,)`, ``trigger_times_ms``; attributes ``lvef_percent``, ``rvef_percent``,
+        ``myocardial_mass_g``, ``slice_spacing_mm``, ``rr_interval_ms``, ``seed`` and the metadata's words.
+    breathing_mm, arrhythmia, infarct, snr_scale
+        See `recon_node.simulate.draw_example`.
+
+    Raises
+    ------
+    ConfigError
+        For values out of range or outside the vocabulary, or a file that cannot be written.
+
+    Notes
+    -----
+    Siemens' direction vectors describe the image that a forward transform of the raw data gives: for
+    that vendor the file holds conjugated k-space.
+    """
+    _check(slices=slices, phases=phases, coils=coils, matrix=matrix, seed=seed)
+    rng = np.random.default_rng([seed, 20261124])
+    subject = draw_subject(
+        rng,
+        phases=phases,
+        coils=coils,
+        vendor=vendor,
+        model=model,
+        field_t=field,
+        modality=modality,
+        view=view,
+        lifespan=lifespan,
+        breathing_mm=breathing_mm,
+        arrhythmia=arrhythmia,
+        infarct=infarct,
+    )
+    oversampling = 1 if pattern == "radial" and acceleration > 1 else 2
+    encoding = Encoding(
+        encoded=(matrix * oversampling, matrix),
+        recon=(matrix, matrix),
+        fov_mm=subject.fov_mm,
+        thickness_mm=subject.thickness_mm,
+        oversampling=oversampling,
+        slices=slices,
+        phases=phases,
+        acceleration=max(1, round(acceleration)),
+        acs=acs if acceleration > 1 else 0,
+    )
+    masks = [
+        draw_mask(pattern, acceleration, shape=(phases, matrix, matrix), acs=acs, rng=rng) for _ in range(slices)
+    ]
+    xml = xml_header(subject, encoding, seed=seed, pattern=pattern)
+    parts: list[_Slice] = []
+    with AcquisitionFile(Path(path), xml) as file:
+        receiver = _Receiver(rng, subject, encoding)
+        receiver.noise_scan(file)
+        for number, mask in enumerate(masks):
+            part = _render(subject, encoding, number, snr_scale)
+            receiver.slice(file, part, mask, number)
+            parts.append(part)
+    if truth is not None:
+        _write_truth(Path(truth), subject, encoding, parts, masks, seed)
+
+
+def _check(**sizes: int) -> None:
+    lowest = {"matrix": 32, "seed": 0}
+    for name, value in sizes.items():
+        least = lowest.get(name, 1)
+        if value < least or value > 65535 and name != "seed":
+            raise ConfigError(f"{name} is {value}, expected at least {least}")
+
+
+def spacing_mm(subject: Subject, slices: int) -> float:
+    """Distance of slices that share the ventricle's end-diastolic length out evenly."""
+    return subject.scene.heart.length_mm / slices
+
+
+def _render(subject: Subject, encoding: Encoding, number: int, snr_scale: float) -> _Slice:
+    z = spacing_mm(subject, encoding.slices) * (number - (encoding.slices - 1) / 2)
+    if subject.view == "long-axis":
+        z *= 0.3
+    nx, ny = encoding.encoded
+    fov = subject.fov_mm
+    plane = subject.plane_at((ny, nx), (fov, fov * encoding.oversampling), z)
+    frames = subject.scene.render(plane)
+    images, maps = receive(frames.signal, subject, subject.coils, plane, noise_scale=snr_scale)
+    return _Slice(images=images, maps=maps, frames=frames, z=z)
+
+
+class _Receiver:
+    """Turns images into what the receivers put into the file."""
+
+    def __init__(self, rng: np.random.Generator, subject: Subject, encoding: Encoding) -> None:
+        self.rng, self.subject, self.encoding = rng, subject, encoding
+        self.mixing = (np.linalg.cholesky(subject.coils.covariance) * RECEIVER_SCALE).astype(np.complex64)
+        self.conjugate = subject.machine.vendor == "Siemens"
+        self.dwell_us = 1e6 / (BANDWIDTH_HZ_PER_PIXEL * encoding.encoded[0])
+
+    def _received(self, samples: Complex) -> Complex:
+        mixed = np.matmul(self.mixing, samples)
+        return np.asarray(np.conj(mixed) if self.conjugate else mixed, np.complex64)
+
+    def noise_scan(self, file: AcquisitionFile) -> None:
+        """Noise of the same receivers at another dwell time: variance goes with the bandwidth."""
+        coils = len(self.mixing)
+        level = np.float32(np.sqrt(self.dwell_us / NOISE_DWELL_US * NOISE_BANDWIDTH))
+        heads = np.zeros(NOISE_READOUTS, ACQUISITION_HEADER)
+        heads["version"] = 1
+        heads["flags"] = int(AcquisitionFlag.IS_NOISE_MEASUREMENT)
+        heads["sample_time_us"] = NOISE_DWELL_US
+        heads["acquisition_time_stamp"] = round((START_MS - 2000) / 2.5)
+        samples = complex_noise(self.rng, (NOISE_READOUTS, coils, NOISE_SAMPLES)) * level
+        file.append(heads, self._received(samples))
+
+    def slice(self, file: AcquisitionFile, part: _Slice, mask: NDArray[np.bool_], number: int) -> None:
+        """Write the sampled lines of one slice."""
+        e, moments = self.encoding, self.subject.scene.moments
+        contrast = self.subject.scene.contrast
+        timing = Timing(
+            start_ms=START_MS + number * 20e3,
+            rr_ms=moments.rr_ms,
+            tr_ms=min(contrast.tr_ms, 10.0),
+            trigger_ms=tuple(map(float, moments.trigger_ms)),
+            gated=contrast.moves,
+        )
+        acs = e.acs if e.oversampling > 1 else 0  # a square of samples is no set of calibration lines
+        heads = acquisition_heads(mask, timing, acs=acs, slice_number=number, slices=e.slices)
+        heads["sample_time_us"] = self.dwell_us
+        self._place(heads, part.z)
+        samples = np.empty((len(heads), len(self.mixing), e.encoded[0]), np.complex64)
+        for phase in range(len(mask)):
+            kspace = centred_fft(part.maps * part.images[phase])
+            mine = np.flatnonzero(heads["idx"]["phase"] == phase)
+            lines = heads["idx"]["kspace_encode_step_1"][mine]
+            data = np.moveaxis(kspace[:, lines], 0, 1)
+            data = data + complex_noise(self.rng, data.shape)
+            if e.oversampling == 1:
+                data *= mask[phase][lines][:, None]
+            samples[mine] = data
+        file.append(heads, self._received(samples))
+
+    def _place(self, heads: NDArray[Any], z: float) -> None:
+        turn = orientation(self.subject.view)
+        pixel = self.subject.fov_mm / self.encoding.recon[0]
+        heads["position"] = turn.position(z, (pixel, pixel))
+        heads["read_dir"], heads["phase_dir"], heads["slice_dir"] = turn.read, turn.phase, turn.normal
+
+
+def _write_truth(
+    path: Path,
+    subject: Subject,
+    encoding: Encoding,
+    parts: list[_Slice],
+    masks: list[NDArray[np.bool_]],
+    seed: int,
+) -> None:
+    columns = encoding.recon[0]
+    start = encoding.encoded[0] // 2 - columns // 2
+    cropped = [part.crop(columns) for part in parts]
+    lv, rv = subject.scene.volumes_ml()
+    arrays: dict[str, NDArray[Any]] = {
+        "images": np.stack([images for images, _ in cropped]),
+        "maps": np.stack([maps for _, maps in cropped]),
+        "mask": np.stack(masks),
+        "lv_volume_ml": lv,
+        "rv_volume_ml": rv,
+        "trigger_times_ms": subject.scene.moments.trigger_ms,
+    }
+    for name in ("lv", "myocardium", "rv"):
+        arrays[name] = np.stack([getattr(p.frames, name)[..., start : start + columns] for p in parts])
+    try:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array, compression="gzip" if array.dtype == bool else None)
+            file.attrs["lvef_percent"] = 100 * (1 - lv.min() / lv.max())
+            file.attrs["rvef_percent"] = 100 * (1 - rv.min() / rv.max())
+            file.attrs["myocardial_mass_g"] = subject.scene.heart.myocardium_ml * MYOCARDIUM_DENSITY_G_PER_ML
+            file.attrs["slice_spacing_mm"] = spacing_mm(subject, encoding.slices)
+            file.attrs["pixel_mm"] = subject.fov_mm / columns
+            file.attrs["rr_interval_ms"] = subject.scene.moments.rr_ms
+            file.attrs["seed"] = seed
+            for slot, word in subject.words().items():
+                file.attrs[slot] = word
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error}") from error
