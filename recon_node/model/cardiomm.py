@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 
 from recon_node.core.errors import DataError, ModelError
 from recon_node.model.blocks import Slope
-from recon_node.model.config import CardioMMConfig
+from recon_node.model.config import DEPTH, CardioMMConfig
 from recon_node.model.consistency import Physics, centred_ifft, combine, time_average
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
@@ -250,7 +250,17 @@ class CardioMM(nn.Module):
         -------
         Tensor
             `(item, frame, row, column)`: images of the last UNet.
+
+        Raises
+        ------
+        DataError
+            Where the image is smaller than the depth of the UNet needs.
         """
+        if min(measured.shape[-2:]) < DEPTH:
+            raise DataError(
+                f"the image is {measured.shape[-2]} x {measured.shape[-1]} pixels, this network needs at "
+                f"least {DEPTH} x {DEPTH}: reconstruct it with another method"
+            )
         images = self._first(physics, measured, mean)
         extra = None if mean is None or not self.config.temporal_mean else mean
         phases = self.phases
