@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+USUAL_SPACING = 24
+"""Widest spacing that CardioMM was trained with; where several fit, one up to here is meant."""
 MAX_SPACING = 32
 """Widest spacing taken for a regular one; beyond it a few random lines could look regular."""
 
@@ -75,21 +77,26 @@ def extent(union: NDArray[np.bool_], *, regular: bool, spacing: float) -> Extent
     return Extent(first=first, stop=stop, partial_fourier=min(1.0, (stop - first) / whole))
 
 
-def regular_spacing(lines: NDArray[np.bool_], run: tuple[int, int]) -> float | None:
-    """Spacing of lines `(ky,)` that lie on a regular grid outside `run`; None where they do not.
+def regular_spacings(lines: NDArray[np.bool_], run: tuple[int, int]) -> tuple[float, ...]:
+    """Spacings of lines `(ky,)` that lie on a regular grid outside `run`, the likeliest first.
 
-    A whole-number grid must be complete between its ends and continue across the calibration block; a
-    fractional spacing (rounded positions) needs at least six lines on it.
+    A whole-number grid must be complete between its ends and continue across the calibration block; few
+    lines can fit several. A fractional spacing (rounded positions) needs at least six lines on it.
     """
     outside = np.flatnonzero(lines)
     outside = outside[(outside < run[0]) | (outside >= run[1])]
     if len(outside) < 2:
-        return None
+        return ()
     common = int(np.gcd.reduce(np.diff(outside)))
-    for spacing in range(min(common, MAX_SPACING), 1, -1):
-        if common % spacing == 0 and _complete_grid(lines, outside, spacing):
-            return float(spacing)
-    return _fractional_spacing(outside, run)
+    fitting = [
+        spacing
+        for spacing in range(min(common, MAX_SPACING), 1, -1)
+        if common % spacing == 0 and _complete_grid(lines, outside, spacing)
+    ]
+    if fitting:
+        return tuple(map(float, sorted(fitting, key=lambda n: (n > USUAL_SPACING, -n))))
+    fractional = _fractional_spacing(outside, run)
+    return () if fractional is None else (fractional,)
 
 
 def _complete_grid(lines: NDArray[np.bool_], outside: NDArray[np.intp], spacing: int) -> bool:

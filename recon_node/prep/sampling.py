@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
 from recon_node.core.types import Pattern, Sampling
-from recon_node.prep.line_patterns import Extent, central_run, extent, regular_spacing, symmetric
+from recon_node.prep.line_patterns import Extent, central_run, extent, regular_spacings, symmetric
 from recon_node.prep.point_patterns import central_square, looks_radial, spoke_count
 
 FEWEST_ACS = 4
@@ -113,13 +114,17 @@ def _calibration_run(lines: NDArray[np.bool_], run: tuple[int, int]) -> tuple[in
 
 def _common_spacing(lines: NDArray[np.bool_], run: tuple[int, int]) -> float | None:
     """Regular spacing that nearly every phase has (their offsets may differ)."""
-    found = [regular_spacing(phase, run) for phase in lines]
-    regular = [value for value in found if value is not None]
-    if len(regular) < 0.9 * len(found):
+    fitting = [regular_spacings(phase, run) for phase in lines]
+    whole = Counter(value for found in fitting for value in found if value.is_integer())
+    order = dict.fromkeys(value for found in fitting for value in found)
+    if whole:
+        best = max(order, key=lambda value: whole[value])
+        return best if whole[best] >= 0.9 * len(fitting) else None
+    rounded = [found[0] for found in fitting if found]
+    if len(rounded) < 0.9 * len(fitting):
         return None
-    spacing = float(np.median(regular))
-    close = [abs(value - spacing) <= (0.01 if spacing.is_integer() else 0.25) for value in regular]
-    return spacing if np.mean(close) >= 0.9 else None
+    spacing = float(np.median(rounded))
+    return spacing if np.mean(np.abs(np.array(rounded) - spacing) < 0.25) >= 0.9 else None
 
 
 def _mean_gap(union: NDArray[np.bool_], run: tuple[int, int]) -> float:
@@ -145,7 +150,7 @@ def _line_acceleration(
     lines: NDArray[np.bool_], run: tuple[int, int], reach: Extent, spacing: float | None
 ) -> float:
     if spacing is not None:
-        return regular_spacing(lines, run) or spacing
+        return spacing
     outside = np.zeros(len(lines), dtype=bool)
     outside[reach.first : reach.stop] = True
     outside[run[0] : run[1]] = False
