@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recon_node.core.errors import SourceError
+from recon_node.sources.arrays import ArraySource, array_source
 from recon_node.sources.hdf5 import Hdf5Source
 from recon_node.sources.mrd_file import MrdFileSource
 
@@ -13,13 +14,13 @@ _USER_BLOCKS = (0, 512, 1024, 2048)
 _STREAM_STARTS = (b"\x01\x00", b"\x02\x00", b"\x03\x00")
 
 
-def open_source(path: Path | str, *, group: str | None = None) -> Hdf5Source | MrdFileSource:
+def open_source(path: Path | str, *, group: str | None = None) -> Hdf5Source | MrdFileSource | ArraySource:
     """Open raw data for reading.
 
     Parameters
     ----------
     path : Path or str
-        An ISMRMRD HDF5 file or an MRD stream file.
+        An ISMRMRD HDF5 file, an MRD stream file, a CMRxRecon ``.mat`` or a fastMRI ``.h5``.
     group : str, optional
         Dataset inside an HDF5 file that holds several.
 
@@ -36,12 +37,12 @@ def open_source(path: Path | str, *, group: str | None = None) -> Hdf5Source | M
     path = Path(path)
     start = _first_bytes(path)
     if any(start[at : at + 8] == HDF5_SIGNATURE for at in _USER_BLOCKS):
-        return Hdf5Source(path, group=group)
+        return (array_source(path) if group is None else None) or Hdf5Source(path, group=group)
     if start[:2] in _STREAM_STARTS:
         return MrdFileSource(path)
     raise SourceError(
         f"{path.name}: neither HDF5 nor an MRD stream (starts with {start[:8].hex(' ')}); "
-        "expected an ISMRMRD .h5 or .mrd file"
+        "expected an ISMRMRD .h5 or .mrd file, or a v7.3 .mat file"
     )
 
 
