@@ -28,8 +28,8 @@ Event = Mapping[str, str | int | float]
 EventHook = Callable[[str, Event], None]
 """Told what happens; the values hold no patient data.
 
-``refused`` (reason), ``started`` (scan, config), ``finished`` (scan, outcome, seconds, readouts,
-images, bytes_received, bytes_sent); outcome is ok, error, truncated or crashed.
+``refused`` (reason), ``started`` (scan, config), ``stopped`` (scan), ``finished`` (scan, outcome, seconds,
+readouts, images, bytes_received, bytes_sent); outcome is ok, error, truncated or crashed.
 """
 
 
@@ -106,7 +106,7 @@ class ServerConnection:
         transport = self._open()
         if transport is None:
             return
-        self._shared.emit("refused", {"reason": reason})
+        self._shared.emit("refused", {"reason": reason.partition(":")[0]})
         log.warning("connection refused: %s", reason, extra={"scan": self.scan_id})
         outbox = Outbox(transport, max_bytes=self._limits.outbox_bytes)
         self._close(transport, outbox, reason)
@@ -185,7 +185,6 @@ class ServerConnection:
         try:
             handler = self._handshake(session)
             with self._turn(session):
-                self._shared.emit("started", {"scan": self.scan_id, "config": session.config.name})
                 handler(session)
         except TruncatedStream as error:
             log.warning("%s", error, extra={"scan": self.scan_id})
@@ -218,10 +217,12 @@ class ServerConnection:
             while not slots.acquire(timeout=0.2):
                 if self._shared.stopping.is_set():
                     raise SourceError("this server is shutting down")
+        self._shared.emit("started", {"scan": self.scan_id, "config": session.config.name})
         try:
             yield
         finally:
             slots.release()
+            self._shared.emit("stopped", {"scan": self.scan_id})
 
     def _close(self, transport: SocketTransport, outbox: Outbox, trouble: str | None) -> None:
         if trouble is not None:

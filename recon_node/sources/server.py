@@ -187,11 +187,11 @@ class MrdServer:
 
     def _refusal(self, peer: str) -> str | None:
         if self._stopping.is_set():
-            return "this server is shutting down"
+            return "stopping: this server is shutting down"
         address = ipaddress.ip_address(peer.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None) or address
         if self._networks and not any(mapped in network for network in self._networks):
-            return "this host is not among the allowed peers"
+            return "not allowed: this host is not among the allowed peers"
         if self.active >= self._limits.scans + self._limits.waiting:
             limits = self._limits
             return f"busy: {limits.scans} scans may run and {limits.waiting} may wait; try later"
