@@ -16,7 +16,7 @@ from recon_node.core.types import ImageSeries
 from recon_node.dicom import modules
 from recon_node.dicom.geometry import image_plane
 from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
-from recon_node.dicom.sequence import add_cardiac, add_sequence
+from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence
 from recon_node.dicom.text import character_set, clock, decimal
 from recon_node.dicom.uids import DEFAULT_PREFIX, SeriesUids, series_uids
 
@@ -114,6 +114,7 @@ def build_series(
     site: modules.Site = modules.DEFAULT_SITE,
     series_number: int | None = None,
     spacing_between_slices_mm: float | None = None,
+    phase_encoding: PhaseEncoding = "COL",
 ) -> SeriesTemplate:
     """MR Image Storage instances of one slice, one a phase.
 
@@ -131,6 +132,8 @@ def build_series(
         1000 times the header's initial series number plus the slice, counted from 1, if None.
     spacing_between_slices_mm : float, optional
         Between slice centres, where the stack is known.
+    phase_encoding : {"COL", "ROW"}
+        ROW where the images were transposed for display.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def build_series(
     shared.SOPClassUID = MRImageStorage
     derived = "DERIVED" if provenance.made_by.weights_sha256 else "ORIGINAL"
     shared.ImageType = [derived, "PRIMARY", _IMAGE_TYPE[pixels.quantity]]
-    add_sequence(shared, images, used)
+    add_sequence(shared, images, phase_encoding, used)
     add_cardiac(shared, images)
     shared.AcquisitionNumber = 1
     shared.AcquisitionDate = shared.ContentDate = shared.SeriesDate

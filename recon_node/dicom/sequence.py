@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydicom.dataset import Dataset
 
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.modules import Fallbacks
 from recon_node.dicom.text import decimal, one_line
+
+PhaseEncoding = Literal["COL", "ROW"]
+"""Whether phase encoding runs along columns (the raw data's own orientation) or rows (transposed)."""
 
 _SEQUENCES = (
     (("trufi", "tfi", "bssfp", "fiesta", "b-ffe", "bffe", "btfe", "ssfp", "cine"), "GR", "SS"),
@@ -18,7 +23,7 @@ _SEQUENCES = (
 """Words in a sequence or protocol name, ScanningSequence, SequenceVariant."""
 
 
-def add_sequence(ds: Dataset, images: ImageSeries, used: Fallbacks) -> None:
+def add_sequence(ds: Dataset, images: ImageSeries, phase_encoding: PhaseEncoding, used: Fallbacks) -> None:
     """Sequence parameters; ScanOptions says CG exactly where there are trigger times."""
     header = images.header
     kind, variant = sequence_kind(f"{header.sequence or ''} {header.protocol or ''}")
@@ -44,8 +49,9 @@ def add_sequence(ds: Dataset, images: ImageSeries, used: Fallbacks) -> None:
     if header.resonance_frequency_hz:
         ds.ImagingFrequency = decimal(header.resonance_frequency_hz / 1e6)
         ds.ImagedNucleus = "1H"
-    ds.AcquisitionMatrix = [0, _limited(header.encoded_matrix[0]), _limited(header.encoded_matrix[1]), 0]
-    ds.InPlanePhaseEncodingDirection = "COL"
+    read, phase = (min(size, 65535) for size in header.encoded_matrix[:2])
+    ds.AcquisitionMatrix = [0, read, phase, 0] if phase_encoding == "COL" else [read, 0, 0, phase]
+    ds.InPlanePhaseEncodingDirection = phase_encoding
 
 
 def add_cardiac(ds: Dataset, images: ImageSeries) -> None:
@@ -69,7 +75,3 @@ def sequence_kind(name: str) -> tuple[str, str]:
 
 def _one_of(values: tuple[float, ...], index: int) -> str:
     return decimal(values[min(index, len(values) - 1)]) if values else ""
-
-
-def _limited(size: int) -> int:
-    return min(size, 65535)

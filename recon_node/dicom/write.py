@@ -14,6 +14,7 @@ from recon_node.core.types import ImageSeries
 from recon_node.dicom.build import Pixels, build_series
 from recon_node.dicom.modules import DEFAULT_SITE, Site
 from recon_node.dicom.provenance import Provenance
+from recon_node.dicom.sequence import PhaseEncoding
 from recon_node.dicom.template import EncodedInstance, encode_series
 
 MAX_WRITE = 1 << 24
@@ -42,6 +43,7 @@ def write_series(
     site: Site = DEFAULT_SITE,
     series_number: int | None = None,
     spacing_between_slices_mm: float | None = None,
+    phase_encoding: PhaseEncoding = "COL",
     fsync: bool = False,
 ) -> list[WrittenInstance]:
     """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm``.
@@ -51,7 +53,7 @@ def write_series(
 
     Parameters
     ----------
-    images, pixels, provenance, site, series_number, spacing_between_slices_mm
+    images, pixels, provenance, site, series_number, spacing_between_slices_mm, phase_encoding
         As for `build_series`.
     folder : Path
         Made if it does not exist.
@@ -70,6 +72,7 @@ def write_series(
         site=site,
         series_number=series_number,
         spacing_between_slices_mm=spacing_between_slices_mm,
+        phase_encoding=phase_encoding,
     )
     target = Path(folder) / template.uids.study / template.uids.series
     names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]

@@ -2,14 +2,18 @@
 
 from recon_node.images.finish import finish
 from recon_node.images.geometry import image_affine, pixel_size_mm
+from recon_node.images.orient import Orientation, display_orientation, orient
 from recon_node.images.scale import Quantity, Scaling, StoredPixels, scale_series
 
 __all__ = [
+    "Orientation",
     "Quantity",
     "Scaling",
     "StoredPixels",
+    "display_orientation",
     "finish",
     "image_affine",
+    "orient",
     "pixel_size_mm",
     "scale_series",
 ]

@@ -6,8 +6,6 @@ The centred Fourier transform puts the point `SliceGeometry.position_mm` on the 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,28 +42,3 @@ def image_affine(geometry: SliceGeometry, shape: Shape) -> NDArray[np.float64]:
     affine[:3, 2] = np.multiply(geometry.slice_dir, geometry.fov_mm[2])
     affine[:3, 3] = geometry.position_mm - affine[:3, 0] * (shape[1] // 2) - affine[:3, 1] * (shape[0] // 2)
     return affine
-
-
-def moved(
-    geometry: SliceGeometry, shape: Shape, *, old: Shape, new_centre: tuple[float, float]
-) -> SliceGeometry:
-    """Geometry after pixels were cropped, padded or flipped.
-
-    Parameters
-    ----------
-    geometry : SliceGeometry
-        Of the old image.
-    shape : (int, int)
-        Rows and columns of the new image; its pixels are as large as the old ones.
-    old : (int, int)
-        Rows and columns of the old image.
-    new_centre : (float, float)
-        Index (y, x) in the old image of what is now pixel ``(y // 2, x // 2)``.
-    """
-    dy, dx = pixel_size_mm(geometry, old)
-    where = image_affine(geometry, old) @ np.array([new_centre[1], new_centre[0], 0.0, 1.0])
-    return replace(
-        geometry,
-        position_mm=(float(where[0]), float(where[1]), float(where[2])),
-        fov_mm=(shape[1] * dx, shape[0] * dy, geometry.fov_mm[2]),
-    )
