@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pynetdicom import AE, build_role, evt
+from pydicom.uid import UID
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
@@ -22,6 +23,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable
 from recon_node.delivery.outcome import PacsBusy
 
+_ACCEPTOR_SILENCE_S = 60.0
 Handlers = list[tuple[Any, Callable[..., Any]]]
 
 
@@ -73,8 +75,7 @@ def open_association(
     peer: Peer,
     contexts: Sequence[PresentationContext],
     *,
-    handlers: Handlers = [],
-    scp_roles: Sequence[str] = (),
+    handlers: Handlers | None = None,
 ) -> Association:
     """An established association.
 
@@ -86,9 +87,6 @@ def open_association(
         At most 128.
     handlers : list
         pynetdicom event handlers to bind.
-    scp_roles : sequence of str
-        SOP classes for which this side offers to be the SCP as well (storage commitment reports on
-        the same association).
 
     Raises
     ------
@@ -106,7 +104,7 @@ def open_association(
     ae.network_timeout = peer.timeouts.network
     opened: list[bool] = []
 
-    def on_open(event: evt.Event) -> None:
+    def on_open(event: Any) -> None:
         opened.append(True)
         _tune(event, peer.timeouts.network)
 
@@ -117,13 +115,12 @@ def open_association(
             peer.port,
             contexts=list(contexts),
             ae_title=peer.called,
-            ext_neg=[build_role(uid, scp_role=True, scu_role=True) for uid in scp_roles],
             tls_args=tls_args,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, on_open),
                 (evt.EVT_DATA_SENT, _acknowledge_at_once),
                 (evt.EVT_DATA_RECV, _acknowledge_at_once),
-                *handlers,
+                *(handlers or []),
             ],
         )
     except OSError as error:
@@ -133,14 +130,14 @@ def open_association(
     return association
 
 
-def _tune(event: evt.Event, silence_s: float) -> None:
+def _tune(event: Any, silence_s: float) -> None:
     """No Nagle delay, and an end to every read and write (pynetdicom's reads have none)."""
     sock = event.assoc.dul.socket.socket
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.settimeout(silence_s)
 
 
-def _acknowledge_at_once(event: evt.Event) -> None:
+def _acknowledge_at_once(event: Any) -> None:
     """Switch delayed TCP acknowledgements off, which the kernel switches on again by itself.
 
     A peer with Nagle's algorithm holds the second segment of its response until the first is
@@ -153,11 +150,27 @@ def _acknowledge_at_once(event: evt.Event) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
 
 
+def end_reads(event: Any) -> None:
+    """For acceptors: reads end even if the peer stops in the middle of a message."""
+    sock = event.assoc.dul.socket.socket
+    sock.settimeout(_ACCEPTOR_SILENCE_S)
+
+
+def release(association: Association) -> None:
+    """Release, or abort where that is no longer possible; never hangs, never raises."""
+    try:
+        if association.is_established:
+            association.release()
+    finally:
+        if association.is_established or association.dul.is_alive():
+            association.abort()
+
+
 def _why_not(peer: Peer, association: Association, *, opened: bool) -> DeliveryError:
     if association.is_rejected:
         return _rejection(peer, association.acceptor.primitive)
     if association.rejected_contexts and not association.accepted_contexts:
-        names = sorted({str(c.abstract_syntax.name) for c in association.rejected_contexts})
+        names = sorted({UID(str(c.abstract_syntax)).name for c in association.rejected_contexts})
         return NoContext(
             f"{peer} accepted the association but no presentation context for {', '.join(names)}"
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
 from recon_node.core.errors import ConfigError
 from recon_node.delivery.association import Peer, Timeouts
+from recon_node.delivery.commitment import CommitmentReport
 from recon_node.delivery.dimse import DicomDestination
 from recon_node.delivery.folder import FolderDestination
 from recon_node.delivery.outcome import Outcome
@@ -19,7 +20,7 @@ _DEFAULT_PORT = 104
 _DEFAULT_TLS_PORT = 2762
 _TLS_OPTIONS = frozenset({"ca", "certificate", "key", "server_name"})
 _TIMEOUTS = frozenset({"connect", "associate", "answer", "network"})
-_DICOM_OPTIONS = _TLS_OPTIONS | _TIMEOUTS | {"calling"}
+_DICOM_OPTIONS = _TLS_OPTIONS | _TIMEOUTS | {"calling", "commitment"}
 _HTTP_OPTIONS = frozenset(get_type_hints(HttpAccess))
 
 
@@ -33,8 +34,17 @@ class OpenDestination(Protocol):
     def send(self, files: Sequence[Path]) -> None:
         """Deliver DICOM files; raises the first error."""
 
-    def deliver(self, files: Sequence[Path]) -> Iterator[Outcome]:
+    def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Deliver DICOM files, telling of each; raises what concerns the destination."""
+
+    @property
+    def commits(self) -> bool:
+        """Whether storage commitment confirms what was sent."""
+
+    def ask_commitment(
+        self, instances: Sequence[tuple[str, str]], transaction: str
+    ) -> CommitmentReport | None:
+        """Ask for storage commitment of (SOP class, SOP instance) pairs; the report if it came at once."""
 
     def echo(self) -> float:
         """Try the way there; the seconds it took."""
@@ -54,7 +64,8 @@ def open_destination(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) 
         (``?calling=NODE&ca=ca.pem&certificate=node.pem&key=node.key``).
     named : mapping
         Name to options: ``address`` as above, and for DICOM ``calling``, ``ca``, ``certificate``,
-        ``key``, ``server_name``, ``connect``, ``associate``, ``answer``, ``network`` (s); for http
+        ``key``, ``server_name``, ``commitment`` (bool), ``connect``, ``associate``, ``answer``,
+        ``network`` (s); for http
         ``user``, ``password``, ``token``, ``certificate``, ``key``, ``ca``, ``connect_s``, ``answer_s``.
 
     Raises
@@ -130,7 +141,7 @@ def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> Dico
         server_name=options.get("server_name"),
         timeouts=Timeouts(**{k: _seconds(k, options[k]) for k in _TIMEOUTS if k in options}),
     )
-    return DicomDestination(peer, name=name or address)
+    return DicomDestination(peer, name=name or address, commits=_yes(options.get("commitment", False)))
 
 
 def client_tls(
@@ -158,6 +169,14 @@ def _ae_title(title: str, address: str) -> str:
     if not 1 <= len(title.strip()) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
         raise ConfigError(f"destination {address!r}: AE title {title!r}, expected 1 to 16 ASCII characters")
     return title.strip()
+
+
+def _yes(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in ("true", "false"):
+        raise ConfigError(f"destination option commitment: {value!r}, expected true or false")
+    return str(value).lower() == "true"
 
 
 def _seconds(name: str, value: Any) -> float:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from recon_node.core.errors import DeliveryError, DicomError, PacsMisconfigured, PacsUnreachable
-from recon_node.delivery.association import NoContext, Peer, open_association
+from recon_node.delivery.association import NoContext, Peer, open_association, release
+from recon_node.delivery.commitment import CommitmentReport, request_commitment
 from recon_node.delivery.instance import Instance, read_dataset, read_instance
 from recon_node.delivery.outcome import Outcome, PacsBusy, judge_status
 
-_FALL_BACK = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_FALL_BACK: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _MOST_KINDS = 60
 """Two contexts a kind and one for storage commitment must stay within 128 (PS3.8 9.3.2.2)."""
 
@@ -37,13 +38,28 @@ class DicomDestination:
         Address, AE titles, TLS, timeouts.
     name : str, optional
         Name from the settings; the address where left out.
+    commits : bool
+        The PACS does storage commitment: a success alone does not count.
+    report_wait_s : float
+        How long to keep an association open for a commitment report, before it has to come on one of
+        the PACS's own.
     idle_s : float
         An association unused for so long is released rather than reused.
     """
 
-    def __init__(self, peer: Peer, *, name: str | None = None, idle_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        *,
+        name: str | None = None,
+        commits: bool = False,
+        report_wait_s: float = 2.0,
+        idle_s: float = 10.0,
+    ) -> None:
         self.peer = peer
         self._name = name or f"dicom{'s' if peer.tls else ''}://{peer}"
+        self.commits = commits
+        self._report_wait_s = report_wait_s
         self._idle_s = idle_s
         self._lock = threading.Lock()
         self._free: list[tuple[float, _Session]] = []
@@ -59,7 +75,7 @@ class DicomDestination:
             if outcome.error is not None:
                 raise outcome.error
 
-    def deliver(self, files: Sequence[Path]) -> Iterator[Outcome]:
+    def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Deliver `files` one after the other over one association, telling of each as it is answered.
 
         Raises
@@ -81,8 +97,7 @@ class DicomDestination:
                     session = None
                     session = self._borrow([i for _, i in sendable[position:]])
                 outcome = session.store(file, instance)
-                if isinstance(outcome.error, PacsBusy):
-                    raise outcome.error
+                _raise_if_busy(outcome)
                 if not session.alive:
                     session = None
                 yield outcome
@@ -104,12 +119,18 @@ class DicomDestination:
         try:
             status = association.send_c_echo()
         finally:
-            _release(association)
+            release(association)
         if "Status" not in status:
             raise PacsUnreachable(f"{self.peer}: no answer to the C-ECHO request")
         if status.Status != 0:
             raise PacsMisconfigured(f"{self.peer}: C-ECHO failed with status 0x{status.Status:04X}")
         return time.perf_counter() - start
+
+    def ask_commitment(
+        self, instances: Sequence[tuple[str, str]], transaction: str
+    ) -> CommitmentReport | None:
+        """Storage commitment for (SOP class, SOP instance) pairs; see `request_commitment`."""
+        return request_commitment(self.peer, instances, transaction, wait_s=self._report_wait_s)
 
     def close(self) -> None:
         """Release the associations kept open."""
@@ -174,7 +195,7 @@ class _Session:
 
     def close(self) -> None:
         if self._association is not None:
-            _release(self._association)
+            release(self._association)
 
     def store(self, file: Path, instance: Instance) -> Outcome:
         """C-STORE one file."""
@@ -192,12 +213,12 @@ class _Session:
     def _request(self, file: Path, association: Association, dataset: FileDataset) -> Outcome:
         try:
             answer = association.send_c_store(dataset, msg_id=self._message)
-        except (ValueError, AttributeError) as error:
-            return Outcome(file, DeliveryError(f"{file.name} cannot be encoded for {self.peer}: {error}"))
+        except (ValueError, AttributeError) as problem:
+            return Outcome(file, DeliveryError(f"{file.name} cannot be encoded for {self.peer}: {problem}"))
         except RuntimeError:
             return Outcome(file, PacsUnreachable(f"{self.peer} closed the association before {file.name}"))
         if "Status" not in answer:
-            _release(association)
+            release(association)
             cause = f"{self.peer} gave no valid answer to {file.name}, or closed the association"
             return Outcome(file, PacsUnreachable(cause))
         error, note = judge_status(int(answer.Status))
@@ -225,14 +246,10 @@ class _Session:
         return {str(c.transfer_syntax[0]) for c in contexts if c.abstract_syntax == sop_class}
 
 
-def _release(association: Association) -> None:
-    """Release, or abort where that is no longer possible; never hangs, never raises."""
-    try:
-        if association.is_established:
-            association.release()
-    finally:
-        if association.is_established or association.dul.is_alive():
-            association.abort()
+def _raise_if_busy(outcome: Outcome) -> None:
+    """Out of resources is the destination's trouble, not the instance's."""
+    if isinstance(outcome.error, PacsBusy):
+        raise outcome.error
 
 
 def _named(error: DeliveryError | None, peer: Peer) -> DeliveryError | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from recon_node.core.errors import DeliveryError, DicomError, PacsMisconfigured, PacsUnreachable
@@ -23,6 +23,8 @@ class FolderDestination:
         Name from the settings; the path where left out.
     """
 
+    commits = False
+
     def __init__(self, folder: Path, *, name: str | None = None) -> None:
         self.folder = folder
         self._name = name or str(folder)
@@ -38,7 +40,7 @@ class FolderDestination:
             if outcome.error is not None:
                 raise outcome.error
 
-    def deliver(self, files: Sequence[Path]) -> Iterator[Outcome]:
+    def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Copy each file, synced to disk before it is told of.
 
         Raises
@@ -76,6 +78,9 @@ class FolderDestination:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
             raise PacsMisconfigured(f"folder {self.folder}: {nearest} is no folder that may be written to")
         return 0.0
+
+    def ask_commitment(self, instances: Sequence[tuple[str, str]], transaction: str) -> None:
+        """Not offered: an answered request is all there is."""
 
     def close(self) -> None:
         """Nothing is kept open."""

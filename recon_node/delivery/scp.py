@@ -18,12 +18,13 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from recon_node.core.errors import ConfigError
+from recon_node.delivery.association import end_reads
+from recon_node.delivery.commitment import WELL_KNOWN_INSTANCE
 from recon_node.delivery.durable import write_durably
 
-COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 NO_SUCH_OBJECT = 0x0112
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless]
 
@@ -86,7 +87,7 @@ class StorageScp:
                 block=False,
                 ssl_context=self._tls,
                 evt_handlers=[
-                    (evt.EVT_CONN_OPEN, _unblockable),
+                    (evt.EVT_CONN_OPEN, end_reads),
                     (evt.EVT_C_STORE, self._on_store),
                     (evt.EVT_N_ACTION, self._on_commitment),
                 ],
@@ -106,7 +107,7 @@ class StorageScp:
         self._server.shutdown()
         self._reporter.join(timeout=10)
 
-    def _on_store(self, event: evt.Event) -> int:
+    def _on_store(self, event: Any) -> int:
         request = event.request
         target = self._place(event)
         if target.exists() or self._find(str(request.AffectedSOPInstanceUID)):
@@ -118,7 +119,7 @@ class StorageScp:
             return 0xA700
         return 0x0000
 
-    def _place(self, event: evt.Event) -> Path:
+    def _place(self, event: Any) -> Path:
         dataset = event.dataset
         study, series = dataset.get("StudyInstanceUID", "study"), dataset.get("SeriesInstanceUID", "series")
         names = [_safe(str(n)) for n in (study, series, event.request.AffectedSOPInstanceUID)]
@@ -127,7 +128,7 @@ class StorageScp:
     def _find(self, uid: str) -> bool:
         return next(self.folder.glob(f"*/*/{_safe(uid)}.dcm"), None) is not None
 
-    def _on_commitment(self, event: evt.Event) -> tuple[int, None]:
+    def _on_commitment(self, event: Any) -> tuple[int, None]:
         if event.action_type != 1:
             return 0x0123, None
         request = event.action_information
@@ -152,7 +153,7 @@ class StorageScp:
         while (work := self._reports.get()) is not None:
             association, report, kind = work
             if association.is_established:
-                association.send_n_event_report(report, kind, StorageCommitmentPushModel, COMMITMENT_INSTANCE)
+                association.send_n_event_report(report, kind, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
 
 
 def _reference(item: Dataset) -> Dataset:
@@ -166,9 +167,3 @@ def _safe(name: str) -> str:
     """`name` as one path component, whatever a peer sent."""
     kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:80]
     return kept.lstrip(".") or "_"
-
-
-def _unblockable(event: evt.Event) -> None:
-    """Reads end even if the peer stops in the middle of a message."""
-    sock = event.assoc.dul.socket.socket
-    sock.settimeout(60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class StowDestination:
         Credentials and time limits.
     """
 
+    commits = False
+
     def __init__(self, url: str, *, name: str | None = None, access: HttpAccess | None = None) -> None:
         access = access or HttpAccess()
         self.url = url.rstrip("/")
@@ -88,7 +90,7 @@ class StowDestination:
             if outcome.error is not None:
                 raise outcome.error
 
-    def deliver(self, files: Sequence[Path]) -> Iterator[Outcome]:
+    def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Deliver `files` one request each, telling of each as it is answered.
 
         Raises
@@ -132,6 +134,9 @@ class StowDestination:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PacsMisconfigured(f"{self.name} answers, but not as DICOMweb does: {error}") from error
         return time.perf_counter() - start
+
+    def ask_commitment(self, instances: Sequence[tuple[str, str]], transaction: str) -> None:
+        """Not offered: an answered request is all there is."""
 
     def close(self) -> None:
         """Close the connections kept open."""
@@ -183,7 +188,7 @@ def _session(access: HttpAccess) -> requests.Session:
     return session
 
 
-def _headers(access: HttpAccess) -> Mapping[str, str]:
+def _headers(access: HttpAccess) -> dict[str, str]:
     return {"Authorization": f"Bearer {access.token}"} if access.token else {}
 
 
