@@ -54,11 +54,16 @@ def draw_anatomy(rng: np.random.Generator, *, size: float = 1.0) -> Anatomy:
     fat, muscle = rng.uniform(6, 24) * size, rng.uniform(9, 15) * size
     body = Ellipsoid(x=0, y=6 * size, a=width, b=depth, power=2.35)
     inset = fat + muscle
-    cavity = Ellipsoid(x=0, y=2 * size, a=width - inset, b=depth - inset, power=2.2)
+    behind = rng.uniform(38, 44) * size + 0.5 * fat
+    half = depth - (inset + behind) / 2
+    cavity = Ellipsoid(x=0, y=body.y - depth + inset + half, a=width - inset, b=half, power=2.2)
     spine_x = -14 * size + rng.normal(0, 3)
-    back = cavity.y + cavity.b
+    back = cavity.y + cavity.b - 10 * size
     aorta = Ellipsoid(
-        x=spine_x + rng.uniform(24, 32) * size, y=back - rng.uniform(22, 28) * size, a=11.5 * size, b=11 * size
+        x=spine_x + rng.uniform(24, 32) * size,
+        y=back - rng.uniform(18, 24) * size,
+        a=11.5 * size,
+        b=11 * size,
     )
     return Anatomy(
         size=size,
@@ -109,7 +114,9 @@ def _ribs(rng: np.random.Generator, cavity: Ellipsoid, muscle: float, size: floa
         out.append(Organ(shape=marrow, tissue=BONE, gain=1.5, grain=0.15))
     sternum = Ellipsoid(x=-24 * size, y=cavity.y - cavity.b - 5 * size, a=17 * size, b=6.5 * size)
     out.append(Organ(shape=sternum, tissue=AIR))
-    out.append(Organ(shape=replace(sternum, a=sternum.a - 2, b=sternum.b - 2), tissue=BONE, gain=1.5, grain=0.2))
+    out.append(
+        Organ(shape=replace(sternum, a=sternum.a - 2, b=sternum.b - 2), tissue=BONE, gain=1.5, grain=0.2)
+    )
     return tuple(out)
 
 
@@ -118,8 +125,16 @@ def _spine(x: float, back: float, size: float) -> tuple[Organ, ...]:
     vertebra = Ellipsoid(x=x, y=y, a=19 * size, b=15 * size, power=2.6)
     canal = Ellipsoid(x=x, y=y + 22 * size, a=9.5 * size, b=8 * size)
     parts = [
-        Organ(shape=Ellipsoid(x=x - 32 * size, y=y + 22 * size, a=24 * size, b=15 * size), tissue=MUSCLE, strands=0.3),
-        Organ(shape=Ellipsoid(x=x + 32 * size, y=y + 22 * size, a=24 * size, b=15 * size), tissue=MUSCLE, strands=0.3),
+        Organ(
+            shape=Ellipsoid(x=x - 32 * size, y=y + 22 * size, a=24 * size, b=15 * size),
+            tissue=MUSCLE,
+            strands=0.3,
+        ),
+        Organ(
+            shape=Ellipsoid(x=x + 32 * size, y=y + 22 * size, a=24 * size, b=15 * size),
+            tissue=MUSCLE,
+            strands=0.3,
+        ),
         Organ(shape=replace(vertebra, a=vertebra.a + 2, b=vertebra.b + 2), tissue=AIR),
         Organ(shape=vertebra, tissue=BONE, gain=1.25, grain=0.14),
         Organ(shape=replace(canal, a=canal.a + 2.5, b=canal.b + 2.5), tissue=AIR),
@@ -131,21 +146,35 @@ def _spine(x: float, back: float, size: float) -> tuple[Organ, ...]:
 
 
 def _abdomen(rng: np.random.Generator, cavity: Ellipsoid, size: float) -> tuple[Organ, ...]:
-    liver = _jitter(rng, Ellipsoid(x=-72, y=58, a=78, b=56, z=55, c=105, angle=-0.28), size)
-    spleen = _jitter(rng, Ellipsoid(x=108, y=52, a=24, b=38, z=50, c=75, angle=0.5), size)
-    stomach = _jitter(rng, Ellipsoid(x=58, y=62, a=42, b=26, z=50, c=62, angle=-0.2), size)
+    liver = _jitter(rng, Ellipsoid(x=-64, y=46, a=84, b=56, z=52, c=100, angle=-0.16), size)
+    spleen = _jitter(rng, Ellipsoid(x=110, y=38, a=22, b=36, z=50, c=75, angle=0.5), size)
+    stomach = _jitter(rng, Ellipsoid(x=62, y=50, a=40, b=25, z=50, c=66, angle=-0.2), size)
     wide = 4 * size
     pad = Ellipsoid(x=-22 * size, y=cavity.y - 0.86 * cavity.b, a=46 * size, b=20 * size)
     organs = [
-        Organ(shape=pad, tissue=FAT, grain=0.08, strands=0.3),
-        Organ(shape=replace(liver, a=liver.a + wide, b=liver.b + wide, c=liver.c + wide), tissue=MUSCLE, gain=0.8),
+        Organ(shape=pad, tissue=FAT, grain=0.12, strands=0.15),
+        *(
+            Organ(shape=_jitter(rng, shape, size, 0.1), tissue=FAT, grain=0.12, strands=0.15)
+            for shape in (
+                Ellipsoid(x=72, y=16, a=24, b=12, z=20, c=50, angle=-0.7),
+                Ellipsoid(x=-26, y=14, a=26, b=14, z=-5, c=55, angle=0.5),
+                Ellipsoid(x=8, y=34, a=46, b=13, z=0, c=70, angle=0.05),
+            )
+        ),
+        Organ(
+            shape=replace(liver, a=liver.a + wide, b=liver.b + wide, c=liver.c + wide),
+            tissue=MUSCLE,
+            gain=0.8,
+        ),
         Organ(shape=liver, tissue=LIVER, grain=0.07),
         Organ(shape=replace(spleen, a=spleen.a + wide, b=spleen.b + wide), tissue=FAT, gain=0.9, grain=0.1),
         Organ(shape=spleen, tissue=SPLEEN, grain=0.05),
         Organ(shape=replace(stomach, a=stomach.a + wide, b=stomach.b + wide), tissue=MUSCLE, grain=0.15),
         Organ(shape=stomach, tissue=FLUID, gain=0.45, grain=0.35, strands=0.4),
         Organ(
-            shape=Ellipsoid(x=stomach.x, y=stomach.y - 0.45 * stomach.b, a=0.6 * stomach.a, b=0.4 * stomach.b),
+            shape=Ellipsoid(
+                x=stomach.x, y=stomach.y - 0.45 * stomach.b, a=0.6 * stomach.a, b=0.4 * stomach.b
+            ),
             tissue=AIR,
         ),
     ]
@@ -196,13 +225,17 @@ class Warped:
 def _gain(organ: Organ, texture: Texture, x: F32, y: F32) -> F32 | float:
     gain: F32 | float = organ.gain
     if organ.grain:
-        gain = organ.gain * (1 + np.float32(organ.grain) * texture.at(texture.grain, x, y, 37.0 * organ.tissue))
+        gain = organ.gain * (
+            1 + np.float32(organ.grain) * texture.at(texture.grain, x, y, 37.0 * organ.tissue)
+        )
     if organ.strands:
         gain = gain * (1 - np.float32(organ.strands) * texture.at(texture.strands, x, y, 11.0))
     return gain
 
 
-def paint_organs(canvas: Canvas, organs: tuple[Organ, ...], plane: Plane, at: Warped, texture: Texture) -> None:
+def paint_organs(
+    canvas: Canvas, organs: tuple[Organ, ...], plane: Plane, at: Warped, texture: Texture
+) -> None:
     """Paint shapes in order, each only where it may be."""
     for organ in organs:
         shape = organ.shape.at(at.z)
@@ -222,7 +255,7 @@ def paint_wall(canvas: Canvas, anatomy: Anatomy, plane: Plane, texture: Texture)
     grain = texture.at(texture.grain, x, y)
     strands = texture.at(texture.strands, x, y)
     canvas.layer(coverage(body, plane.pixel_mm), MUSCLE, 0.7)
-    canvas.layer(coverage(body - skin, plane.pixel_mm), FAT, (1 + 0.07 * grain) * (1 - 0.35 * strands))
+    canvas.layer(coverage(body - skin, plane.pixel_mm), FAT, (1 + 0.09 * grain) * (1 - 0.2 * strands))
     muscles = coverage(body - fat - 1.8 * grain, plane.pixel_mm)
     canvas.layer(muscles, MUSCLE, 1 + 0.10 * grain)
     streak = texture.at(texture.strands, x * np.float32(0.55), y * np.float32(1.6), 60.0)

@@ -172,7 +172,12 @@ def _cine(tissue: Relaxation, field_t: float, phases: int) -> Contrast:
     tr, flip = {0.55: (4.4, 75.0), 1.5: (3.0, 65.0)}.get(round(field_t, 2), (3.4, 48.0))
     signals = _plain(_fat_opposed(bssfp(tissue, flip_deg=flip, tr_ms=tr)), phases)
     return Contrast(
-        signals=signals, rv_blood=signals[:, BLOOD], te_ms=(tr / 2,), tr_ms=tr, flip_deg=flip, steady_state=True
+        signals=signals,
+        rv_blood=signals[:, BLOOD],
+        te_ms=(tr / 2,),
+        tr_ms=tr,
+        flip_deg=flip,
+        steady_state=True,
     )
 
 
@@ -186,7 +191,9 @@ def _flow(tissue: Relaxation, field_t: float, phases: int) -> Contrast:
 
 def _t1_mapping(tissue: Relaxation, _field_t: float, phases: int) -> Contrast:
     beats = np.arange(phases)
-    ti = np.sort(np.where(beats % 3 == 0, 110.0, np.where(beats % 3 == 1, 190.0, 270.0)) + 950.0 * (beats // 3))
+    ti = np.sort(
+        np.where(beats % 3 == 0, 110.0, np.where(beats % 3 == 1, 190.0, 270.0)) + 950.0 * (beats // 3)
+    )
     signals = inversion(tissue, ti) * _fat_opposed(bssfp(tissue, flip_deg=35, tr_ms=2.7))
     return Contrast(
         signals=signals,
@@ -240,7 +247,7 @@ def _t2_star_mapping(tissue: Relaxation, field_t: float, phases: int) -> Contras
         tr_ms=20,
         flip_deg=20,
         moves=False,
-        echo_ms=te,
+        echo_ms=np.asarray(te, float),
     )
 
 
@@ -283,7 +290,9 @@ def _perfusion(tissue: Relaxation, _field_t: float, phases: int) -> Contrast:
 
     def saturated(r1_rise: FloatArray, which: int | slice) -> FloatArray:
         rate = 1e3 / tissue.t1_ms[which] + FIRST_PASS_R1_PER_S * r1_rise
-        return np.asarray(tissue.density[which] * (1 - np.exp(-recovery * rate / 1e3)) * np.sin(np.deg2rad(15)))
+        return np.asarray(
+            tissue.density[which] * (1 - np.exp(-recovery * rate / 1e3)) * np.sin(np.deg2rad(15))
+        )
 
     signals = saturated(uptake, slice(None))
     return Contrast(

@@ -111,7 +111,8 @@ def draw_example(
     ConfigError
         For a value that is not in the vocabulary or out of range.
     """
-    shape = matrix or tuple(int(n) for n in rng.choice([128, 144, 160, 176, 192], 2))
+    ny, nx = rng.choice([128, 144, 160, 176, 192], 2) if matrix is None else matrix
+    shape = (int(ny), int(nx))
     _check_sizes(shape, phases, coils)
     subject = draw_subject(
         rng,
@@ -169,7 +170,7 @@ def complex_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[n
     """Circular complex Gaussian noise with unit variance (1/2 in each part)."""
     pairs = rng.standard_normal((*shape, 2), dtype=np.float32)
     pairs *= np.float32(np.sqrt(0.5))
-    return pairs.view(np.complex64)[..., 0]  # type: ignore[no-any-return]
+    return pairs.view(np.complex64)[..., 0]
 
 
 def _check_sizes(shape: tuple[int, ...], phases: int | None, coils: int | None) -> None:

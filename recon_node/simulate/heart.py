@@ -41,6 +41,8 @@ class Heart:
     """Rotation of the apex at end systole."""
     ripple: F32
     """`(ANGLES,)` relative radius of the endocardium over the angle; its mean square is 1."""
+    fat_mm: F32
+    """`(ANGLES,)` thickness of the epicardial fat; most in the grooves between the ventricles."""
     papillary_rad: tuple[float, ...]
     papillary_mm: float
     scar_rad: tuple[float, float] | None = None
@@ -105,7 +107,7 @@ class Local:
 
     p: F32
     q: F32
-    h: F32 | np.float32
+    h: F32
     r: F32
     angle: NDArray[np.int32]
     """Index into tables over the angle."""
@@ -115,14 +117,16 @@ class Local:
     thickness_mm: float
 
     @classmethod
-    def make(cls, p: F32, q: F32, h: F32 | float, *, across: bool, pixel_mm: float, thickness_mm: float) -> Local:
+    def make(
+        cls, p: F32, q: F32, h: F32 | float, *, across: bool, pixel_mm: float, thickness_mm: float
+    ) -> Local:
         """Add radius and angle to (p, q, h)."""
         height = np.asarray(h, np.float32)
         angle = (np.arctan2(q, p) * np.float32(ANGLES / (2 * np.pi))).astype(np.int32) % ANGLES
         return cls(
             p=p,
             q=q,
-            h=height,  # type: ignore[arg-type]
+            h=height,
             r=np.hypot(p, q),
             angle=angle,
             across=across,
@@ -140,22 +144,22 @@ class Local:
         distance = (1 - f) * np.minimum(f / slope, np.float32(radius))
         return distance, self.softness(gw / slope)
 
-    def softness(self, along: F32) -> F32 | np.float32:  # type: ignore[return]
+    def softness(self, along: F32) -> F32:
         """Width of an edge whose normal has the component `along` on the h axis."""
         if not self.across:
-            return np.float32(self.pixel_mm)
-        return self.pixel_mm * np.sqrt(np.maximum(1 - along**2, 0)) + self.thickness_mm * along  # type: ignore[no-any-return]
+            return np.full_like(along, self.pixel_mm)
+        return self.pixel_mm * np.sqrt(np.maximum(1 - along**2, 0)) + self.thickness_mm * along
 
-    def below(self, top: float) -> F32 | np.float32:
+    def below(self, top: float) -> F32:
         """Share of each pixel (with its slice thickness) that lies on the apex's side of ``h = top``."""
         width = self.thickness_mm if self.across else self.pixel_mm
-        return np.clip((top - self.h) / np.float32(width) + np.float32(0.5), 0, 1)  # type: ignore[no-any-return]
+        return np.clip((top - self.h) / np.float32(width) + np.float32(0.5), 0, 1)
 
 
-def profile(height: F32 | np.float32, radius: float, length: float, top: float) -> F32 | np.float32:
+def profile(height: F32, radius: float, length: float, top: float) -> F32:
     """Radius of a half ellipsoid at `height`."""
     w = np.clip((top - height) / np.float32(length), 0, 1)
-    return np.float32(radius) * np.sqrt(1 - w * w)  # type: ignore[no-any-return]
+    return np.float32(radius) * np.sqrt(1 - w * w)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,14 +168,16 @@ class Material:
 
     p: F32
     q: F32
-    h: F32 | np.float32
+    h: F32
     depth: F32
     """0 at the endocardium, 1 at the epicardium (outside the wall less than 0, more than 1)."""
 
 
 def material(local: Local, now: HeartState, rest: HeartState) -> Material:
     """Undo contraction: radial stretch of cavity and wall, twist, valve-plane motion, drag outside."""
-    height = rest.length * np.clip(local.h / np.float32(now.length), 0, 1) + np.maximum(local.h - now.length, 0)
+    height = rest.length * np.clip(local.h / np.float32(now.length), 0, 1) + np.maximum(
+        local.h - now.length, 0
+    )
     ripple = now.heart.ripple[local.angle]
     endo = profile(local.h, now.radius, now.length, now.length) * ripple + np.float32(0.3)
     endo_rest = profile(height, rest.radius, rest.length, rest.length) * ripple + np.float32(0.3)
@@ -210,6 +216,12 @@ def draw_heart(rng: np.random.Generator, *, size: float = 1.0, infarct: bool = F
     amount = rng.standard_normal(order.size) * 0.030 / np.sqrt(order / 2)
     ripple = 1 + amount @ np.cos(order[:, None] * angle + rng.uniform(0, 2 * np.pi, (order.size, 1)))
     ripple /= np.sqrt(np.mean(ripple**2))
+    low = np.arange(1, 6)
+    waves = (rng.standard_normal(5) * 0.35 / low) @ np.cos(
+        low[:, None] * angle + rng.uniform(0, 6.28, (5, 1))
+    )
+    turn = np.abs(np.angle(np.exp(1j * angle)))
+    fat = rng.uniform(1.5, 4.5) * np.maximum(1 + waves, 0.3) + 5 * np.exp(-(((turn - 1.2) / 0.3) ** 2))
     volume = size**3
     centre = rng.uniform(-1.2, 1.2) + np.pi
     return Heart(
@@ -225,6 +237,7 @@ def draw_heart(rng: np.random.Generator, *, size: float = 1.0, infarct: bool = F
         rv_contraction=float(rng.uniform(0.14, 0.24)),
         twist_rad=float(rng.uniform(0.1, 0.3)),
         ripple=ripple.astype(np.float32),
+        fat_mm=(fat * size).astype(np.float32),
         papillary_rad=(float(rng.normal(2.25, 0.15)), float(rng.normal(-2.35, 0.15))),
         papillary_mm=float(rng.uniform(3.6, 5.2)) * size,
         scar_rad=(float(centre), float(rng.uniform(0.35, 0.9))) if infarct else None,

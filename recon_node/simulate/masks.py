@@ -103,7 +103,9 @@ def _lines(lines: Mask, shape: tuple[int, int, int], acs: int) -> Mask:
 def _uniform(r: float, shape: tuple[int, int, int], acs: int, _rng: np.random.Generator, il: bool) -> Mask:
     step = round(r)
     if step != r:
-        raise ConfigError(f"uniform sampling needs an integer acceleration, found {r}; use 'random' for others")
+        raise ConfigError(
+            f"uniform sampling needs an integer acceleration, found {r}; use 'random' for others"
+        )
     shifts = np.arange(shape[0]) if il else np.zeros(shape[0], int)
     return _lines((np.arange(shape[1])[None] - shifts[:, None]) % step == 0, shape, acs)
 

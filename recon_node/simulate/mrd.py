@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -31,7 +31,7 @@ class AcquisitionFile:
         self._data = group.create_dataset("data", (0,), maxshape=(None,), dtype=ACQUISITION, chunks=(64,))
         self._written = 0
 
-    def __enter__(self) -> AcquisitionFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

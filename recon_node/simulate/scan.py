@@ -18,14 +18,14 @@ from recon_node.simulate.geometry import orientation
 from recon_node.simulate.heart import MYOCARDIUM_DENSITY_G_PER_ML
 from recon_node.simulate.masks import draw_mask
 from recon_node.simulate.mrd import AcquisitionFile
-from recon_node.simulate.schedule import Timing, acquisition_heads
 from recon_node.simulate.scene import Frames
+from recon_node.simulate.schedule import Timing, acquisition_heads
 from recon_node.simulate.subject import Subject, draw_subject
 from recon_node.simulate.xml_header import NOISE_BANDWIDTH, Encoding, xml_header
 
 Complex = NDArray[np.complex64]
 
-NOISE_READOUTS, NOISE_SAMPLES = 32, 512
+NOISE_READOUTS, NOISE_SAMPLES = 64, 512
 NOISE_DWELL_US = 5.0
 BANDWIDTH_HZ_PER_PIXEL = 930.0
 RECEIVER_SCALE = 2e-5
@@ -137,11 +137,12 @@ def simulate_scan(
         oversampling=oversampling,
         slices=slices,
         phases=phases,
-        acceleration=max(1, round(acceleration)),
+        acceleration=max(1, round(acceleration)) if oversampling > 1 else 1,
         acs=acs if acceleration > 1 else 0,
     )
     masks = [
-        draw_mask(pattern, acceleration, shape=(phases, matrix, matrix), acs=acs, rng=rng) for _ in range(slices)
+        draw_mask(pattern, acceleration, shape=(phases, matrix, matrix), acs=acs, rng=rng)
+        for _ in range(slices)
     ]
     xml = xml_header(subject, encoding, seed=seed, pattern=pattern)
     parts: list[_Slice] = []
@@ -160,7 +161,7 @@ def _check(**sizes: int) -> None:
     lowest = {"matrix": 32, "seed": 0}
     for name, value in sizes.items():
         least = lowest.get(name, 1)
-        if value < least or value > 65535 and name != "seed":
+        if value < least or (value > 65535 and name != "seed"):
             raise ConfigError(f"{name} is {value}, expected at least {least}")
 
 

@@ -63,7 +63,9 @@ def vendor_in_header(vendor: str) -> str:
     return _VENDOR_IN_HEADER[vendor]
 
 
-def find_models(*, vendor: str | None = None, field_t: float | None = None, model: str | None = None) -> list[Model]:
+def find_models(
+    *, vendor: str | None = None, field_t: float | None = None, model: str | None = None
+) -> list[Model]:
     """Every model that fits.
 
     Raises
@@ -81,7 +83,8 @@ def find_models(*, vendor: str | None = None, field_t: float | None = None, mode
     if not fits:
         known = "; ".join(f"{m.vendor} {m.name} {m.nominal_t} T" for m in MODELS)
         raise ConfigError(
-            f"no scanner for vendor {vendor or 'any'}, field {field_t or 'any'} T, model {model or 'any'}; there are: {known}"
+            f"no scanner for vendor {vendor or 'any'}, field {field_t or 'any'} T, "
+            f"model {model or 'any'}; there are: {known}"
         )
     return fits
 
@@ -180,7 +183,12 @@ def _loop_field(points: FloatArray, centre: FloatArray, normal: FloatArray, radi
 
 
 def draw_coils(
-    rng: np.random.Generator, *, vendor: str, coils: int, half_widths_mm: tuple[float, float], size: float = 1.0
+    rng: np.random.Generator,
+    *,
+    vendor: str,
+    coils: int,
+    half_widths_mm: tuple[float, float],
+    size: float = 1.0,
 ) -> CoilArray:
     """Draw an array of `coils` loops for a body of the given half widths (x, y).
 

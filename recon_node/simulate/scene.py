@@ -53,8 +53,6 @@ class Scene:
     """(x, y) of the heart's centre at z = 0."""
     rv_rad: float
     """Direction of the right ventricle from the left one, radians above the image's left."""
-    fat_mm: float
-    """Epicardial fat."""
     texture_depth: float = 1.0
 
     def states(self) -> list[HeartState]:
@@ -110,9 +108,7 @@ class Scene:
             if across
             else (np.full_like(p, plane.z), second + np.float32(middle))
         )
-        return Local.make(
-            p, q, h, across=across, pixel_mm=plane.pixel_mm, thickness_mm=plane.thickness_mm
-        )
+        return Local.make(p, q, h, across=across, pixel_mm=plane.pixel_mm, thickness_mm=plane.thickness_mm)
 
     def _warp(self, plane: Plane, local: Local, moved: Material, breath: float) -> Warped:
         """Take heartbeat and breath out of the pixel coordinates."""
@@ -142,7 +138,9 @@ class Scene:
     def _aorta(self, canvas: SignalCanvas, plane: Plane, at: Warped, phase: int) -> None:
         pulse = np.exp(-(((self.moments.cycle[phase] - 0.2) / 0.12) ** 2))
         lumen = self.anatomy.aorta
-        lumen = Ellipsoid(x=lumen.x, y=lumen.y, a=lumen.a * (1 + 0.06 * pulse), b=lumen.b * (1 + 0.06 * pulse))
+        lumen = Ellipsoid(
+            x=lumen.x, y=lumen.y, a=lumen.a * (1 + 0.06 * pulse), b=lumen.b * (1 + 0.06 * pulse)
+        )
         wall = lumen.distance(plane.x, plane.y)
         canvas.layer(coverage(wall + 4.5, plane.pixel_mm), FAT)
         canvas.layer(coverage(wall + 1.8, plane.pixel_mm), MYOCARDIUM, 0.8)
@@ -154,7 +152,7 @@ class Scene:
         drift = np.float32(40 * self.moments.cycle[phase] + side)
         a = self.texture.at(self.texture.grain, moved.p * 0.6 + drift, moved.q * 0.6 - drift, 120.0)
         depth = 0.05 + 0.05 * (1 - self.moments.filling[phase])
-        return 1 + np.float32(depth * self.texture_depth) * a  # type: ignore[no-any-return]
+        return 1 + np.float32(depth * self.texture_depth) * a
 
     def _heart(
         self, canvas: SignalCanvas, local: Local, moved: Material, now: HeartState, phase: int
@@ -167,7 +165,7 @@ class Scene:
         base = local.below(now.length)
         outer, outer_soft = local.half_ellipsoid(local.r, now.outer_radius, now.outer_length, now.length)
         right, right_soft = _right(local, now, 0.0)
-        envelope = np.maximum(outer, right) + self.fat_mm * (1 + 0.5 * grain)
+        envelope = np.maximum(outer, right) + now.heart.fat_mm[local.angle] * (1 + 0.12 * grain)
         canvas.layer(coverage(envelope, outer_soft) * local.below(now.length + 6), FAT, 1 + 0.1 * grain)
         self._atria(canvas, local, moved, now, phase)
         rv_wall = coverage(right + 3.0 + 0.6 * grain, right_soft) * base
@@ -202,7 +200,9 @@ class Scene:
 
     def _papillary(self, canvas: SignalCanvas, local: Local, now: HeartState, lv: F32, fibres: F32) -> None:
         size = now.heart.papillary_mm
-        where = np.clip((local.h / now.length - 0.22) * 8, 0, 1) * np.clip((0.72 - local.h / now.length) * 8, 0, 1)
+        where = np.clip((local.h / now.length - 0.22) * 8, 0, 1) * np.clip(
+            (0.72 - local.h / now.length) * 8, 0, 1
+        )
         bulk = where * size
         w = np.clip((now.length - local.h) / np.float32(now.length), 0, 1)
         endo = now.radius * np.sqrt(1 - w * w)
@@ -214,7 +214,9 @@ class Scene:
             distance = bulk - np.sqrt(u * u + v * v)
             canvas.layer((lv * coverage(distance, local.pixel_mm)).astype(np.float32), MYOCARDIUM, fibres)
 
-    def _atria(self, canvas: SignalCanvas, local: Local, moved: Material, now: HeartState, phase: int) -> None:
+    def _atria(
+        self, canvas: SignalCanvas, local: Local, moved: Material, now: HeartState, phase: int
+    ) -> None:
         """Left and right atrium and the aortic root above the valve plane."""
         above = 1 - local.below(now.length - 1)
         if not np.any(above):
@@ -233,7 +235,9 @@ class Scene:
             f = np.sqrt(u * u + v * v + w * w)
             distance = (1 - f) * np.float32(0.9 * min(a, b) * size)
             canvas.layer(coverage(distance + 2.0 * size, local.pixel_mm) * above, MYOCARDIUM)
-            canvas.value(coverage(distance, local.pixel_mm) * above, np.float32(blood) * self._blood(moved, phase, p))
+            canvas.value(
+                coverage(distance, local.pixel_mm) * above, np.float32(blood) * self._blood(moved, phase, p)
+            )
 
     def _tags(self, canvas: SignalCanvas, at: Warped, phase: int) -> None:
         """Grid of SPAMM lines that moves with the tissue and fades with T1 (Axel, Radiology 171:841, 1989)."""
@@ -253,7 +257,7 @@ def _right(local: Local, now: HeartState, grow: float) -> tuple[F32, F32]:
     f = np.sqrt(u * u + v * v + w * w)
     gw = w / np.float32(length)
     slope = np.sqrt((u / a) ** 2 + (v / b) ** 2 + gw**2) + np.float32(1e-6)
-    return (1 - f) * np.minimum(f / slope, np.float32(min(a, b))), local.softness(gw / slope)  # type: ignore[return-value]
+    return (1 - f) * np.minimum(f / slope, np.float32(min(a, b))), local.softness(gw / slope)
 
 
 __all__ = ["AIR", "Frames", "Scene", "View"]

@@ -42,7 +42,7 @@ def order_lines(mask: NDArray[np.bool_], timing: Timing) -> tuple[NDArray[np.int
     phase, line, beat, turn : numpy.ndarray
         Four `(acquisition,)` arrays; `turn` counts the lines of a phase within a beat.
     """
-    lines = [np.flatnonzero(m) for m in mask.any(axis=2)]
+    lines = [np.flatnonzero(m) for m in np.asarray(mask.any(axis=2))]
     window = timing.rr_ms / max(len(lines), 1)
     segment = max(1, int(window / timing.tr_ms)) if timing.gated else max(map(len, lines), default=1)
     rows = []

@@ -31,7 +31,7 @@ Complex = NDArray[np.complex64]
 
 VIEWS = ("short-axis", "long-axis")
 LIFESPANS = ("Adult", "Pediatric")
-SNR_REFERENCE = 34.0
+SNR_REFERENCE = 45.0
 """Blood in a 1.5 T cine frame of 2.2 x 2.2 x 8 mm, 128 lines (image units of noise deviations)."""
 MODALITY_ODDS = {"cine": 6.0, "T1 mapping": 2.0, "T2 mapping": 2.0, "late Gadolinium enhancement": 1.5}
 """Relative frequency in drawn examples; the others have 1."""
@@ -75,7 +75,7 @@ class Subject:
         reference = float(bssfp(tissue, flip_deg=65, tr_ms=3.0)[BLOOD])
         voxel = plane.pixel_mm**2 * plane.thickness_mm / (2.2 * 2.2 * 8)
         lines = np.sqrt(plane.x.shape[0] / 128)
-        return SNR_REFERENCE / reference * self.machine.nominal_t / 1.5 * voxel * lines * self.luck
+        return float(SNR_REFERENCE / reference * self.machine.nominal_t / 1.5 * voxel * lines * self.luck)
 
     def shading(self, plane: Plane) -> Complex:
         """`(y, x)` complex factor: background phase, bSSFP profile over off-resonance, transmit field."""
@@ -128,7 +128,11 @@ class Subject:
 def protocol_name(modality: str, view: str) -> str:
     """A protocol name as sites choose them, for example ``cine_sax``."""
     short = {"short-axis": "sax", "long-axis": "lax"}.get(view, view.replace(" ", "_"))
-    kind = {"late Gadolinium enhancement": "LGE_psir", "T1 mapping": "T1map_molli", "T1 mapping post": "T1map_molli_post"}
+    kind = {
+        "late Gadolinium enhancement": "LGE_psir",
+        "T1 mapping": "T1map_molli",
+        "T1 mapping post": "T1map_molli_post",
+    }
     return f"{kind.get(modality, modality.replace(' ', '_'))}_{short}"
 
 
@@ -157,15 +161,25 @@ def draw_subject(
     """
     machine = _pick(rng, find_models(vendor=vendor, field_t=field_t, model=model))
     kind = _word("modality", modality, tuple(MODALITIES)) or _draw_modality(rng)
-    seen = _word("view", view, VIEWS) or ("long-axis" if rng.random() < _long_axis_odds(kind) else "short-axis")
+    seen = _word("view", view, VIEWS) or (
+        "long-axis" if rng.random() < _long_axis_odds(kind) else "short-axis"
+    )
     who = _word("lifespan", lifespan, LIFESPANS) or ("Pediatric" if rng.random() < 0.15 else "Adult")
-    size = float(rng.uniform(0.58, 0.82)) if who == "Pediatric" else float(np.clip(rng.normal(1, 0.06), 0.85, 1.15))
+    size = (
+        float(rng.uniform(0.58, 0.82))
+        if who == "Pediatric"
+        else float(np.clip(rng.normal(1, 0.06), 0.85, 1.15))
+    )
     agent = float(rng.uniform(0.6, 1.2)) if kind in WITH_AGENT else 0.0
     spread = np.exp(rng.normal(0, 0.05, (3, len(TISSUES))))
     tissue = relaxation(machine.nominal_t, spread=spread, gadolinium=agent)
     count = phases or PHASES[kind]
     weights = contrast(kind, tissue, field_t=machine.nominal_t, phases=count)
-    scarred = bool(rng.random() < (0.5 if kind == "late Gadolinium enhancement" else 0.1)) if infarct is None else infarct
+    scarred = (
+        bool(rng.random() < (0.5 if kind == "late Gadolinium enhancement" else 0.1))
+        if infarct is None
+        else infarct
+    )
     anatomy = draw_anatomy(rng, size=size)
     heart = draw_heart(rng, size=size, infarct=scarred)
     irregular = 0.02 * float(rng.random() < 0.25) * rng.random() if arrhythmia is None else arrhythmia
@@ -187,7 +201,6 @@ def draw_subject(
         view=seen,  # type: ignore[arg-type]
         centre_mm=(float(rng.normal(34, 5)) * size, float(rng.normal(-10, 5)) * size),
         rv_rad=float(rng.normal(0.35, 0.12)),
-        fat_mm=float(rng.uniform(2.0, 6.0)) * size,
         texture_depth=texture,
     )
     array = draw_coils(
