@@ -19,6 +19,8 @@ from typing import Any, Literal
 from recon_node.core.errors import ConfigError
 
 Method = Literal["cardiomm", "kt", "l1-wavelet", "sense", "view-sharing", "zero-filled"]
+CONFIG_VARIABLE = "RECON_NODE_CONFIG"
+"""Environment variable that names the settings file where no flag does (the gadget has no flags)."""
 _ENV_PREFIX = "RECON_NODE__"
 
 
@@ -30,8 +32,9 @@ class PrepSettings:
     """`auto` conjugates Siemens k-space that carries direction vectors."""
     dynamic: Literal["auto", "phase", "contrast", "repetition", "set"] = "auto"
     """Counter that becomes the time axis."""
-    virtual_coils: int = 0
-    """Compress to this many coils; 0 keeps all."""
+    noise: Literal["auto", "none", "unit-parts"] = "auto"
+    """`auto` whitens with the noise scan; `none` leaves the data alone; `unit-parts` is for data that
+    Gadgetron's NoiseAdjust whitened before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +114,6 @@ class ServerSettings:
     """Silence after which a connection is given up."""
     out: str = "images"
     """Folder for DICOM instances."""
-    finish_incomplete: bool = True
-    """Whether a scan whose client vanished is finished from its complete slices."""
     record: str | None = None
     """Folder that keeps every incoming stream."""
     record_limit_mb: int = 10_000
@@ -151,7 +152,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     Parameters
     ----------
     path : Path, optional
-        A TOML file with one table per section.
+        A TOML file with one table per section; ``RECON_NODE_CONFIG`` names it where this is None.
     environment : mapping, optional
         Defaults to the process environment.
 
@@ -160,7 +161,10 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     ConfigError
         File unreadable or not TOML, unknown section or key, value of the wrong kind.
     """
+    variables = os.environ if environment is None else environment
     settings = Settings()
+    if path is None and CONFIG_VARIABLE in variables:
+        path = Path(variables[CONFIG_VARIABLE])
     if path is not None:
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -169,9 +173,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"settings {path} are not TOML: {error}") from error
         settings = _merged(settings, tree, str(path))
-    return _merged(
-        settings, _from_environment(os.environ if environment is None else environment), "environment"
-    )
+    return _merged(settings, _from_environment(variables), "environment")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -28,8 +28,8 @@ class DataConfig:
     patterns: tuple[str, ...] = ("uniform", "random", "radial")
     accelerations: tuple[float, ...] = (4, 8, 12, 16, 20, 24)
     acs: int = 20
-    modalities: tuple[str, ...] = ()
-    """Modalities the simulator draws from; empty: its own mix."""
+    modalities: tuple[str, ...] = ("cine",)
+    """Modalities the simulator draws from, evenly; one named twice is drawn twice as often."""
     hold_out_vendors: tuple[str, ...] = ()
     hold_out_fields: tuple[float, ...] = ()
     """Vendors and field strengths (T) that training never sees, for zero-shot measurements."""

@@ -1,0 +1,82 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recon_node.settings import Method, Settings, load_settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+METHODS = get_args(Method)
+EXISTING = click.Path(exists=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+WARNING = "Not for clinical use until validated."
+
+
+def config_option(function: F) -> F:
+    """``--config FILE``: settings file."""
+    return click.option(
+        "--config", type=ANY_PATH, help="Settings file (node.toml); an unknown key is an error."
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``: machine-readable report."""
+    return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(function)
+
+
+def recon_options(function: F) -> F:
+    """Options that choose how images are made."""
+    for option in (
+        click.option("--method", type=click.Choice(METHODS), help="Reconstruction method [cardiomm]."),
+        click.option("--weights", metavar="NAME|FILE", help="Shipped weights by name, or a file [default]."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute [auto]."),
+        click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it."),
+        config_option,
+    ):
+        function = option(function)
+    return function
+
+
+def settings_from(
+    config: Path | None, *, recon: dict[str, Any] | None = None, **sections: dict[str, Any]
+) -> Settings:
+    """Defaults, then `config`, then the environment, then the flags that were given."""
+    settings = load_settings(config)
+    for section, values in {"recon": recon or {}, **sections}.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        if given:
+            settings = settings.replace(section, **given)
+    return settings
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
+    click.echo(json.dumps(value, indent=2))
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr where that is a terminal; yields ``advance(count=1, text=None)``."""
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield lambda count=1, text=None: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(count: int = 1, text: str | None = None) -> None:
+            bar.update(task, advance=count, description=text or description)
+
+        yield advance

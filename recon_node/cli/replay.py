@@ -1,0 +1,97 @@
+"""``recon-node replay``: raw data files to DICOM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recon_node.cli.options import (
+    ANY_PATH,
+    json_option,
+    print_json,
+    progress,
+    recon_options,
+    settings_from,
+)
+
+
+@click.command("replay", short_help="Reconstruct raw data files to DICOM.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", required=True, type=ANY_PATH, help="Folder for DICOM files and summary.json.")
+@recon_options
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work.")
+@click.option("--resume", is_flag=True, help="Leave out inputs an earlier replay to this folder finished.")
+@click.option(
+    "--to",
+    "destination",
+    metavar="DEST",
+    help="Also deliver: a configured name, dicom://AET@host:port, a STOW-RS URL or a folder.",
+)
+@click.option(
+    "--dynamic",
+    type=click.Choice(["auto", "phase", "contrast", "repetition", "set"]),
+    help="Counter that makes the time axis.",
+)
+@json_option
+def command(
+    inputs: tuple[str, ...],
+    out: Path,
+    workers: int,
+    scheduler: str | None,
+    resume: bool,
+    destination: str | None,
+    dynamic: str | None,
+    config: Path | None,
+    as_json: bool,
+    **recon: Any,
+) -> int:
+    """Reconstruct INPUTs (files, folders or globs; HDF5 or MRD stream) to DICOM.
+
+    Writes OUT/<study>/<series>/*.dcm and OUT/summary.json. Exit 1 if any input failed; the others are
+    reconstructed all the same. Images are not for clinical use until validated.
+    """
+    from recon_node.replay import SUMMARY, FileResult, find_inputs, replay
+
+    settings = settings_from(config, recon=recon, prep={"dynamic": dynamic})
+    paths = find_inputs(inputs)
+    with progress("reconstructing", len(paths)) as advance:
+
+        def report(result: FileResult) -> None:
+            advance(1, result.path.name)
+            if result.error is not None:
+                click.echo(f"recon-node: {result.error}", err=True)
+
+        results = replay(
+            paths, out, settings, workers=workers, scheduler=scheduler, resume=resume, report=report
+        )
+    entries = [entry for result in results for entry in result.series]
+    failed = [result for result in results if result.error is not None]
+    if as_json:
+        print_json({"series": entries, "errors": [result.error for result in failed]})
+    else:
+        for entry in entries:
+            click.echo(_line(entry))
+        click.echo(
+            f"{len(entries)} series from {len(results) - len(failed)} of {len(results)} files: {out / SUMMARY}"
+        )
+    if destination is not None and entries:
+        _deliver(out, destination, settings)
+    return 1 if failed else 0
+
+
+def _line(entry: dict[str, Any]) -> str:
+    sampling = entry["sampling"]
+    notes = "".join(f"\n    {note}" for note in [*entry["trust"]["reasons"], *entry["notes"]])
+    return (
+        f"{Path(entry['input']).name} slice {entry['slice']}: {entry['phases']} images by {entry['method']}, "
+        f"{sampling['acceleration']:g}x {sampling['pattern']}, trust {entry['trust']['verdict']}{notes}"
+    )
+
+
+def _deliver(out: Path, destination: str, settings: Any) -> None:
+    from recon_node.export import export_folders
+
+    export_folders([out], destination, settings)

@@ -1,0 +1,40 @@
+"""``recon-node train``: train a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recon_node.cli.options import ANY_PATH, progress
+
+
+@click.command("train", short_help="Train a network.")
+@click.option("--config", required=True, type=ANY_PATH, help="Settings of the run (TOML).")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def command(config: Path, device: str) -> None:
+    """Train to the end of the run that the settings describe, going on where an earlier start stopped.
+
+    For several GPUs or machines start it with torchrun: torchrun --nproc-per-node 4 -m recon_node train ...
+    """
+    import torch
+
+    from recon_node.training.config import load_train_config
+    from recon_node.training.loop import Progress, Run
+
+    run = load_train_config(config)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    with progress("training", 1000) as advance:
+        shown = 0
+
+        def report(now: Progress) -> None:
+            nonlocal shown
+            done = int(1000 * now.fraction)
+            advance(done - shown, f"step {now.step}, loss {now.loss:.4f}")
+            shown = done
+            if now.validation is not None:
+                measured = ", ".join(f"{name} {value:.3f}" for name, value in now.validation.items())
+                click.echo(f"step {now.step}: loss {now.loss:.4f}, {measured}")
+
+        weights = Run(run, device=chosen).train(report)
+    click.echo(f"weights: {weights}")

@@ -1,0 +1,71 @@
+"""``recon-node weights``: list, verify and import network weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from recon_node.cli.options import ANY_PATH, WARNING, json_option, print_json
+
+
+@click.group("weights", short_help="List, verify and import network weights.")
+def command() -> None:
+    """Network weights. None is validated for clinical use."""
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """Weights shipped with this installation."""
+    from recon_node.model import list_weights
+
+    found = list_weights()
+    if as_json:
+        print_json(found)
+        return
+    table = Table(box=None)
+    for heading in ("name", "variant", "parameters", "size", "text encoder", "sha256"):
+        table.add_column(heading)
+    for entry in found:
+        table.add_row(
+            entry["name"],
+            entry["variant"],
+            f"{entry['parameters']:,}",
+            f"{entry['bytes'] / 1e6:.1f} MB",
+            entry["encoder"],
+            entry["sha256"][:12],
+        )
+    Console().print(table)
+    click.echo(WARNING)
+
+
+@command.command("verify")
+@click.argument("weights", default="default", metavar="[NAME|FILE]")
+@json_option
+def verify(weights: str, as_json: bool) -> None:
+    """Load weights, check them against their own hash and manifest, and say what they are."""
+    from recon_node.model import verify_weights
+
+    report = verify_weights(weights)
+    if as_json:
+        print_json(report)
+        return
+    for key, value in report.items():
+        click.echo(f"{key}: {value}")
+
+
+@command.command("import")
+@click.argument("checkpoint", type=ANY_PATH, metavar="FILE")
+@click.option("--out", type=ANY_PATH, help="File to write [FILE with the ending .safetensors].")
+def import_(checkpoint: Path, out: Path | None) -> None:
+    """Turn a published Lightning checkpoint (.ckpt) into safetensors with a manifest.
+
+    Published CardioMM weights are for academic use only; nothing in the file is unpickled.
+    """
+    from recon_node.model import convert_published
+
+    written = convert_published(checkpoint, out or checkpoint.with_suffix(".safetensors"))
+    click.echo(f"{written}: use it with --weights {written}")

@@ -1,0 +1,98 @@
+"""Which reconstructor a method's name stands for, and the text encoder it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recon_node.core.errors import WeightsError
+from recon_node.core.protocols import Reconstructor, TextEncoder
+from recon_node.model import (
+    KtSparse,
+    L1Wavelet,
+    LoadedWeights,
+    Sense,
+    ViewSharing,
+    ZeroFilled,
+    load_weights,
+)
+from recon_node.model.runner import CardioMMReconstructor
+from recon_node.model.weights import find_weights
+from recon_node.prompts import load_encoder
+from recon_node.settings import Method, ReconSettings
+from recon_node.trust import Limits, TrainedOn, load_limits
+
+LIMITS_SUFFIX = ".limits.json"
+"""Beside a weights file: its calibrated trust limits."""
+_COVERED = {"modality": "modalities", "pattern": "patterns"}
+"""Prompt slot to the key of the training data's settings that lists its words."""
+
+CLASSICAL = {
+    "kt": KtSparse,
+    "l1-wavelet": L1Wavelet,
+    "sense": Sense,
+    "view-sharing": ViewSharing,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Methods:
+    """The method that was asked for, and the one that stands in for it."""
+
+    chosen: Reconstructor
+    fallback: Reconstructor
+    encoder: TextEncoder | None = None
+    weights: LoadedWeights | None = None
+    limits: Limits | None = None
+    """Trust limits calibrated for these weights; the defaults where there are none."""
+
+    @property
+    def validated(self) -> bool:
+        """Whether the weights say they were validated for clinical use."""
+        return self.weights is not None and self.weights.card.get("validated") is True
+
+    @property
+    def trained_on(self) -> TrainedOn | None:
+        """What the weights' training data covered, as far as their card says."""
+        training = {} if self.weights is None else self.weights.card.get("training", {}).get("data", {})
+        if not training:
+            return None
+        words = {slot: frozenset(training[key]) for slot, key in _COVERED.items() if training.get(key)}
+        return TrainedOn(max_acceleration=max(training["accelerations"]), words=words)
+
+
+def make_methods(settings: ReconSettings) -> Methods:
+    """Load what the settings ask for, once.
+
+    Raises
+    ------
+    WeightsError
+        Weights missing or damaged, or made for another text encoder than the one at hand.
+    """
+    fallback = classical(settings.fallback, settings)
+    if settings.method != "cardiomm":
+        return Methods(chosen=classical(settings.method, settings), fallback=fallback)
+    weights = load_weights(settings.weights)
+    folder = None if settings.encoder_folder is None else Path(settings.encoder_folder)
+    encoder = load_encoder(weights.encoder, folder=folder)
+    if weights.encoder_sha256 not in (None, encoder.sha256):
+        raise WeightsError(
+            f"weights {weights.name} were trained with text encoder {weights.encoder} "
+            f"{weights.encoder_sha256}, found {encoder.sha256}: use the encoder they were trained with"
+        )
+    chosen = CardioMMReconstructor(weights, device=settings.device, threads=settings.threads)
+    limits = find_weights(settings.weights).with_suffix(LIMITS_SUFFIX)
+    return Methods(
+        chosen=chosen,
+        fallback=fallback,
+        encoder=encoder,
+        weights=weights,
+        limits=load_limits(limits) if limits.exists() else None,
+    )
+
+
+def classical(method: Method, settings: ReconSettings) -> Reconstructor:
+    """A reconstructor that needs no weights."""
+    if method == "zero-filled":
+        return ZeroFilled()
+    return CLASSICAL[method](device=settings.device)

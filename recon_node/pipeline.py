@@ -1,0 +1,141 @@
+"""The way of the data, stage by stage, as functions that can be read from top to bottom.
+
+No threads, sockets or queues here: the gadget, the MRD server, replay, training and tests all use this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from recon_node.coils import espirit
+from recon_node.core.errors import CalibrationError
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
+from recon_node.images import finish
+from recon_node.methods import Methods, make_methods
+from recon_node.prompts import build_prompts, embed
+from recon_node.settings import CoilSettings, Settings
+from recon_node.trust import judge_reconstruction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reconstruction:
+    """Everything known about one reconstructed slice."""
+
+    kspace: KSpace
+    maps: CoilMaps
+    prompts: Prompts
+    images: ImageSeries
+    """At the recon matrix, made by the method that the verdict lets stand."""
+    verdict: Verdict
+    validated: bool = False
+    """Whether the weights were validated for clinical use."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by stage."""
+
+
+def coil_maps(kspace: KSpace, settings: CoilSettings | None = None) -> CoilMaps:
+    """ESPIRiT maps from the calibration lines of `kspace`.
+
+    Raises
+    ------
+    CalibrationError
+        There are no calibration lines, or too few for the kernel.
+    """
+    options = settings or CoilSettings()
+    if kspace.calibration is None:
+        raise CalibrationError(
+            f"slice {kspace.index.slice}: found no fully sampled calibration (ACS) lines, expected at "
+            f"least {options.kernel}: acquire them, or send a separate calibration scan"
+        )
+    return espirit(
+        kspace.calibration,
+        kspace.data.shape[-2:],
+        kernel=options.kernel,
+        threshold=options.threshold,
+        maps=options.maps,
+    )
+
+
+class Pipeline:
+    """The stages from k-space to images, with the networks loaded once.
+
+    Parameters
+    ----------
+    settings : Settings
+        The whole tree.
+
+    Raises
+    ------
+    WeightsError
+        At once, where the method's weights or their text encoder are missing.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.methods: Methods = make_methods(self.settings.recon)
+
+    def run(self, kspace: KSpace) -> Reconstruction:
+        """Images of one slice, and how far to believe them."""
+        seconds: dict[str, float] = {}
+        prompts = build_prompts(kspace.header, kspace.sampling, overrides=self.settings.prompts.overrides())
+        maps = _timed("coils", seconds, lambda: coil_maps(kspace, self.settings.coils))
+        text = _timed("prompts", seconds, lambda: self._text(prompts))
+        chosen = self.methods.chosen
+        images = _timed("model", seconds, lambda: chosen.reconstruct(kspace, maps, text))
+        images, verdict = _timed("trust", seconds, lambda: self._judged(kspace, maps, text, prompts, images))
+        shape = kspace.recon_shape or (kspace.data.shape[-2], kspace.data.shape[-1])
+        finished = _timed("images", seconds, lambda: finish(images, shape=shape))
+        return Reconstruction(
+            kspace=kspace,
+            maps=maps,
+            prompts=prompts,
+            images=finished,
+            verdict=verdict,
+            validated=self.methods.validated,
+            seconds=seconds,
+        )
+
+    def _text(self, prompts: Prompts) -> TextEmbedding | None:
+        return None if self.methods.encoder is None else embed(prompts, self.methods.encoder)
+
+    def _judged(
+        self,
+        kspace: KSpace,
+        maps: CoilMaps,
+        text: TextEmbedding | None,
+        prompts: Prompts,
+        images: ImageSeries,
+    ) -> tuple[ImageSeries, Verdict]:
+        """The images that may stand, with the verdict on them."""
+        if not self.settings.recon.check_trust:
+            return images, Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
+        learned = self.methods.weights is not None
+        chosen, fallback = self.methods.chosen, self.methods.fallback
+        verdict = judge_reconstruction(
+            kspace,
+            maps,
+            images,
+            prompts=prompts,
+            reconstruct=(lambda part: chosen.reconstruct(part, maps, text)) if learned else None,
+            reference=lambda part: fallback.reconstruct(part, maps, None),
+            trained=self.methods.trained_on,
+            limits=self.methods.limits,
+        )
+        if verdict.verdict != "fallback":
+            return images, verdict
+        if learned and self.settings.recon.on_distrust == "fallback":
+            return fallback.reconstruct(kspace, maps, None), verdict
+        return images, dataclasses.replace(verdict, verdict="warn")
+
+
+def _timed(stage: str, seconds: dict[str, float], work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    result = work()
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+    return result

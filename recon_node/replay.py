@@ -1,0 +1,232 @@
+"""Raw data files to DICOM: one after another, on several processes, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from recon_node import __version__
+from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
+from recon_node.pipeline import Pipeline
+from recon_node.results import SeriesWriter, summary_entry, write_summary
+from recon_node.scans import Scan
+from recon_node.settings import Settings
+from recon_node.sources.files import open_source
+
+SUMMARY = "summary.json"
+JOURNAL = ".replay"
+"""Folder in the output that remembers finished inputs, for `resume`."""
+SUFFIXES = (".h5", ".hdf5", ".mrd", ".mat", ".ismrmrd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileResult:
+    """What became of one input."""
+
+    path: Path
+    series: list[dict[str, Any]] = field(default_factory=list)
+    """Entries of ``summary.json``."""
+    error: str | None = None
+    """One line, where the file could not be reconstructed whole."""
+
+
+def find_inputs(names: Sequence[str]) -> list[Path]:
+    """Files named by paths, folders (searched through) and globs, each once, sorted within a name.
+
+    Raises
+    ------
+    SourceError
+        A name that matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = sorted(Path(p) for p in glob.glob(name, recursive=True))  # noqa: PTH207 - may be absolute
+        if not matches:
+            raise SourceError(f"{name}: no such file, and no raw data file matches it")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+_loaded: list[tuple[Settings, Pipeline]] = []
+
+
+def _pipeline(settings: Settings) -> Pipeline:
+    """The pipeline of this process: weights are loaded once, however many files follow."""
+    if not _loaded or _loaded[0][0] != settings:
+        _loaded[:] = [(settings, Pipeline(settings))]
+    return _loaded[0][1]
+
+
+def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
+    """Reconstruct one file. An error is told in the result; what was written before it is complete series."""
+    entries: list[dict[str, Any]] = []
+    try:
+        pipeline = _pipeline(settings)
+        writer = SeriesWriter(out=out, settings=settings.dicom)
+        with open_source(path) as source:
+            scan = Scan(source, settings.prep)
+            for kspace in scan:
+                result = pipeline.run(kspace)
+                instances = writer.write(result, scan.source_id)
+                entries.append(summary_entry(result, source=str(path), instances=instances))
+    except ReconNodeError as error:
+        return FileResult(path=path, series=entries, error=f"{path}: {_without(path, str(error))}")
+    return FileResult(path=path, series=entries)
+
+
+def _without(path: Path, text: str) -> str:
+    for prefix in (f"{path}: ", f"{path.name}: "):
+        text = text.removeprefix(prefix)
+    return text
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def replay(
+    inputs: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    resume: bool = False,
+    report: Callable[[FileResult], None] = lambda result: None,
+) -> list[FileResult]:
+    """Reconstruct files to ``out/<study>/<series>/*.dcm`` and ``out/summary.json``.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Raw data files.
+    out : Path
+        Folder for everything that is written; made if absent.
+    settings : Settings
+        The whole tree.
+    workers : int
+        Processes on this machine.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers take the files in their place; they must see the
+        same file system.
+    resume : bool
+        Leave out inputs that an earlier replay to `out` finished with the same bytes and settings.
+    report : callable
+        Told of each file as it ends.
+
+    Returns
+    -------
+    list of FileResult
+        In the order of `inputs`.
+
+    Raises
+    ------
+    ConfigError
+        No scheduler at the address, or Dask is not installed.
+    WeightsError
+        At once, where the weights cannot be loaded.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Journal(out / JOURNAL, settings)
+    finished = {path: known for path in inputs if resume and (known := journal.finished(path)) is not None}
+    waiting = [path for path in inputs if path not in finished]
+    results = dict(finished)
+    for known in finished.values():
+        report(known)
+    for result in _run_all(waiting, out, settings, workers, scheduler):
+        journal.note(result)
+        results[result.path] = result
+        write_summary(out / SUMMARY, _entries(inputs, results))
+        report(result)
+    write_summary(out / SUMMARY, _entries(inputs, results))
+    return [results[path] for path in inputs]
+
+
+def _entries(inputs: Sequence[Path], results: dict[Path, FileResult]) -> list[dict[str, Any]]:
+    return [entry for path in inputs if path in results for entry in results[path].series]
+
+
+def _run_all(
+    paths: Sequence[Path], out: Path, settings: Settings, workers: int, scheduler: str | None
+) -> Iterator[FileResult]:
+    if not paths:
+        return
+    if scheduler is not None:
+        yield from _on_dask(paths, out, settings, scheduler)
+    elif workers > 1:
+        # Fork would copy the locks of torch's threads; a fresh interpreter per worker is safe.
+        with ProcessPoolExecutor(min(workers, len(paths)), mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(replay_file, path, out, settings) for path in paths]
+            try:
+                for job in as_completed(jobs):
+                    yield job.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    else:
+        _pipeline(settings)
+        for path in paths:
+            yield replay_file(path, out, settings)
+
+
+def _on_dask(paths: Sequence[Path], out: Path, settings: Settings, scheduler: str) -> Iterator[FileResult]:
+    try:
+        from distributed import Client
+        from distributed import as_completed as dask_completed
+    except ImportError as error:
+        raise ConfigError("--scheduler needs Dask: pip install 'recon-node[cluster]'") from error
+    try:
+        client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    with client:
+        jobs = [client.submit(replay_file, p.resolve(), out.resolve(), settings, pure=False) for p in paths]
+        asked = {path.resolve(): path for path in paths}
+        for job in dask_completed(jobs):
+            result = job.result()
+            yield dataclasses.replace(result, path=asked[result.path])
+
+
+class Journal:
+    """Remembers which inputs are finished; one small file each, so that a kill costs at most one."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self.settings = hashlib.sha256(f"{__version__} {settings!r}".encode()).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _file(self, path: Path) -> Path:
+        return self.folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+
+    def note(self, result: FileResult) -> None:
+        """Remember a file that was reconstructed whole."""
+        if result.error is not None:
+            return
+        content = {"settings": self.settings, "bytes": content_hash(result.path), "series": result.series}
+        temporary = self._file(result.path).with_suffix(".tmp")
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(self._file(result.path))
+
+    def finished(self, path: Path) -> FileResult | None:
+        """The result of an earlier run with the same bytes and settings, if there is one."""
+        try:
+            known = json.loads(self._file(path).read_text(encoding="utf-8"))
+            same = known["settings"] == self.settings and known["bytes"] == content_hash(path)
+            return FileResult(path=path, series=known["series"]) if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

@@ -1,0 +1,86 @@
+"""Raw data to k-space: a source and the preparation joined."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from recon_node.core.protocols import Source
+from recon_node.core.scan import Readouts
+from recon_node.core.types import KSpace
+from recon_node.prep import Preparation
+from recon_node.settings import PrepSettings
+from recon_node.sources.files import open_source
+
+_IDENTIFYING_READOUTS = 8
+
+
+class Scan:
+    """Whitened, sorted k-space of each slice of a source, as soon as its last line was read.
+
+    Parameters
+    ----------
+    source : Source
+        A file, or a connection whose readouts still arrive.
+    settings : PrepSettings, optional
+        Orientation, dynamic dimension, noise, coil compression.
+    """
+
+    def __init__(self, source: Source, settings: PrepSettings | None = None) -> None:
+        self.source = source
+        self._settings = settings or PrepSettings()
+        self._hash = hashlib.sha256("".join(header.xml for header in source.headers).encode())
+        self._left = _IDENTIFYING_READOUTS
+
+    @property
+    def source_id(self) -> str:
+        """What tells this raw data from others whose headers are equal: hash of header and first readouts.
+
+        It does not depend on how the data arrived, so a replay of a recorded scan has the same.
+        """
+        return self._hash.hexdigest()
+
+    def __iter__(self) -> Iterator[KSpace]:
+        options = self._settings
+        preparation = Preparation(
+            self.source.headers,
+            orientation=options.orientation,
+            noise=options.noise,
+            dynamic=options.dynamic,
+        )
+        for block in self.source:
+            if isinstance(block, Readouts) and self._left:
+                self._identify(block)
+            yield from preparation.feed(block)
+        yield from preparation.finish()
+
+    def _identify(self, block: Readouts) -> None:
+        first = block.select(slice(0, self._left))
+        self._left -= len(first)
+        for head, samples in zip(first.head, first.samples, strict=True):
+            self._hash.update(head.tobytes() + samples.tobytes())
+
+
+def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iterator[KSpace]:
+    """Read a raw data file slice by slice.
+
+    Parameters
+    ----------
+    path : Path or str
+        ISMRMRD HDF5, an MRD stream, or a public data set's file (see `recon_node.sources`).
+    settings : PrepSettings, optional
+        Orientation, dynamic dimension, coil compression.
+
+    Yields
+    ------
+    KSpace
+        One for each slice (and contrast, set, repetition) that has imaging lines.
+
+    Raises
+    ------
+    SourceError, DataError
+        The file cannot be read, or contradicts itself.
+    """
+    with open_source(Path(path)) as source:
+        yield from Scan(source, settings)

@@ -1,0 +1,192 @@
+"""The node at work on scans that arrive: the same handler for the MRD server and the Gadgetron gadget.
+
+What must not be lost is on disk before a reply leaves: DICOM files first (and their place in the
+spool, where there are destinations), then the images to the scanner.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.scan import ScanHeader
+from recon_node.delivery import Spool
+from recon_node.dicom import WrittenInstance
+from recon_node.pipeline import Pipeline, Reconstruction
+from recon_node.results import SeriesWriter
+from recon_node.scans import Scan
+from recon_node.settings import Settings, load_settings
+from recon_node.sources.session import ScanHandler, ScanSession
+
+log = logging.getLogger(__name__)
+
+PROPERTIES = {
+    "method": ("recon", "method"),
+    "weights": ("recon", "weights"),
+    "fallback": ("recon", "fallback"),
+    "policy": ("recon", "on_distrust"),
+    "device": ("recon", "device"),
+    "noise": ("prep", "noise"),
+    "orientation": ("prep", "orientation"),
+    "dynamic": ("prep", "dynamic"),
+    "destination": ("delivery", "to"),
+}
+"""Property that a peer may set to the setting it changes."""
+
+Observer = Callable[[Reconstruction, Sequence[WrittenInstance]], None]
+
+
+def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settings:
+    """Settings changed by what a peer asked for.
+
+    Raises
+    ------
+    ConfigError
+        An unknown property (the message names the known ones), a value that is not allowed, or a
+        destination that the settings do not name.
+    """
+    unknown = sorted(set(properties) - set(PROPERTIES))
+    if unknown:
+        raise ConfigError(
+            f"unknown property {', '.join(map(repr, unknown))}; known are {', '.join(sorted(PROPERTIES))}"
+        )
+    for name, value in properties.items():
+        section, key = PROPERTIES[name]
+        if name == "destination" and value not in settings.delivery.destinations:
+            known = ", ".join(sorted(settings.delivery.destinations)) or "none"
+            raise ConfigError(f"destination {value!r} is not configured on this node; configured: {known}")
+        if name == "weights" and Path(value).name != value:
+            raise ConfigError("property weights names shipped weights, never a path")
+        settings = settings.replace(section, **{key: value})
+    return settings
+
+
+class Node:
+    """Reconstructs scans that arrive, one slice at a time on the device, however many scans are open.
+
+    Parameters
+    ----------
+    settings : Settings
+        The whole tree.
+    spool : Spool, optional
+        Where instances are queued for the destinations in `settings.delivery.to`.
+    observer : callable, optional
+        Told of each finished slice and its files.
+    """
+
+    def __init__(
+        self, settings: Settings, *, spool: Spool | None = None, observer: Observer | None = None
+    ) -> None:
+        self.settings = settings
+        self.spool = spool
+        self.observer = observer
+        self._pipelines: list[tuple[Settings, Pipeline]] = []
+        self._device = threading.Lock()
+        self._pipeline(settings)
+
+    def _pipeline(self, settings: Settings) -> Pipeline:
+        """One pipeline for each set of settings that was asked for."""
+        with self._device:
+            for known, pipeline in self._pipelines:
+                if known == settings:
+                    return pipeline
+            pipeline = Pipeline(settings)
+            self._pipelines.append((settings, pipeline))
+            return pipeline
+
+    def handle(self, session: ScanSession, settings: Settings | None = None) -> None:
+        """Reconstruct one scan; see `recon_node.sources.session.ScanHandler`."""
+        chosen = with_properties(settings or self.settings, session.config.properties)
+        pipeline = self._pipeline(chosen)
+        writer = SeriesWriter(out=Path(chosen.server.out), settings=chosen.dicom, fsync=True)
+        scan = Scan(session, chosen.prep)
+        total, started = expected_slices(session.headers), time.monotonic()
+        for count, kspace in enumerate(scan, 1):
+            with self._device:
+                result = pipeline.run(kspace)
+            instances = writer.write(result, scan.source_id)
+            self._queue(instances, chosen)
+            if self.observer is not None:
+                self.observer(result, instances)
+            session.reply(result.images, verdict=result.verdict)
+            self._say(session, result, count, total, time.monotonic() - started)
+
+    def _queue(self, instances: Sequence[WrittenInstance], settings: Settings) -> None:
+        if self.spool is not None and settings.delivery.to:
+            self.spool.put([instance.path for instance in instances], settings.delivery.to)
+
+    def _say(
+        self, session: ScanSession, result: Reconstruction, count: int, total: int | None, seconds: float
+    ) -> None:
+        log.info(
+            "slice reconstructed",
+            extra={
+                "scan": session.scan_id,
+                "slice": result.kspace.index.slice,
+                "method": result.images.made_by.method,
+                "images": int(result.images.data.shape[0]),
+                "seconds": round(sum(result.seconds.values()), 3),
+            },
+        )
+        of = "" if total is None else f" of {total}"
+        left = "" if total is None or total <= count else f", {seconds / count * (total - count):.1f} s left"
+        session.text(f"slice {count}{of}{left}")
+        for reason in (*result.verdict.reasons, *result.kspace.notes):
+            session.text(f"WRN slice {result.kspace.index.slice}: {reason}")
+
+
+def expected_slices(headers: Sequence[ScanHeader]) -> int | None:
+    """How many k-spaces the headers announce; None where they do not say."""
+    total = 0
+    for header in headers:
+        if "slice" not in header.limits:
+            return None
+        count = 1
+        for name in ("slice", "contrast", "set", "repetition"):
+            count *= header.limits[name].size if name in header.limits else 1
+        total += count
+    return total
+
+
+def server_handlers(node: Node) -> dict[str, ScanHandler]:
+    """Handlers by configuration name: ``default`` and those that the settings name."""
+
+    def handler(settings: Settings) -> ScanHandler:
+        return lambda session: node.handle(session, settings)
+
+    handlers = {"default": handler(node.settings)}
+    for name, table in node.settings.server.configurations.items():
+        handlers[name] = handler(with_properties(node.settings, {k: str(v) for k, v in table.items()}))
+    return handlers
+
+
+def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
+    """The handler of a gadget: node settings from the environment, changed by the chain's properties.
+
+    Raises
+    ------
+    ReconNodeError
+        Settings, weights or destinations are not usable.
+    """
+    settings = with_properties(load_settings(), properties)
+    spool = Spool(Path(settings.delivery.spool)) if settings.delivery.to else None
+    node = Node(settings, spool=spool)
+
+    def handle(session: ScanSession) -> None:
+        try:
+            node.handle(session, settings)
+        finally:
+            if spool is not None:
+                deliver(spool, settings)
+                spool.close()
+
+    return handle
+
+
+def deliver(spool: Spool, settings: Settings) -> None:
+    """Send what waits in the spool once; what fails stays there for `recon-node spool` or the server."""
+    raise ReconNodeError
