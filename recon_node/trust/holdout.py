@@ -1,0 +1,101 @@
+"""Holding back measured samples, to see whether an image made without them predicts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.types import KSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldOut:
+    """A few phases of a slice without some of their samples."""
+
+    kspace: KSpace
+    """The phases with the samples held out set to zero, also in the mask."""
+    measured: NDArray[np.complex64]
+    """`(phase, coil, ky, kx)` complex64 of the same phases, nothing held out."""
+    lines: NDArray[np.bool_]
+    """`(phase, ky, kx)` bool, where samples were held out."""
+
+
+def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: int = 0) -> HeldOut | None:
+    """Hold out samples outside the ACS in a run of neighbouring phases.
+
+    Parameters
+    ----------
+    kspace : KSpace
+        One slice.
+    frames : int
+        Most phases to take, from the middle of the series.
+    fraction : float
+        Share held out: of the ky lines of each phase where whole lines were sampled, else of the single
+        samples; at least one.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    HeldOut or None
+        None where no phase has a sample outside the ACS to spare.
+    """
+    first, count = _middle(len(kspace.data), frames)
+    part = slice(first, first + count)
+    mask = kspace.mask[part]
+    spare = mask & ~_acs(kspace)
+    rng = np.random.default_rng(seed)
+    by_line = bool(np.all(mask == mask.any(axis=2, keepdims=True)))
+    lines = np.stack([_choose(frame, by_line, fraction, rng) for frame in spare])
+    if not lines.any():
+        return None
+    measured = kspace.data[part]
+    reduced = replace(
+        kspace,
+        data=np.where(lines[:, None], np.complex64(0), measured),
+        mask=mask & ~lines,
+        trigger_times_ms=_cut(kspace.trigger_times_ms, part),
+        acquisition_times_s=_cut(kspace.acquisition_times_s, part),
+    )
+    return HeldOut(kspace=reduced, measured=measured, lines=lines)
+
+
+def _middle(phases: int, frames: int) -> tuple[int, int]:
+    count = min(max(1, frames), phases)
+    return (phases - count) // 2, count
+
+
+def _cut(times: tuple[float, ...] | None, part: slice) -> tuple[float, ...] | None:
+    return None if times is None else times[part]
+
+
+def _acs(kspace: KSpace) -> NDArray[np.bool_]:
+    """`(ky, kx)` bool, true in the block that every phase has; one line where none is declared."""
+    ky, kx = kspace.mask.shape[1:]
+    inside = np.zeros((ky, kx), np.bool_)
+    sampling = kspace.sampling
+    columns = slice(*sampling.acs_kx) if sampling.acs_kx[1] > sampling.acs_kx[0] else slice(None)
+    if sampling.acs_ky[1] > sampling.acs_ky[0]:
+        inside[slice(*sampling.acs_ky), columns] = True
+    else:
+        half = sampling.acs // 2
+        inside[ky // 2 - half : ky // 2 - half + max(1, sampling.acs), columns] = True
+    return inside
+
+
+def _choose(
+    spare: NDArray[np.bool_], by_line: bool, fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Samples of one phase `(ky, kx)` to hold out of those to spare."""
+    chosen = np.zeros_like(spare)
+    units = np.flatnonzero(spare.any(axis=1)) if by_line else np.flatnonzero(spare)
+    if not units.size:
+        return chosen
+    some = rng.choice(units, max(1, round(fraction * units.size)), replace=False)
+    if by_line:
+        chosen[some] = spare[some]
+    else:
+        chosen.reshape(-1)[some] = True
+    return chosen

@@ -1,0 +1,119 @@
+"""Limits of the measures: shipped defaults, and tables calibrated for given weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from recon_node.core.errors import WeightsError
+from recon_node.trust.measures import MEASURES
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """Where a measure is ordinary, doubtful and unacceptable."""
+
+    typical: float
+    """Median of the calibration set: score 1 up to here."""
+    warn: float
+    """Score 0.5 here; beyond it the verdict is at least ``warn``."""
+    fallback: float
+    """Score 0 here; beyond it the verdict is ``fallback``."""
+
+    def score(self, value: float) -> float:
+        """1 up to `typical`, falling linearly to 0.5 at `warn` and to 0 at `fallback`."""
+        if value <= self.typical:
+            return 1.0
+        if value <= self.warn:
+            return 1.0 - 0.5 * (value - self.typical) / (self.warn - self.typical)
+        if value >= self.fallback:
+            return 0.0
+        if math.isinf(self.fallback):
+            return 0.5 * self.warn / value
+        return 0.5 * (self.fallback - value) / (self.fallback - self.warn)
+
+
+DEFAULTS: Mapping[str, Limit] = MappingProxyType(
+    {
+        "heldout_ratio": Limit(typical=0.9, warn=1.1, fallback=1.6),
+        "fit_ratio": Limit(typical=1.5, warn=4.0, fallback=10.0),
+        "consistency": Limit(typical=0.15, warn=0.35, fallback=0.7),
+        "map_residual": Limit(typical=0.1, warn=0.25, fallback=0.6),
+        "peak_ratio": Limit(typical=1.5, warn=2.5, fallback=6.0),
+    }
+)
+"""Used for weights without a calibration of their own.
+
+A network has to predict held-out samples about as well as parallel imaging (ratio 1); 10 % worse is
+doubtful, 60 % worse means that it invents structure. The others are wide: they catch coil maps of another
+scan, a lost data consistency and intensities that cannot be, not fine differences.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits by group, for example ``cine 8x``, and those for everything else."""
+
+    default: Mapping[str, Limit] = field(default_factory=lambda: DEFAULTS)
+    groups: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
+
+    def of(self, group: str) -> Mapping[str, Limit]:
+        """Limits by measure of a group; of the default where the group or a measure has none."""
+        return {**DEFAULTS, **self.default, **self.groups.get(group, {})}
+
+
+def save_limits(limits: Limits, path: Path) -> None:
+    """Write `limits` as JSON."""
+    table = {
+        "version": VERSION,
+        "default": _plain(limits.default),
+        "groups": {group: _plain(entries) for group, entries in sorted(limits.groups.items())},
+    }
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def load_limits(path: Path) -> Limits:
+    """Read what `save_limits` wrote.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read, has another version, or names measures that do not exist.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if table["version"] != VERSION:
+            raise WeightsError(f"{path} has version {table['version']}, expected {VERSION}")
+        return Limits(
+            default=_entries(table["default"]),
+            groups={group: _entries(entries) for group, entries in table["groups"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is no table of trust limits: {error!r}") from error
+
+
+def _plain(entries: Mapping[str, Limit]) -> dict[str, list[float | None]]:
+    return {
+        name: [v if math.isfinite(v) else None for v in (one.typical, one.warn, one.fallback)]
+        for name, one in entries.items()
+    }
+
+
+def _entries(table: Mapping[str, Any]) -> dict[str, Limit]:
+    unknown = sorted(set(table) - set(MEASURES))
+    if unknown:
+        raise ValueError(f"unknown measures {', '.join(unknown)}")
+    entries = {}
+    for name, values in table.items():
+        typical, warn, fallback = (math.inf if v is None else float(v) for v in values)
+        if not 0 <= typical <= warn <= fallback:
+            raise ValueError(f"limits of {name} are not in order: {values}")
+        entries[name] = Limit(typical=typical, warn=warn, fallback=fallback)
+    return entries

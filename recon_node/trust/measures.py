@@ -1,0 +1,202 @@
+"""What can be measured about an image without knowing the truth.
+
+The strongest of these is prediction: lines that were measured are held back, the slice is reconstructed
+without them, and the image has to predict them through the coil maps. An image that invents structure
+predicts them badly, whatever it looks like. The same is asked of parallel imaging on the same lines, so that
+motion and imperfect coil maps, which spoil both, cancel. Where k-space was whitened, the noise that no image
+can predict (variance 1 a sample) is taken off both errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace
+from recon_node.trust.holdout import HeldOut, hold_out
+
+Reconstruct = Callable[[KSpace], ImageSeries]
+
+MEASURES = ("heldout_ratio", "fit_ratio", "consistency", "map_residual", "peak_ratio")
+"""Measures that limits exist for; in each, larger is worse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """Measures of one reconstruction; None where one could not be taken."""
+
+    finite: bool
+    """Whether every pixel is a number."""
+    heldout_ratio: float | None = None
+    """Error of predicted held-out samples over that of the better of two: the reference method on the
+    same samples, and predicting nothing at all. Noise is taken off both."""
+    heldout_error: float | None = None
+    """Root mean square error of predicted held-out samples, noise standard deviations (1 is perfect)."""
+    fit_ratio: float | None = None
+    """Error on the samples that were kept, over the reference method's."""
+    consistency: float | None = None
+    """Norm of measured minus predicted samples over the norm of measured ones, all phases; noise is
+    taken off both."""
+    consistency_noise: float | None = None
+    """The same as root mean square in noise standard deviations."""
+    map_residual: float | None = None
+    """Share of the calibration image's norm, inside the support, that the coil maps cannot express."""
+    peak_ratio: float | None = None
+    """Largest factor, up or down, between the image's brightness and that of the calibration image."""
+
+
+def measure(
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    *,
+    reconstruct: Reconstruct | None = None,
+    reference: Reconstruct | None = None,
+    frames: int = 5,
+    fraction: float = 0.1,
+    seed: int = 0,
+) -> Measures:
+    """Measure how well `images` agree with what the scanner measured.
+
+    Parameters
+    ----------
+    kspace, maps, images
+        One slice: its data, its coil maps, and the reconstruction in question on the grid of `kspace`.
+    reconstruct : callable, optional
+        The method that made `images`, as a function of k-space alone. Without it nothing is held out.
+    reference : callable, optional
+        Parallel imaging with the same maps; needed together with `reconstruct`.
+    frames : int
+        Number of neighbouring phases that the held-out reconstructions use; bounds the cost.
+    fraction : float
+        Share of the sampled lines outside the ACS that is held out.
+    seed : int
+        Of the choice of lines.
+
+    Returns
+    -------
+    Measures
+        Only `finite` where the image is not finite.
+
+    Raises
+    ------
+    ReconNodeError
+        What the callables raise.
+    """
+    if not np.isfinite(images.data.view(np.float32)).all():
+        return Measures(finite=False)
+    image = with_phase(images.data, kspace, maps)
+    residual = _power(kspace.data - predict(image, maps), kspace.mask)
+    signal = _power(kspace.data, kspace.mask)
+    taken = Measures(
+        finite=True,
+        consistency=_ratio(*_without_noise(kspace, kspace.mask, residual, signal)),
+        consistency_noise=float(np.sqrt(residual)),
+        map_residual=_map_residual(kspace, maps),
+        peak_ratio=_peak_ratio(kspace, maps, image),
+    )
+    if reconstruct is None or reference is None:
+        return taken
+    held = hold_out(kspace, frames=frames, fraction=fraction, seed=seed)
+    return taken if held is None else _with_heldout(taken, held, maps, reconstruct, reference)
+
+
+def predict(image: NDArray[np.complex64], maps: CoilMaps) -> NDArray[np.complex64]:
+    """K-space `(phase, coil, ky, kx)` that `image` `(phase, y, x)` gives through the first map set."""
+    return np.asarray(centred_fft(maps.data[0] * image[:, None]), np.complex64)
+
+
+def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
+    """`image` with the phase of the coil-combined zero-filled image, where it has none of its own.
+
+    Networks that end in a root sum of squares give magnitudes; k-space cannot be predicted from them.
+    """
+    if np.any(image.imag):
+        return image
+    combined = np.sum(maps.data[0].conj() * centred_ifft(kspace.data), axis=1)
+    return np.asarray(np.abs(image) * np.exp(1j * np.angle(combined)), np.complex64)
+
+
+def _power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
+    """Mean squared magnitude of `(phase, coil, ky, kx)` samples where `(phase, ky, kx)` is true."""
+    count = int(where.sum()) * samples.shape[1]
+    squared = np.square(np.abs(samples)).sum(axis=1, dtype=np.float64)
+    return float(squared[where].sum() / count) if count else 0.0
+
+
+def _with_heldout(
+    taken: Measures, held: HeldOut, maps: CoilMaps, reconstruct: Reconstruct, reference: Reconstruct
+) -> Measures:
+    errors = []
+    for method in (reconstruct, reference):
+        image = method(held.kspace).data
+        if not np.isfinite(image.view(np.float32)).all():
+            return replace(taken, finite=False)
+        difference = held.measured - predict(with_phase(image, held.kspace, maps), maps)
+        errors.append((_power(difference, held.lines), _power(difference, held.kspace.mask)))
+    (out, kept), (reference_out, reference_kept) = errors
+    best = min(reference_out, _power(held.measured, held.lines))
+    return replace(
+        taken,
+        heldout_error=float(np.sqrt(out)),
+        heldout_ratio=_ratio(*_without_noise(held.kspace, held.lines, out, best)),
+        fit_ratio=_ratio(kept, reference_kept),
+    )
+
+
+def _without_noise(
+    kspace: KSpace, where: NDArray[np.bool_], power: float, reference: float
+) -> tuple[float, float]:
+    """Both powers less the noise variance of whitened k-space, at least three of its standard errors."""
+    if not kspace.whitened:
+        return power, reference
+    floor = 3 / np.sqrt(max(1, int(where.sum()) * kspace.data.shape[1]))
+    return max(power - 1, floor), max(reference - 1, floor)
+
+
+def _ratio(power: float, reference: float) -> float | None:
+    return float(np.sqrt(power / reference)) if reference > 0 else None
+
+
+def _calibration_images(kspace: KSpace) -> NDArray[np.complex64] | None:
+    """Low-resolution coil images `(coil, y, x)` on the full grid, None without calibration."""
+    if kspace.calibration is None:
+        return None
+    grid = np.zeros(kspace.data.shape[1:], np.complex64)
+    slices: list[slice] = []
+    for axis in (1, 2):
+        size, full = int(kspace.calibration.shape[axis]), int(grid.shape[axis])
+        if size > full:
+            return None
+        start = full // 2 - size // 2
+        slices.append(slice(start, start + size))
+    grid[:, slices[0], slices[1]] = kspace.calibration
+    return np.asarray(centred_ifft(grid), np.complex64)
+
+
+def _map_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
+    coils = _calibration_images(kspace)
+    if coils is None or not maps.support.any():
+        return None
+    inside = coils[:, maps.support]
+    residual = inside.copy()
+    for one in maps.data:
+        sensitivity = one[:, maps.support]
+        residual -= sensitivity * np.sum(sensitivity.conj() * inside, axis=0)
+    total = float(np.linalg.norm(inside))
+    return float(np.linalg.norm(residual)) / total if total > 0 else None
+
+
+def _peak_ratio(kspace: KSpace, maps: CoilMaps, image: NDArray[np.complex64]) -> float | None:
+    coils = _calibration_images(kspace)
+    if coils is None:
+        return None
+    low = np.abs(np.sum(maps.data[0].conj() * coils, axis=0))
+    expected, found = float(np.quantile(low, 0.98)), float(np.quantile(np.abs(image), 0.98))
+    if expected <= 0 or found <= 0:
+        return float("inf")
+    return max(found / expected, expected / found)

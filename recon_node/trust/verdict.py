@@ -1,0 +1,104 @@
+"""From measures to a verdict, with its reasons in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
+from recon_node.trust.calibration import group_of
+from recon_node.trust.limits import DEFAULTS, Limit, Limits
+from recon_node.trust.measures import MEASURES, Measures, Reconstruct, measure
+from recon_node.trust.novelty import TrainedOn, novelty
+
+_SAYS = {
+    "heldout_ratio": "held-out lines are predicted {value:.2f} times as badly as by parallel imaging",
+    "fit_ratio": "measured lines are missed {value:.2f} times as far as by parallel imaging",
+    "consistency": "the image misses {percent:.0f} % of the measured signal",
+    "map_residual": "the coil maps miss {percent:.0f} % of the calibration signal",
+    "peak_ratio": "image brightness is off by a factor of {value:.1f}",
+}
+_UNFAMILIAR_SCORE = 0.5
+
+
+def judge(
+    measures: Measures,
+    limits: Mapping[str, Limit] = DEFAULTS,
+    *,
+    unfamiliar: Sequence[str] = (),
+) -> Verdict:
+    """How far an image with these measures is to be believed.
+
+    Parameters
+    ----------
+    measures : Measures
+        Taken by `measure`.
+    limits : Mapping[str, Limit]
+        By measure; of the scan's group (`Limits.of`).
+    unfamiliar : sequence of str
+        What the network never saw in training (`novelty`); each lets the verdict be no better than ``warn``.
+
+    Returns
+    -------
+    Verdict
+        ``fallback`` where a measure is beyond its fallback limit or the image is not finite, ``warn``
+        where one is beyond its warning limit or something is unfamiliar, else ``pass``. The score is
+        that of the worst measure.
+    """
+    if not measures.finite:
+        return Verdict(verdict="fallback", score=0.0, reasons=("the image holds values that are no numbers",))
+    worst: Literal["pass", "warn", "fallback"] = "warn" if unfamiliar else "pass"
+    score = _UNFAMILIAR_SCORE if unfamiliar else 1.0
+    reasons = []
+    for name in MEASURES:
+        value, limit = getattr(measures, name), limits.get(name)
+        if value is None or limit is None:
+            continue
+        score = min(score, limit.score(value))
+        if value > limit.warn:
+            reasons.append(_sentence(name, value, limit))
+            beyond = value > limit.fallback
+            worst = "fallback" if beyond or worst == "fallback" else "warn"
+    return Verdict(verdict=worst, score=score, reasons=(*reasons, *unfamiliar))
+
+
+def judge_reconstruction(
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    *,
+    prompts: Prompts,
+    reconstruct: Reconstruct | None = None,
+    reference: Reconstruct | None = None,
+    trained: TrainedOn | None = None,
+    limits: Limits | None = None,
+    frames: int = 5,
+    seed: int = 0,
+) -> Verdict:
+    """Measure a reconstruction and judge it by the limits of its modality and acceleration.
+
+    Parameters
+    ----------
+    kspace, maps, images, reconstruct, reference, frames, seed
+        See `recon_node.trust.measure`.
+    prompts : Prompts
+        Of this scan; they name the group of limits.
+    trained : TrainedOn, optional
+        What the weights were trained on.
+    limits : Limits, optional
+        Calibrated with the weights; the defaults otherwise.
+
+    Returns
+    -------
+    Verdict
+    """
+    measures = measure(
+        kspace, maps, images, reconstruct=reconstruct, reference=reference, frames=frames, seed=seed
+    )
+    known = novelty(prompts, kspace.sampling, trained or TrainedOn())
+    return judge(measures, (limits or Limits()).of(group_of(prompts)), unfamiliar=known)
+
+
+def _sentence(name: str, value: float, limit: Limit) -> str:
+    said = _SAYS[name].format(value=value, percent=100 * value)
+    return f"{said} (limit {limit.warn:.2f})"

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recon_node.core.errors import DataError
+from recon_node.core.types import CoilMaps
+from recon_node.trust import hold_out, measure
+
+
+def measured(scene, images, reconstruct=None):
+    return measure(
+        scene.kspace, scene.maps, images, reconstruct=reconstruct, reference=reconstruct and scene.sense
+    )
+
+
+def test_the_truth_predicts_held_out_samples_down_to_the_noise(any_scene):
+    m = measured(any_scene, any_scene.oracle(any_scene.kspace), any_scene.oracle)
+    assert m.heldout_error == pytest.approx(1, abs=0.05)
+    assert m.consistency_noise == pytest.approx(1, abs=0.05)
+    assert m.heldout_ratio < 0.9
+
+
+def test_parallel_imaging_predicts_as_well_as_itself(any_scene):
+    m = measured(any_scene, any_scene.sense(any_scene.kspace), any_scene.sense)
+    assert m.heldout_ratio == pytest.approx(1)
+    assert m.fit_ratio == pytest.approx(1)
+
+
+def test_invented_structure_predicts_held_out_samples_worse(any_scene):
+    def invents(kspace):
+        image = any_scene.oracle(kspace).data.copy()
+        image[:, 10:20, 15:25] *= -1
+        return any_scene.series(image)
+
+    m = measured(any_scene, invents(any_scene.kspace), invents)
+    honest = measured(any_scene, any_scene.oracle(any_scene.kspace), any_scene.oracle)
+    assert m.heldout_ratio > 1.5 * honest.heldout_ratio
+    assert m.consistency > 2 * honest.consistency
+
+
+def test_an_image_that_copies_every_sample_but_leaves_the_gaps_empty_is_found_out(any_scene):
+    scene = any_scene
+
+    def zero_filled(kspace):
+        from recon_node.core.fft import centred_ifft
+
+        return scene.series(np.sum(scene.maps.data[0].conj() * centred_ifft(kspace.data), axis=1))
+
+    m = measured(scene, zero_filled(scene.kspace), zero_filled)
+    assert m.heldout_ratio > 0.95
+    assert m.heldout_ratio > 2 * measured(scene, scene.oracle(scene.kspace), scene.oracle).heldout_ratio
+
+
+def test_magnitude_images_borrow_the_phase_of_the_data(scene):
+    truth = scene.oracle(scene.kspace)
+    magnitude = scene.series(np.abs(truth.data))
+    naive = np.linalg.norm(np.abs(truth.data) - truth.data) / np.linalg.norm(truth.data)
+    assert measured(scene, magnitude).consistency < 0.5 * naive
+
+
+def test_coil_maps_of_another_scan_leave_a_residual(scene):
+    good = measured(scene, scene.oracle(scene.kspace)).map_residual
+    turned = CoilMaps(data=scene.maps.data[:, ::-1], support=scene.maps.support)
+    bad = measure(scene.kspace, turned, scene.oracle(scene.kspace)).map_residual
+    assert good < 0.05
+    assert bad > 0.3
+
+
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_a_wrong_brightness_shows_in_either_direction(scene, factor):
+    truth = scene.oracle(scene.kspace).data
+    assert measured(scene, scene.series(truth)).peak_ratio < 1.3
+    assert measured(scene, scene.series(factor * truth)).peak_ratio == pytest.approx(5, rel=0.3)
+
+
+def test_an_image_of_zeros_has_no_brightness_at_all(scene):
+    assert measured(scene, scene.series(0 * scene.truth)).peak_ratio == np.inf
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_image_that_is_not_finite_is_measured_no_further(scene, bad):
+    data = scene.truth.copy()
+    data[0, 0, 0] = bad
+    m = measured(scene, scene.series(data), scene.sense)
+    assert not m.finite
+    assert m.consistency is None
+
+
+def test_a_network_that_fails_on_held_out_data_is_not_finite(scene):
+    def fails(kspace):
+        return scene.series(np.full((len(kspace.data), *scene.truth.shape[1:]), np.nan))
+
+    assert not measured(scene, scene.oracle(scene.kspace), fails).finite
+
+
+def test_without_calibration_lines_the_rest_is_still_measured(scene, changed):
+    m = measured(changed(scene, calibration=None), scene.oracle(scene.kspace))
+    assert m.map_residual is None
+    assert m.peak_ratio is None
+    assert m.consistency < 0.3
+
+
+def test_held_out_samples_are_measured_ones_outside_the_acs(any_scene):
+    kspace = any_scene.kspace
+    held = hold_out(kspace, frames=4, fraction=0.2, seed=3)
+    part = slice(1, 5)
+    assert held.kspace.data.shape[0] == 4
+    np.testing.assert_array_equal(held.kspace.mask | held.lines, kspace.mask[part])
+    assert not (held.kspace.mask & held.lines).any()
+    assert not held.lines[:, slice(*kspace.sampling.acs_ky), slice(*kspace.sampling.acs_kx)].any()
+    assert not held.kspace.data[np.broadcast_to(held.lines[:, None], held.kspace.data.shape)].any()
+    assert held.kspace.trigger_times_ms == kspace.trigger_times_ms[part]
+    assert held.lines.any(axis=(1, 2)).all()
+
+
+def test_the_seed_decides_what_is_held_out(scene):
+    one, same, other = (hold_out(scene.kspace, seed=s).lines for s in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_with_nothing_outside_the_acs_nothing_is_held_out(scene, changed):
+    mask = np.zeros_like(scene.kspace.mask)
+    mask[:, slice(*scene.kspace.sampling.acs_ky)] = True
+    only = changed(scene, mask=mask, data=scene.kspace.data * mask[:, None])
+    assert hold_out(only.kspace) is None
+    m = measured(only, scene.oracle(scene.kspace), scene.sense)
+    assert m.heldout_ratio is None
+    assert m.consistency is not None
+
+
+def test_an_error_of_the_method_is_passed_on(scene):
+    def refuses(kspace):
+        raise DataError("no")
+
+    with pytest.raises(DataError):
+        measured(scene, scene.oracle(scene.kspace), refuses)

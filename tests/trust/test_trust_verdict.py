@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recon_node.core.errors import ConfigError, WeightsError
+from recon_node.core.types import Prompt, Prompts, Sampling
+from recon_node.trust import (
+    DEFAULTS,
+    Limit,
+    Limits,
+    Measures,
+    TrainedOn,
+    calibrate,
+    conformal_quantile,
+    group_of,
+    judge,
+    judge_reconstruction,
+    load_limits,
+    novelty,
+    save_limits,
+)
+
+LIMIT = Limit(typical=1.0, warn=2.0, fallback=4.0)
+GOOD = Measures(finite=True, heldout_ratio=0.8, consistency=0.1)
+
+
+def prompts(field="3.0T", modality="cine", acceleration="8x"):
+    text = (
+        f"Adult cardiac MRI reconstruction.Vendor: {field}, Siemens, Vida. Modality: {modality}, short-axis."
+    )
+    return Prompts(metadata=Prompt(text), undersampling=Prompt(f"Undersampling: {acceleration} random."))
+
+
+def sampling(acceleration):
+    return Sampling(pattern="random", acceleration=acceleration, effective_acceleration=3.0, acs=20)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "score"),
+    [(0.5, "pass", 1.0), (1.5, "pass", 0.75), (3.0, "warn", 0.25), (4.5, "fallback", 0.0)],
+)
+def test_the_worst_measure_decides_verdict_and_score(ratio, verdict, score):
+    measures = Measures(finite=True, heldout_ratio=ratio, consistency=0.0)
+    got = judge(measures, {"heldout_ratio": LIMIT, "consistency": LIMIT})
+    assert got.verdict == verdict
+    assert got.score == pytest.approx(score)
+    assert bool(got.reasons) == (verdict != "pass")
+
+
+def test_the_reason_says_what_was_found_and_where_the_limit_is():
+    reason = judge(Measures(finite=True, heldout_ratio=3.0), {"heldout_ratio": LIMIT}).reasons[0]
+    assert "held-out lines are predicted 3.00 times as badly as by parallel imaging" in reason
+    assert "limit 2.00" in reason
+
+
+def test_values_that_are_no_numbers_are_never_believed():
+    verdict = judge(Measures(finite=False))
+    assert (verdict.verdict, verdict.score) == ("fallback", 0.0)
+
+
+def test_one_measure_beyond_fallback_outweighs_a_later_warning():
+    measures = Measures(finite=True, heldout_ratio=5.0, peak_ratio=3.0)
+    assert judge(measures, {"heldout_ratio": LIMIT, "peak_ratio": LIMIT}).verdict == "fallback"
+
+
+def test_unfamiliar_scans_are_warned_of_but_not_withheld():
+    verdict = judge(GOOD, unfamiliar=("field 7.0T was not in the training data",))
+    assert verdict.verdict == "warn"
+    assert verdict.score == 0.5
+    assert verdict.reasons == ("field 7.0T was not in the training data",)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0, 100), st.floats(0, 100))
+def test_a_worse_measure_never_gets_a_better_score(one, other):
+    for limit in (
+        LIMIT,
+        Limit(typical=1.0, warn=2.0, fallback=math.inf),
+        Limit(typical=1, warn=1, fallback=1),
+    ):
+        low, high = sorted((one, other))
+        assert 0 <= limit.score(high) <= limit.score(low) <= 1
+
+
+def test_what_the_training_data_lacked_is_named():
+    trained = TrainedOn(
+        max_acceleration=24, words={"field": frozenset({"1.5T", "3.0T"}), "modality": frozenset({"cine"})}
+    )
+    assert novelty(prompts(), sampling(8.0), trained) == ()
+    assert novelty(prompts(), sampling(25.0), trained) == ()
+    said = novelty(prompts(field="5.0T", modality="tagging"), sampling(40.0), trained)
+    assert len(said) == 3
+    assert "acceleration 40.0 is above the 24" in said[0]
+    assert novelty(prompts(), sampling(math.inf), trained)
+
+
+def test_unknown_words_are_not_new_but_knowing_nothing_is_said():
+    trained = TrainedOn(words={"field": frozenset({"3.0T"})})
+    assert novelty(prompts(field="unknown"), sampling(8.0), trained) == ()
+    assert "neither modality nor field" in novelty(prompts("unknown", "unknown"), sampling(8.0), trained)[0]
+
+
+def test_a_group_is_modality_and_acceleration():
+    assert group_of(prompts(modality="T1 mapping post")) == "T1 mapping post 8x"
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
+def test_a_new_value_stays_within_the_conformal_limit_as_often_as_promised(level):
+    rng = np.random.default_rng(5)
+    draws = rng.exponential(size=(4000, 100))
+    inside = [draw[-1] <= conformal_quantile(list(draw[:-1]), level) for draw in draws]
+    assert level - 0.015 < np.mean(inside) < level + 0.025
+
+
+def test_too_few_values_have_no_finite_limit():
+    assert conformal_quantile([1.0] * 18, 0.95) == math.inf
+    assert conformal_quantile([1.0] * 19, 0.95) == 1.0
+
+
+def calibration_set(n=40):
+    rng = np.random.default_rng(0)
+    for group, scale in (("cine 8x", 1.0), ("cine 16x", 2.0)):
+        for value in scale * (0.5 + 0.1 * rng.random(n)):
+            yield group, Measures(finite=True, heldout_ratio=value, consistency=0.1 * value)
+    yield "rare 4x", Measures(finite=True, heldout_ratio=0.7)
+
+
+def test_each_group_gets_its_own_limits_and_rare_ones_the_common_ones():
+    limits = calibrate(calibration_set())
+    assert set(limits.groups) == {"cine 8x", "cine 16x"}
+    assert 0.5 < limits.of("cine 8x")["heldout_ratio"].warn <= 0.6
+    assert 1.0 < limits.of("cine 16x")["heldout_ratio"].warn <= 1.2
+    assert limits.of("rare 4x") == limits.of("never seen")
+    assert limits.of("rare 4x")["heldout_ratio"].warn > 1.0
+    assert limits.of("cine 8x")["peak_ratio"] == DEFAULTS["peak_ratio"]
+
+
+def test_withholding_needs_more_than_being_the_worst_of_the_good_ones():
+    limit = calibrate(calibration_set(200)).of("cine 8x")["heldout_ratio"]
+    assert limit.fallback >= 1.25 * limit.warn
+
+
+@pytest.mark.parametrize(
+    ("scans", "levels", "message"),
+    [
+        ([("a", GOOD)] * 5, {}, "5 scans are too few"),
+        ([], {}, "0 scans are too few"),
+        ([("a", GOOD)] * 50, {"warn_level": 1.0}, "expected 0 < warn"),
+        ([("a", GOOD)] * 50, {"warn_level": 0.9, "fallback_level": 0.8}, "expected 0 < warn"),
+    ],
+)
+def test_a_calibration_that_promises_nothing_is_refused(scans, levels, message):
+    with pytest.raises(ConfigError, match=message):
+        calibrate(scans, **levels)
+
+
+def test_limits_survive_writing_and_reading(tmp_path):
+    limits = Limits(
+        default={"consistency": LIMIT},
+        groups={"cine 8x": {"heldout_ratio": Limit(typical=1.0, warn=2.0, fallback=math.inf)}},
+    )
+    save_limits(limits, tmp_path / "t.json")
+    again = load_limits(tmp_path / "t.json")
+    assert again.of("cine 8x") == limits.of("cine 8x")
+    assert again.of("x") == limits.of("x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 2, "default": {}, "groups": {}}',
+        '{"version": 1, "default": {"beauty": [1, 2, 3]}, "groups": {}}',
+        '{"version": 1, "default": {"consistency": [3, 2, 1]}, "groups": {}}',
+        '{"version": 1, "default": {"consistency": [1, 2]}, "groups": {}}',
+    ],
+)
+def test_a_damaged_table_of_limits_is_one_clear_error(tmp_path, text):
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=r"t\.json"):
+        load_limits(path)
+
+
+def test_a_missing_table_of_limits_is_one_clear_error(tmp_path):
+    with pytest.raises(WeightsError, match="no table of trust limits"):
+        load_limits(tmp_path / "absent.json")
+
+
+def test_a_faithful_reconstruction_passes_and_an_invented_one_is_withheld(scene):
+    kspace, maps = scene.kspace, scene.maps
+    truth = judge_reconstruction(
+        kspace,
+        maps,
+        scene.oracle(kspace),
+        prompts=scene.prompts,
+        reconstruct=scene.oracle,
+        reference=scene.sense,
+    )
+    assert truth.verdict == "pass"
+    assert truth.score > 0.9
+
+    def invents(part):
+        return scene.series(np.abs(scene.oracle(part).data[:, ::-1]) * np.exp(1j * np.angle(part.data[0, 0])))
+
+    wrong = judge_reconstruction(
+        kspace,
+        maps,
+        invents(kspace),
+        prompts=scene.prompts,
+        reconstruct=invents,
+        reference=scene.sense,
+    )
+    assert wrong.verdict == "fallback"
+    assert wrong.reasons
