@@ -13,7 +13,7 @@ from recon_node.core.errors import UnsupportedScan
 from recon_node.core.fft import centred_ifft
 from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
-from recon_node.prep.calibration import CalibrationSum, central_block, phase_average
+from recon_node.prep.calibration import CalibrationSum, central_block, central_window, phase_average
 from recon_node.prep.expectation import expected_lines
 from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
@@ -195,6 +195,8 @@ def _calibration(
         block = central_block(reference[0][:, partition], reference[1][partition], width)
         if block is not None:
             return block
+    window = (slice(None), slice(None), *(central_window(n, width) for n in mask.shape[1:]))
+    data, mask = data[window], mask[window[1:]]
     mean, union = phase_average(data, mask)
     common = np.all(mask, axis=0)
     block = central_block(mean, common, width) if sampling.acs else None

@@ -48,6 +48,12 @@ def phase_average(
     return total / np.maximum(count, 1).astype(np.float32), count > 0
 
 
+def central_window(size: int, width: int) -> slice:
+    """The central range of an axis, at most `width` wide, whose ``n // 2`` is that of the axis."""
+    half = min(width // 2, size // 2)
+    return slice(size // 2 - half, min(size, size // 2 + half))
+
+
 def central_block(
     kspace: NDArray[np.complex64], mask: NDArray[np.bool_], width: int
 ) -> NDArray[np.complex64] | None:

@@ -59,7 +59,7 @@ class Preparation:
         noise: NoiseHandling = "auto",
         dynamic: Dynamic = "auto",
         streaming: bool = True,
-        calibration_width: int = 32,
+        calibration_width: int = 24,
     ) -> None:
         for header in headers:
             if header.trajectory != "cartesian":
