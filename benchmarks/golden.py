@@ -79,21 +79,28 @@ def _factor(key: str, shape: tuple[int, ...], *, strong: bool) -> float:
     return next((gain for part, gain in (*gains, *text) if part in key), 1.0) / fan
 
 
-def checkpoint(config: CardioMMConfig, weights: str) -> dict[str, torch.Tensor]:
-    """State dict of a published checkpoint of any widths, every tensor made by formula."""
-    state = {}
-    for name, value in CardioMM(config).state_dict().items():
-        if name.endswith(("_head.mean", "_head.scale")):
-            continue
-        key = published_name(name)
-        shape = (1, *value.shape) if key.endswith("prompt_param") else tuple(value.shape)
-        state[key] = torch.from_numpy(formula(key.removeprefix(NETWORK), shape, weights))
+def shapes(config: CardioMMConfig) -> dict[str, tuple[int, ...]]:
+    """Every key of a published checkpoint of any widths, and its shape."""
+    with torch.device("meta"):
+        network = CardioMM(config)
+    found = {}
+    for name, value in network.state_dict().items():
+        if not name.endswith(("_head.mean", "_head.scale")):
+            key = published_name(name)
+            found[key] = (1, *value.shape) if key.endswith("prompt_param") else tuple(value.shape)
     for text in ("meta", "us"):
-        for part, shape in (("weight", (3, config.text_size)), ("bias", (3,))):
-            key = f"lm_head_{text}.fc2.{part}"
-            state[key] = torch.from_numpy(formula(key, shape, weights))
+        found[f"lm_head_{text}.fc2.weight"] = (3, config.text_size)
+        found[f"lm_head_{text}.fc2.bias"] = (3,)
+    return found | {"loss.w": (1, 1, 7, 7)}
+
+
+def checkpoint(config: CardioMMConfig, weights: str) -> dict[str, torch.Tensor]:
+    """State dict of a published checkpoint, every tensor made by formula."""
+    state = {
+        key: torch.from_numpy(formula(key.removeprefix(NETWORK), shape, weights))
+        for key, shape in shapes(config).items()
+    }
     state["language_model_no.model.logit_scale"] = torch.tensor(4.6)
-    state["loss.w"] = torch.ones(1, 1, 7, 7)
     return state
 
 
