@@ -150,7 +150,7 @@ def _abdomen(rng: np.random.Generator, cavity: Ellipsoid, size: float) -> tuple[
     spleen = _jitter(rng, Ellipsoid(x=110, y=38, a=22, b=36, z=50, c=75, angle=0.5), size)
     stomach = _jitter(rng, Ellipsoid(x=62, y=50, a=40, b=25, z=50, c=66, angle=-0.2), size)
     wide = 4 * size
-    pad = Ellipsoid(x=-22 * size, y=cavity.y - 0.86 * cavity.b, a=46 * size, b=20 * size)
+    pad = Ellipsoid(x=-22 * size, y=cavity.y - 0.90 * cavity.b, a=58 * size, b=17 * size)
     organs = [
         Organ(shape=pad, tissue=FAT, grain=0.12, strands=0.15),
         *(
@@ -220,6 +220,8 @@ class Warped:
     x: F32
     y: F32
     z: float
+    reach_mm: float = 0.0
+    """Farthest that any pixel's matter came."""
 
 
 def _gain(organ: Organ, texture: Texture, x: F32, y: F32) -> F32 | float:
@@ -239,7 +241,9 @@ def paint_organs(
     """Paint shapes in order, each only where it may be."""
     for organ in organs:
         shape = organ.shape.at(at.z)
-        region: Region | None = None if shape is None else plane.region(shape, 22.0)
+        region: Region | None = (
+            None if shape is None else plane.region(shape, at.reach_mm + 2 * plane.pixel_mm)
+        )
         if shape is None or region is None:
             continue
         x, y = at.x[region], at.y[region]

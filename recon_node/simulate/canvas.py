@@ -41,7 +41,9 @@ class Texture:
             noise = rng.standard_normal((*k.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
             pattern = np.fft.irfft2(noise * weight, s=(n, n)).astype(np.float32)
             fields.append(pattern / pattern.std())
-        return cls(grain=fields[0], strands=np.exp(-((fields[1] / 0.16) ** 2)))
+        return cls(
+            grain=fields[0], strands=np.exp(-((fields[1] / 0.25) ** 2)) * np.clip(0.4 + fields[0], 0, 1)
+        )
 
     def at(self, pattern: F32, x: F32, y: F32, offset: float = 0.0) -> F32:
         """Nearest texel of `pattern` at (x, y) mm, moved by `offset` mm along both axes."""

@@ -26,7 +26,7 @@ AIR, LUNG, FAT, MUSCLE, MYOCARDIUM, BLOOD, LIVER, SPLEEN, BONE, FLUID, SCAR = ra
 FIELDS_T = (0.55, 1.5, 3.0, 5.0)
 """Field strengths of the table; others are interpolated in log(field)."""
 
-PROTON_DENSITY = np.array([0.0, 0.22, 0.45, 0.80, 0.82, 0.88, 0.76, 0.82, 0.35, 1.0, 0.84])
+PROTON_DENSITY = np.array([0.0, 0.14, 0.45, 0.80, 0.82, 0.88, 0.76, 0.82, 0.35, 1.0, 0.84])
 """Relative; fat counts half, as its spectral lines dephase each other."""
 T1_MS = np.array(
     [
@@ -57,6 +57,8 @@ RELAXIVITY_BLOOD_CONCENTRATION = np.array([0, 0.5, 0.1, 0.25, 0.45, 1.0, 0.7, 0.
 """Gadolinium ten minutes after injection, relative to blood (partition coefficients; scar enhances most)."""
 GADOLINIUM_R1_PER_S = 1.9
 """Rise of blood R1 ten minutes after 0.15 mmol/kg."""
+SINGLE_SHOT = 0.6
+"""Share of a segmented scan's signal-to-noise ratio that a frame taken in one or a few beats has."""
 FIRST_PASS_R1_PER_S = 14.0
 """Rise of blood R1 at the peak of the first pass."""
 
@@ -83,6 +85,8 @@ class Contrast:
     tr_ms: float
     flip_deg: float
     ti_ms: tuple[float, ...] = ()
+    efficiency: float = 1.0
+    """Signal-to-noise ratio beside a segmented scan (single shots have wider bandwidth)."""
     moves: bool = True
     """Phases follow the cardiac cycle (cine); otherwise all are taken at one moment of it."""
     steady_state: bool = False
@@ -203,6 +207,7 @@ def _t1_mapping(tissue: Relaxation, _field_t: float, phases: int) -> Contrast:
         flip_deg=35,
         ti_ms=tuple(map(float, ti)),
         moves=False,
+        efficiency=SINGLE_SHOT,
         steady_state=True,
     )
 
@@ -216,6 +221,7 @@ def _prepared(base: FloatArray, decay: FloatArray, phases: int, te: tuple[float,
         tr_ms=2.9,
         flip_deg=50,
         moves=False,
+        efficiency=SINGLE_SHOT,
         steady_state=True,
     )
 
@@ -247,6 +253,7 @@ def _t2_star_mapping(tissue: Relaxation, field_t: float, phases: int) -> Contras
         tr_ms=20,
         flip_deg=20,
         moves=False,
+        efficiency=SINGLE_SHOT,
         echo_ms=np.asarray(te, float),
     )
 
@@ -263,6 +270,7 @@ def _late_enhancement(tissue: Relaxation, _field_t: float, phases: int) -> Contr
         flip_deg=22,
         ti_ms=(ti,),
         moves=False,
+        efficiency=SINGLE_SHOT,
     )
 
 
@@ -303,6 +311,7 @@ def _perfusion(tissue: Relaxation, _field_t: float, phases: int) -> Contrast:
         flip_deg=15,
         ti_ms=(recovery,),
         moves=False,
+        efficiency=SINGLE_SHOT,
     )
 
 
@@ -332,6 +341,7 @@ def _spin_echo(te: float, tr: float, blood: float) -> Maker:
             tr_ms=tr,
             flip_deg=90,
             moves=False,
+            efficiency=SINGLE_SHOT,
         )
 
     return make

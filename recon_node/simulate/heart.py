@@ -153,13 +153,13 @@ class Local:
     def below(self, top: float) -> F32:
         """Share of each pixel (with its slice thickness) that lies on the apex's side of ``h = top``."""
         width = self.thickness_mm if self.across else self.pixel_mm
-        return np.clip((top - self.h) / np.float32(width) + np.float32(0.5), 0, 1)
+        return np.asarray(np.clip((top - self.h) / np.float32(width) + np.float32(0.5), 0, 1), np.float32)
 
 
 def profile(height: F32, radius: float, length: float, top: float) -> F32:
     """Radius of a half ellipsoid at `height`."""
     w = np.clip((top - height) / np.float32(length), 0, 1)
-    return np.float32(radius) * np.sqrt(1 - w * w)
+    return np.asarray(np.float32(radius) * np.sqrt(1 - w * w), np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -117,7 +117,8 @@ class Scene:
         dv = moved.q - local.q if local.across else (moved.h - local.h) * np.exp(-np.abs(moved.depth) * 0.3)
         x = plane.x + du * e[0] + dv * f[0]
         y = plane.y + du * e[1] + dv * f[1] - np.float32(breath)
-        return Warped(x=x, y=y, z=plane.z - 0.3 * breath)
+        reach = max(float(np.abs(x - plane.x).max()), float(np.abs(y - plane.y).max()))
+        return Warped(x=x, y=y, z=plane.z - 0.3 * breath, reach_mm=reach)
 
     # -- painting ----------------------------------------------------------------------------------
 
@@ -142,15 +143,15 @@ class Scene:
             x=lumen.x, y=lumen.y, a=lumen.a * (1 + 0.06 * pulse), b=lumen.b * (1 + 0.06 * pulse)
         )
         wall = lumen.distance(plane.x, plane.y)
-        canvas.layer(coverage(wall + 4.5, plane.pixel_mm), FAT)
-        canvas.layer(coverage(wall + 1.8, plane.pixel_mm), MYOCARDIUM, 0.8)
+        canvas.layer(coverage(wall + 2.8, plane.pixel_mm), FAT)
+        canvas.layer(coverage(wall + 1.4, plane.pixel_mm), MYOCARDIUM, 0.9)
         swirl = self.texture.at(self.texture.grain, at.x, at.y, 170.0 + 9.0 * phase)
         canvas.layer(coverage(wall, plane.pixel_mm), BLOOD, (1 + 0.25 * pulse * (swirl * 0.3 - 0.2)) * 0.95)
 
-    def _blood(self, moved: Material, phase: int, side: float) -> F32:
+    def _blood(self, p: F32, q: F32, phase: int, side: float) -> F32:
         """Signal gain of moving blood: the pattern drifts with the flow, more of it in systole."""
         drift = np.float32(40 * self.moments.cycle[phase] + side)
-        a = self.texture.at(self.texture.grain, moved.p * 0.6 + drift, moved.q * 0.6 - drift, 120.0)
+        a = self.texture.at(self.texture.grain, p * 0.6 + drift, q * 0.6 - drift, 120.0)
         depth = 0.05 + 0.05 * (1 - self.moments.filling[phase])
         return 1 + np.float32(depth * self.texture_depth) * a
 
@@ -166,14 +167,14 @@ class Scene:
         outer, outer_soft = local.half_ellipsoid(local.r, now.outer_radius, now.outer_length, now.length)
         right, right_soft = _right(local, now, 0.0)
         envelope = np.maximum(outer, right) + now.heart.fat_mm[local.angle] * (1 + 0.12 * grain)
-        canvas.layer(coverage(envelope, outer_soft) * local.below(now.length + 6), FAT, 1 + 0.1 * grain)
+        canvas.layer(coverage(envelope, outer_soft) * local.below(now.length + 24), FAT, 1 + 0.1 * grain)
         self._atria(canvas, local, moved, now, phase)
         rv_wall = coverage(right + 3.0 + 0.6 * grain, right_soft) * base
         canvas.layer(rv_wall, MYOCARDIUM, fibres)
-        strands = tex.at(tex.strands, moved.p, second, 240.0)
+        ragged = tex.at(tex.grain, moved.p * 1.3, second * 1.3, 240.0) * now.heart.papillary_mm
         rv = coverage(right, right_soft) * base
-        canvas.value(rv, rv_blood * self._blood(moved, phase, 30.0))
-        rim = rv * np.clip(1 - right / 9, 0, 1) * strands * np.float32(0.75)
+        canvas.value(rv, rv_blood * self._blood(moved.p, second, phase, 30.0))
+        rim = rv * coverage(0.3 + 0.55 * ragged - right, local.pixel_mm) * np.float32(0.8)
         canvas.layer(rim, MYOCARDIUM, fibres)
         epi = coverage(outer, outer_soft) * base
         canvas.layer(epi, MYOCARDIUM, fibres)
@@ -181,8 +182,8 @@ class Scene:
         ripple = now.heart.ripple[local.angle]
         inner, inner_soft = local.half_ellipsoid(local.r / ripple, now.radius, now.length, now.length)
         lv = coverage(inner, inner_soft) * base
-        canvas.layer(lv, BLOOD, self._blood(moved, phase, 0.0))
-        rim = lv * np.clip(1 - inner / 5, 0, 1) * strands * np.float32(0.55)
+        canvas.layer(lv, BLOOD, self._blood(moved.p, second, phase, 0.0))
+        rim = lv * coverage(0.3 * ragged - inner, local.pixel_mm) * np.float32(0.7)
         canvas.layer(rim, MYOCARDIUM, fibres)
         self._papillary(canvas, local, now, lv, fibres)
         return lv, np.maximum(epi - lv, 0), rv * (1 - coverage(outer, outer_soft))
@@ -221,11 +222,12 @@ class Scene:
         above = 1 - local.below(now.length - 1)
         if not np.any(above):
             return
+        second = moved.q if local.across else moved.h
         size, full = self.anatomy.size, 1 + 0.10 * (1 - now.filling)
         top = now.length
         rooms = (
-            (46, 4, 25, 27, 26, float(self.contrast.rv_blood[phase])),
-            (-4, -6, 25, 29, 27, float(canvas.signals[BLOOD])),
+            (44, 2, 29, 33, 28, float(self.contrast.rv_blood[phase])),
+            (-4, -6, 28, 32, 28, float(canvas.signals[BLOOD])),
             (16, 16, 14, 14, 80, float(canvas.signals[BLOOD])),
         )
         for p, q, a, b, c, blood in rooms:
@@ -236,11 +238,12 @@ class Scene:
             distance = (1 - f) * np.float32(0.9 * min(a, b) * size)
             canvas.layer(coverage(distance + 2.0 * size, local.pixel_mm) * above, MYOCARDIUM)
             canvas.value(
-                coverage(distance, local.pixel_mm) * above, np.float32(blood) * self._blood(moved, phase, p)
+                coverage(distance, local.pixel_mm) * above,
+                np.float32(blood) * self._blood(moved.p, second, phase, p),
             )
 
     def _tags(self, canvas: SignalCanvas, at: Warped, phase: int) -> None:
-        """Grid of SPAMM lines that moves with the tissue and fades with T1 (Axel, Radiology 171:841, 1989)."""
+        """Grid of SPAMM lines that moves with the tissue and fades with T1 (Axel 1989)."""
         k = np.float32(2 * np.pi / self.contrast.tag_spacing_mm)
         lines = np.maximum(np.cos(k * (at.x + at.y) * 0.7071), np.cos(k * (at.x - at.y) * 0.7071))
         depth = np.clip((lines - 0.55) / 0.35, 0, 1) * np.exp(-phase / max(len(self.moments.cycle), 1) * 0.9)
