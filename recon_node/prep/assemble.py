@@ -238,7 +238,7 @@ def _common(
     phases = max(len(lines), announced.size if announced else 0)
     clock, physiology = buffer.clock[seen], buffer.physiology[seen]
     return {
-        "trigger_times_ms": trigger_times_ms(physiology, lines),
+        "trigger_times_ms": trigger_times_ms(buffer.delay[seen], lines),
         "acquisition_times_s": acquisition_times_s(clock, lines),
         "rr_interval_ms": rr_interval_ms(clock, physiology, lines),
         "lines_found": int(lines.sum()),

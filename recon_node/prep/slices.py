@@ -13,7 +13,7 @@ from recon_node.prep.kinds import has_any
 from recon_node.prep.readout import Lines
 
 LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
-_BY_PHASE = ("data", "mask", "count", "clock", "physiology", "_first_average")
+_BY_PHASE = ("data", "mask", "count", "clock", "physiology", "delay", "_first_average")
 
 
 class SliceBuffer:
@@ -40,6 +40,8 @@ class SliceBuffer:
         self.clock = np.zeros((phases, rows), dtype=np.uint32)
         """Acquisition time stamps, `(phase, row)`, first one kept."""
         self.physiology = np.zeros((phases, rows), dtype=np.uint32)
+        self.delay = np.zeros((phases, rows), dtype=np.float32)
+        """Sum of the physiology time stamps of a line that came several times; their mean in the end."""
         self.head: Any = None
         """Header of the line nearest to the centre so far, `()` of ACQUISITION_HEADER."""
         self.segments: set[int] = set()
@@ -70,7 +72,9 @@ class SliceBuffer:
         fresh[first] = True
         fresh &= self.count[phases, rows] == 0
         self._put(phases[fresh], rows[fresh], lines, np.flatnonzero(fresh), averages)
-        for i in np.flatnonzero(~fresh).tolist():
+        again = np.flatnonzero(~fresh)
+        np.add.at(self.delay, (phases[again], rows[again]), lines.head["physiology_time_stamp"][again, 0])
+        for i in again.tolist():
             self._add_again(int(phases[i]), int(rows[i]), lines.data[i], lines.covered[i], int(averages[i]))
 
     def _put(
@@ -89,6 +93,7 @@ class SliceBuffer:
         self._first_average[phases, rows] = averages[which]
         self.clock[phases, rows] = lines.head["acquisition_time_stamp"][which]
         self.physiology[phases, rows] = lines.head["physiology_time_stamp"][which, 0]
+        self.delay[phases, rows] = lines.head["physiology_time_stamp"][which, 0]
 
     def _add_again(
         self,
@@ -113,6 +118,7 @@ class SliceBuffer:
         for (phase, row), samples in self._samples_of.items():
             self.data[phase, :, row] /= np.maximum(samples, 1).astype(np.float32)
         self._samples_of.clear()
+        self.delay /= np.maximum(self.count, 1)
         for name in _BY_PHASE:
             setattr(self, name, getattr(self, name)[: self._phases])
 

@@ -14,6 +14,7 @@ from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
 from recon_node.prep.expectation import is_complete, line_limits, partition_limits
+from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
 from recon_node.prep.kinds import Kind, kinds, names_of_others
 from recon_node.prep.noise import NoiseScan, Whitening, whitening
@@ -44,6 +45,8 @@ class Preparation:
         Whether slices leave as soon as they are complete; otherwise all at `finish`.
     calibration_width : int
         Most lines and samples of `KSpace.calibration`.
+    gating : RetrospectiveGating, optional
+        Sorts readouts into cardiac phases by their heartbeats, instead of by the phase counter.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Preparation:
         dynamic: Dynamic = "auto",
         streaming: bool = True,
         calibration_width: int = 24,
+        gating: RetrospectiveGating | None = None,
     ) -> None:
         for header in headers:
             if header.trajectory != "cartesian":
@@ -67,7 +71,8 @@ class Preparation:
                     f"encoding {header.encoding} has a {header.trajectory} trajectory; only Cartesian scans "
                     "are reconstructed"
                 )
-        self._headers = tuple(headers)
+        self._gating = gating
+        self._headers = tuple(headers) if gating is None else gated_headers(headers, gating.phases)
         self._orientation = orientation
         self._noise = noise
         self._dynamic = "phase" if dynamic == "auto" else dynamic
@@ -99,7 +104,12 @@ class Preparation:
             Counters outside the encoded matrix, another number of channels than before, lines of a
             slice that had been complete.
         """
-        if isinstance(block, Waveform) or not len(block):
+        if self._gating is not None:
+            return [piece for part in self._gating.feed(block) for piece in self._feed(part)]
+        return [] if isinstance(block, Waveform) else self._feed(block)
+
+    def _feed(self, block: Readouts) -> list[KSpace]:
+        if not len(block):
             return []
         if not block.samples.size:
             self._count("without samples", len(block))
@@ -125,17 +135,20 @@ class Preparation:
         DataError
             The scan had no imaging lines.
         """
+        held = [] if self._gating is None else self._gating.finish()
+        out = [piece for part in held for piece in self._feed(part)]
         if not self._buffers and not self._emitted:
             seen = {"noise": self._scan.samples, **self._counts}
             found = ", ".join(f"{count} {name}" for name, count in seen.items() if count) or "nothing"
             raise DataError(f"no imaging lines in this scan (found {found})")
-        return [piece for index in sorted(self._buffers) for piece in self._emit(index)]
+        return out + [piece for index in sorted(self._buffers) for piece in self._emit(index)]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was noticed about the scan so far, beside the notes of each k-space."""
         left_out = ", ".join(f"{count} {name}" for name, count in self._counts.items())
-        return (*self._notes, *((f"acquisitions left out: {left_out}",) if left_out else ()))
+        gated = () if self._gating is None else self._gating.notes
+        return (*self._notes, *gated, *((f"acquisitions left out: {left_out}",) if left_out else ()))
 
     def _count(self, name: str, count: int) -> None:
         self._counts[name] = self._counts.get(name, 0) + count

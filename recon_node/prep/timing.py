@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 SHORTEST_RR_MS, LONGEST_RR_MS = 250.0, 2500.0
 
 
-def trigger_times_ms(stamps: NDArray[np.uint32], seen: NDArray[np.bool_]) -> tuple[float, ...] | None:
+def trigger_times_ms(stamps: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[float, ...] | None:
     """Median time after the R wave of each phase, in ms.
 
     Parameters
