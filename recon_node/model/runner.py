@@ -130,11 +130,10 @@ class CardioMMReconstructor:
             The device failed, or is full even frame by frame (retryable).
         """
         self._check(kspace, maps)
-        meta, us = self._embedded(text)
         periodic = is_periodic(kspace)
 
         def run(*, half: bool) -> NDArray[np.complex64]:
-            return self._adapting(lambda chunk: self._run(kspace, maps, meta, us, periodic, chunk, half=half))
+            return self._adapting(lambda chunk: self._run(kspace, maps, text, periodic, chunk, half=half))
 
         images = run(half=bool(self._half))
         if self._half is None:
@@ -205,14 +204,14 @@ class CardioMMReconstructor:
         self,
         kspace: KSpace,
         maps: CoilMaps | None,
-        meta: Tensor,
-        us: Tensor,
+        text: TextEmbedding | None,
         periodic: bool,
         chunk: int | None,
         *,
         half: bool,
     ) -> NDArray[np.complex64]:
         net, device = self._net, self.device
+        meta, us = self._embedded(text)
         mask = torch.tensor(kspace.mask.transpose(0, 2, 1), device=device)[None]
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             average = _time_average(kspace).to(device)[None]
@@ -257,7 +256,9 @@ def _placed(net: CardioMM, device: torch.device) -> CardioMM:
 
 def _time_average(kspace: KSpace) -> Tensor:
     """Mean over the phases that sampled each point, `(coil, row, column)`."""
-    total = kspace.data.sum(axis=0)
+    total = np.zeros(kspace.data.shape[1:], np.complex64)
+    for samples, mask in zip(kspace.data, kspace.mask, strict=True):
+        total += samples * mask
     count = np.maximum(kspace.mask.sum(axis=0), 1).astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray((total / count).transpose(0, 2, 1)))
 

@@ -29,6 +29,7 @@ from recon_node.model.config import CardioMMConfig
 
 FORMAT = "recon-node-cardiomm-1"
 SUFFIX = ".safetensors"
+_DESCRIPTION = "recon-node"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,20 +120,15 @@ def save_weights(
         raise WeightsError(f"{path}: not written, values are not finite in {', '.join(bad)}")
     full_card = {"intended_use": "Not for clinical use.", **card, "validated": False}
     full_card.setdefault("code_version", __version__)
-    metadata = {
+    description = {
         "format": FORMAT,
-        "config": net.config.to_json(),
-        "encoder": json.dumps({"name": encoder, "sha256": encoder_sha256}),
-        "card": json.dumps(full_card, sort_keys=True),
-    }
-    content = safetensors.torch.save(tensors, metadata)
-    manifest = {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
         "config": net.config.to_dict(),
         "encoder": {"name": encoder, "sha256": encoder_sha256},
         "card": full_card,
     }
+    # one key, as several would be written in any order: the same weights make the same file
+    content = safetensors.torch.save(tensors, {_DESCRIPTION: json.dumps(description, sort_keys=True)})
+    manifest = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), **description}
     try:
         _write(path, content)
         _write(_manifest_of(path), (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
@@ -253,22 +249,22 @@ def _info(path: Path) -> WeightsInfo:
             metadata = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: not a safetensors file ({error})") from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}: import a published "
-            "checkpoint with `recon-node weights import`"
-        )
     try:
-        encoder = json.loads(metadata["encoder"])
+        known = json.loads(metadata.get(_DESCRIPTION, "{}"))
+        if known.get("format") != FORMAT:
+            raise WeightsError(
+                f"{path}: format is {known.get('format')!r}, expected {FORMAT!r}: import a published "
+                "checkpoint with `recon-node weights import`"
+            )
         return WeightsInfo(
             name=path.stem,
             path=path,
-            config=CardioMMConfig.from_json(metadata["config"]),
-            encoder=str(encoder["name"]),
-            encoder_sha256=encoder["sha256"],
-            card=json.loads(metadata["card"]),
+            config=CardioMMConfig.from_dict(known["config"]),
+            encoder=str(known["encoder"]["name"]),
+            encoder_sha256=known["encoder"]["sha256"],
+            card=dict(known["card"]),
         )
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise WeightsError(f"{path}: its description cannot be read ({error})") from error
 
 
