@@ -1,7 +1,15 @@
 """Raw readouts to whitened, sorted k-space of one slice at a time."""
 
+from recon_node.prep.compression import compress_coils
 from recon_node.prep.gating import RetrospectiveGating
+from recon_node.prep.partial_fourier import fill_partial_fourier
 from recon_node.prep.sampling import classify_sampling
 from recon_node.prep.sorting import Preparation
 
-__all__ = ["Preparation", "RetrospectiveGating", "classify_sampling"]
+__all__ = [
+    "Preparation",
+    "RetrospectiveGating",
+    "classify_sampling",
+    "compress_coils",
+    "fill_partial_fourier",
+]
