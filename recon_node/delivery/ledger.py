@@ -75,17 +75,26 @@ class Ledger:
             )
         return False
 
-    def enter(self, db: sqlite3.Connection, filed: Filed, size: int) -> Entry:
-        """A row for a file just linked; it takes the place of a dead one."""
+    def enter(self, db: sqlite3.Connection, filed: Filed, size: int) -> list[Entry]:
+        """A row for a file just linked; returns the dead entry it takes the place of.
+
+        The dead one's file must go once the change is committed: `reconcile` would do the same.
+        """
         dead = self.find(db, filed.key)
+        if dead is not None and dead.state != "dead":
+            raise DeliveryError(f"instance {filed.key.uid} was given twice with different content")
         if dead is not None:
-            dead.path.unlink(missing_ok=True)
-            self.layout.drop_reason(dead.filed)
             db.execute("DELETE FROM entries WHERE destination=? AND uid=?", (dead.destination, dead.uid))
         self.insert(db, filed, size)
-        entry = self.find(db, filed.key)
-        assert entry is not None  # noqa: S101 - inserted on the line before
-        return entry
+        return [] if dead is None else [dead]
+
+    def drop_replaced(self, db: sqlite3.Connection, replaced: Sequence[Entry]) -> None:
+        """Delete the files of dead entries that `enter` replaced."""
+        for old in replaced:
+            known = self.find(db, old.key)
+            if known is None or known.filed != old.filed:
+                old.path.unlink(missing_ok=True)
+                self.layout.drop_reason(old.filed)
 
     def move(self, db: sqlite3.Connection, entries: Sequence[Entry], state: State, **columns: Any) -> None:
         """Change the state of entries, files first."""
@@ -145,5 +154,6 @@ class Ledger:
         for one in self.layout.scan():
             if (less := filed.get(one.key)) is not None:
                 self.layout.path(less).unlink(missing_ok=True)
+                self.layout.drop_reason(less)
             filed[one.key] = one
         return filed

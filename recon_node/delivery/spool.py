@@ -7,15 +7,17 @@ the reason, where only a person can help. See `layout` for the folders.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import ConfigError, SpoolCorrupt
 from recon_node.delivery.clock import Clock, SystemClock
 from recon_node.delivery.entry import Entry, entry_from_row
 from recon_node.delivery.index import Index
@@ -35,8 +37,18 @@ from recon_node.delivery.ledger import Ledger
 from recon_node.delivery.outcome import SpoolFull
 
 _TRIES = 3
+_BATCH = 32
+"""Instances taken in one transaction."""
 ROUTINE, URGENT = 5, 9
 _TO_RETRY: tuple[State, ...] = ("dead", "waiting")
+
+
+class _Part(NamedTuple):
+    """An instance received, not yet filed."""
+
+    path: Path
+    size: int
+    filed: list[Filed]
 
 
 class Spool:
@@ -125,7 +137,7 @@ class Spool:
         Raises
         ------
         SpoolFull
-            Nothing of the item at hand was taken; items before it were.
+            Of the last (at most 32) items none was taken; those before were.
         DicomError
             Not a DICOM file.
         DeliveryError
@@ -133,17 +145,14 @@ class Spool:
         """
         if not destinations or not 0 <= priority <= 9:
             raise ConfigError(
-                f"{len(destinations)} destinations, priority {priority}: expected some, and 0 to 9"
+                f"{len(destinations)} destinations, priority {priority}: expected at least one, and 0 to 9"
             )
         for destination in destinations:
             folder_name(destination)
-        entries = []
-        for item in items:
-            uid = read_instance(item).uid
-            data = item if isinstance(item, bytes) else item.read_bytes()
-            entries += self._put(
-                data, [Filed(Key(d, uid), "waiting", priority, digest_of(data)) for d in destinations]
-            )
+        entries: list[Entry] = []
+        queue = iter(items)
+        while batch := list(itertools.islice(queue, _BATCH)):
+            entries += self._put(batch, list(dict.fromkeys(destinations)), priority)
         return entries
 
     def check_room(self, size: int) -> None:
@@ -164,44 +173,61 @@ class Spool:
             f"{size + self._reserve >> 20} MiB needed; nothing was taken"
         )
 
-    def _put(self, data: bytes, wanted: list[Filed]) -> list[Entry]:
-        self.check_room(len(data))
+    def _put(self, items: Sequence[Path | bytes], destinations: list[str], priority: int) -> list[Entry]:
         for attempt in range(_TRIES):
-            try:
-                handle, part = self._layout.receive(data)
-            except OSError as error:
-                raise SpoolFull(
-                    f"cannot write to the spool {self.folder}: {error.strerror or error}"
-                ) from error
-            try:
-                return self._file(part, len(data), wanted)
-            except FileNotFoundError:
-                if attempt == _TRIES - 1:
-                    raise
-            finally:
-                os.close(handle)
-                part.unlink(missing_ok=True)
+            with contextlib.ExitStack() as stack:
+                parts = [self._receive(stack, item, destinations, priority) for item in items]
+                try:
+                    return self._file(parts)
+                except FileNotFoundError as error:
+                    # Another process swept incoming between the making and the locking of a file.
+                    if attempt == _TRIES - 1:
+                        raise SpoolCorrupt(f"files vanish from the spool {self.folder}") from error
         raise AssertionError
 
-    def _file(self, part: Path, size: int, wanted: list[Filed]) -> list[Entry]:
+    def _receive(
+        self, stack: contextlib.ExitStack, item: Path | bytes, destinations: list[str], priority: int
+    ) -> _Part:
+        uid = read_instance(item).uid
+        data = item if isinstance(item, bytes) else item.read_bytes()
+        self.check_room(len(data))
+        try:
+            handle, part = self._layout.receive(data)
+        except OSError as error:
+            raise self._full(error) from error
+        stack.callback(part.unlink, missing_ok=True)
+        stack.callback(os.close, handle)
+        digest = digest_of(data)
+        return _Part(part, len(data), [Filed(Key(d, uid), "waiting", priority, digest) for d in destinations])
+
+    def _file(self, parts: list[_Part]) -> list[Entry]:
         made: list[Filed] = []
+        replaced: list[Entry] = []
         try:
             with self._index.transaction() as db:
-                for filed in wanted:
-                    if self._ledger.is_wanted(db, filed):
-                        made.append(filed)
-                for filed in made:
-                    self._layout.file(part, filed)
+                wanted = [(part, filed) for part in parts for filed in part.filed]
+                offered = {(f.key, f.digest): (p, f) for p, f in wanted}
+                new = [(p, f) for p, f in offered.values() if self._ledger.is_wanted(db, f)]
+                for part, filed in new:
+                    self._layout.file(part.path, filed)
+                    made.append(filed)
                 self._layout.sync((f.state, f.key.destination) for f in made)
-                for filed in made:
-                    self._ledger.enter(db, filed, size)
-                return [e for f in wanted if (e := self._ledger.find(db, f.key)) is not None]
-        except (SpoolFull, OSError) as error:
+                for part, filed in new:
+                    replaced += self._ledger.enter(db, filed, part.size)
+                entries = [e for _, f in wanted if (e := self._ledger.find(db, f.key)) is not None]
+        except BaseException as error:
             for filed in made:
                 self._layout.path(filed).unlink(missing_ok=True)
-            if isinstance(error, (SpoolFull, FileNotFoundError)):
-                raise
-            raise SpoolFull(f"cannot write to the spool {self.folder}: {error.strerror or error}") from error
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise self._full(error) from error
+            raise
+        if replaced:
+            with self._index.transaction() as db:
+                self._ledger.drop_replaced(db, replaced)
+        return entries
+
+    def _full(self, error: OSError) -> SpoolFull:
+        return SpoolFull(f"cannot write to the spool {self.folder}: {error.strerror or error}")
 
     # ---------------------------------------------------------------- out
 
