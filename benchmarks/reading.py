@@ -127,7 +127,9 @@ def main() -> None:
         base = min(times["HDF5: this package" if path == hdf5 else "stream: this package"])
         print(f"{label:38s} {min(times[label]):8.3f} s CPU {min(times[label]) / base:8.2f}x")
     for path, peak in peaks.items():
-        print(f"peak memory of one pass, {path.suffix[1:]}: {peak / 1e6:.0f} MB, {peak / size:.2f} of the samples")
+        print(
+            f"peak memory of a pass, {path.suffix[1:]}: {peak / 1e6:.0f} MB, {peak / size:.2f} of the samples"
+        )
 
 
 if __name__ == "__main__":
