@@ -95,4 +95,5 @@ def classical(method: Method, settings: ReconSettings) -> Reconstructor:
     """A reconstructor that needs no weights."""
     if method == "zero-filled":
         return ZeroFilled()
-    return CLASSICAL[method](device=settings.device)
+    made: Reconstructor = CLASSICAL[method](device=settings.device)
+    return made

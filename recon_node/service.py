@@ -7,19 +7,28 @@ spool, where there are destinations), then the images to the scanner.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.errors import ConfigError
 from recon_node.core.scan import ScanHeader
 from recon_node.delivery import Spool
 from recon_node.dicom import WrittenInstance
+from recon_node.export import delivering, spool_folder
+from recon_node.observe import HealthServer, Metrics
 from recon_node.pipeline import Pipeline, Reconstruction
 from recon_node.results import SeriesWriter
 from recon_node.scans import Scan
-from recon_node.settings import Settings, load_settings
+from recon_node.settings import ServerSettings, Settings, load_settings
+from recon_node.sources.frames import WireLimits
+from recon_node.sources.recording import RecordingFolder
+from recon_node.sources.server import MrdServer, ServerLimits, server_tls
 from recon_node.sources.session import ScanHandler, ScanSession
 
 log = logging.getLogger(__name__)
@@ -36,6 +45,9 @@ PROPERTIES = {
     "destination": ("delivery", "to"),
 }
 """Property that a peer may set to the setting it changes."""
+
+_DRAIN_S = 30.0
+"""How long a gadget waits for its deliveries; what is left stays in the spool."""
 
 Observer = Callable[[Reconstruction, Sequence[WrittenInstance]], None]
 
@@ -167,26 +179,87 @@ def server_handlers(node: Node) -> dict[str, ScanHandler]:
 def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     """The handler of a gadget: node settings from the environment, changed by the chain's properties.
 
+    Instances are queued for the destinations in the settings; a node that serves, or
+    ``recon-node spool retry``, delivers what this process could not.
+
     Raises
     ------
     ReconNodeError
         Settings, weights or destinations are not usable.
     """
     settings = with_properties(load_settings(), properties)
-    spool = Spool(Path(settings.delivery.spool)) if settings.delivery.to else None
-    node = Node(settings, spool=spool)
+    if not settings.delivery.to:
+        node = Node(settings)
+        return lambda session: node.handle(session, settings)
 
     def handle(session: ScanSession) -> None:
-        try:
-            node.handle(session, settings)
-        finally:
-            if spool is not None:
-                deliver(spool, settings)
-                spool.close()
+        with Spool(spool_folder(settings.delivery)) as spool, delivering(spool, settings.delivery) as worker:
+            Node(settings, spool=spool).handle(session, settings)
+            worker.drain(timeout=_DRAIN_S)
 
     return handle
 
 
-def deliver(spool: Spool, settings: Settings) -> None:
-    """Send what waits in the spool once; what fails stays there for `recon-node spool` or the server."""
-    raise ReconNodeError
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A node that serves."""
+
+    server: MrdServer
+    node: Node
+    health_port: int | None
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Running]:
+    """MRD server, delivery and health port, until the block ends.
+
+    On leaving, no new scan is taken and running ones may end.
+
+    Raises
+    ------
+    ConfigError
+        An address cannot be listened on, or a setting is not usable.
+    WeightsError
+        The weights cannot be loaded.
+    """
+    server = settings.server
+    metrics = Metrics()
+    with ExitStack() as stack:
+        spool = None
+        if settings.delivery.to or settings.delivery.destinations:
+            spool = stack.enter_context(Spool(spool_folder(settings.delivery)))
+            stack.enter_context(delivering(spool, settings.delivery))
+        node = Node(settings, spool=spool)
+        recordings = None
+        if server.record is not None:
+            recordings = RecordingFolder(Path(server.record), max_bytes=server.record_limit_mb << 20)
+        mrd = MrdServer(
+            server_handlers(node),
+            host=server.host,
+            port=server.port,
+            limits=ServerLimits(scans=server.max_connections, wire=WireLimits(idle_seconds=server.timeout_s)),
+            allowed_peers=server.allowed_peers,
+            tls=_tls(server),
+            recordings=recordings,
+            on_event=metrics.on_event,
+        )
+        stack.enter_context(mrd)
+        port = None
+        if server.health_port is not None:
+            ready = partial(_not_ready, mrd)
+            health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
+            port = health.port
+        yield Running(server=mrd, node=node, health_port=port)
+
+
+def _not_ready(server: MrdServer) -> str | None:
+    return None if server.accepting else "not accepting scans"
+
+
+def _tls(server: ServerSettings) -> ssl.SSLContext | None:
+    if server.tls_certificate is None or server.tls_key is None:
+        if server.tls_certificate or server.tls_key:
+            raise ConfigError("server: tls_certificate and tls_key go together, found only one of them")
+        return None
+    ca = None if server.tls_client_ca is None else Path(server.tls_client_ca)
+    return server_tls(Path(server.tls_certificate), Path(server.tls_key), client_ca=ca)

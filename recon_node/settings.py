@@ -94,11 +94,11 @@ class DicomSettings:
 class DeliverySettings:
     """Where instances go."""
 
-    spool: str = "spool"
+    spool: str = "~/.local/state/recon-node/spool"
     """Folder of the durable queue."""
     destinations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name: tables with `url` and the options of that kind of destination."""
-    calling_ae_title: str = "RECONNODE"
+    """By name: tables with `address` and the options of that kind of destination."""
+    calling_ae_title: str = "RECON-NODE"
     to: tuple[str, ...] = ()
     """Destinations every series goes to."""
 
@@ -114,6 +114,12 @@ class ServerSettings:
     """Silence after which a connection is given up."""
     out: str = "images"
     """Folder for DICOM instances."""
+    allowed_peers: tuple[str, ...] = ()
+    """Addresses or networks that may connect; empty allows all that can reach `host`."""
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    """With it, clients must show a certificate of this authority."""
     record: str | None = None
     """Folder that keeps every incoming stream."""
     record_limit_mb: int = 10_000

@@ -64,8 +64,10 @@ def cli(*, verbose: bool) -> None:
     NOT FOR CLINICAL USE until validated at your site.
     """
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+        level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
     )
+    if not verbose:  # what it tells of is told by our own errors, in one line
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

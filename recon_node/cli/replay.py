@@ -74,12 +74,14 @@ def command(
     else:
         for entry in entries:
             click.echo(_line(entry))
-        click.echo(
-            f"{len(entries)} series from {len(results) - len(failed)} of {len(results)} files: {out / SUMMARY}"
-        )
+        whole = f"{len(results) - len(failed)} of {len(results)} files"
+        click.echo(f"{len(entries)} series from {whole}: {out / SUMMARY}")
+    code = 1 if failed else 0
     if destination is not None and entries:
-        _deliver(out, destination, settings)
-    return 1 if failed else 0
+        from recon_node.cli.export import export_and_report
+
+        code |= export_and_report([out], destination, settings.delivery)
+    return code
 
 
 def _line(entry: dict[str, Any]) -> str:
@@ -89,9 +91,3 @@ def _line(entry: dict[str, Any]) -> str:
         f"{Path(entry['input']).name} slice {entry['slice']}: {entry['phases']} images by {entry['method']}, "
         f"{sampling['acceleration']:g}x {sampling['pattern']}, trust {entry['trust']['verdict']}{notes}"
     )
-
-
-def _deliver(out: Path, destination: str, settings: Any) -> None:
-    from recon_node.export import export_folders
-
-    export_folders([out], destination, settings)

@@ -44,7 +44,7 @@ from recon_node.cli.options import ANY_PATH
     "--truth", type=ANY_PATH, metavar="T.h5", help="Also write the true images, maps and LV volumes."
 )
 def command(output: Path, **options: Any) -> None:
-    """Write a beating heart to OUT.h5 (ISMRMRD): noise scan, oversampled readout, ACS lines, a full header."""
+    """Write a beating heart to OUT.h5 (ISMRMRD): noise scan, oversampling, ACS lines, a full header."""
     from recon_node.simulate import simulate_scan
 
     simulate_scan(output, **options)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from recon_node.cli.options import ANY_PATH, WARNING, json_option, print_json
+
+if TYPE_CHECKING:
+    from recon_node.model.weights import LoadedWeights, WeightsInfo
 
 
 @click.group("weights", short_help="List, verify and import network weights.")
@@ -22,18 +26,18 @@ def list_(as_json: bool) -> None:
     """Weights shipped with this installation."""
     from recon_node.model import list_weights
 
-    found = list_weights()
+    found = [_entry(info) for info in list_weights()]
     if as_json:
         print_json(found)
         return
     table = Table(box=None)
-    for heading in ("name", "variant", "parameters", "size", "text encoder", "sha256"):
+    for heading in ("name", "variant", "cascades", "size", "text encoder", "sha256"):
         table.add_column(heading)
     for entry in found:
         table.add_row(
             entry["name"],
             entry["variant"],
-            f"{entry['parameters']:,}",
+            str(entry["cascades"]),
             f"{entry['bytes'] / 1e6:.1f} MB",
             entry["encoder"],
             entry["sha256"][:12],
@@ -49,7 +53,7 @@ def verify(weights: str, as_json: bool) -> None:
     """Load weights, check them against their own hash and manifest, and say what they are."""
     from recon_node.model import verify_weights
 
-    report = verify_weights(weights)
+    report = _entry(verify_weights(weights))
     if as_json:
         print_json(report)
         return
@@ -65,7 +69,23 @@ def import_(checkpoint: Path, out: Path | None) -> None:
 
     Published CardioMM weights are for academic use only; nothing in the file is unpickled.
     """
-    from recon_node.model import convert_published
+    from recon_node.model.published import convert
 
-    written = convert_published(checkpoint, out or checkpoint.with_suffix(".safetensors"))
+    written = convert(checkpoint, out or checkpoint.with_suffix(".safetensors"))
     click.echo(f"{written}: use it with --weights {written}")
+
+
+def _entry(weights: WeightsInfo | LoadedWeights) -> dict[str, Any]:
+    from recon_node.model.weights import find_weights
+
+    path = find_weights(weights.name)
+    return {
+        "name": weights.name,
+        "variant": weights.config.variant,
+        "cascades": weights.config.cascades,
+        "bytes": path.stat().st_size,
+        "encoder": weights.encoder,
+        "sha256": weights.sha256,
+        "validated": weights.card.get("validated", False),
+        "intended_use": weights.card.get("intended_use"),
+    }

@@ -60,9 +60,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.run.seed)
         self.text = TextFeatures(config.text, config.model)
-        self.net = self.text.initialised(CardioMM(config.model), config.run.init).to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.net = self.text.initialised(CardioMM(config.model), config.run.init).to(self.device)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.net, config.optim.ema)
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon_node.core.protocols import TextEncoder
 from recon_node.core.types import Prompt, Prompts
-from recon_node.model import CardioMM, CardioMMConfig
+from recon_node.model import CardioMM, CardioMMConfig, load_weights
 from recon_node.prompts import SLOTS, embed, load_encoder, metadata_sentence
 from recon_node.prompts.encoders import catalogue_statistics
 from recon_node.training.config import TextConfig

@@ -1,0 +1,71 @@
+"""``recon-node send``: an MRD client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from recon_node.cli.options import ANY_PATH, json_option, print_json, progress
+
+
+@click.command("send", short_help="Send a raw data file to an MRD server and keep the images.")
+@click.argument("input", type=ANY_PATH, metavar="INPUT")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=9002, show_default=True)
+@click.option(
+    "--config", default="default", show_default=True, metavar="NAME", help="Configuration to ask for."
+)
+@click.option("--out", type=ANY_PATH, metavar="IMAGES.h5", help="Keep the images that come back.")
+@click.option("--realtime", is_flag=True, help="Keep the pace of the acquisition time stamps.")
+@click.option(
+    "--timeout", type=float, default=600.0, show_default=True, help="Seconds of silence of the server."
+)
+@json_option
+def command(
+    input: Path,  # noqa: A002 - the argument's name
+    host: str,
+    port: int,
+    config: str,
+    out: Path | None,
+    realtime: bool,
+    timeout: float,
+    as_json: bool,
+) -> int:
+    """Send INPUT (ISMRMRD HDF5 or MRD stream) as a scanner would; exit 1 if the server reports an error."""
+    from recon_node.sources.client import send_scan
+
+    with progress("images", None) as advance:
+        summary = send_scan(
+            input,
+            host=host,
+            port=port,
+            config=config,
+            out=out,
+            realtime=realtime,
+            timeout=timeout,
+            on_image=lambda image: advance(1),
+            on_text=lambda text: advance(0, text),
+        )
+    for text in summary.errors:
+        click.echo(f"recon-node: the server reports: {text}", err=True)
+    for text in summary.warnings:
+        click.echo(f"warning: {text}", err=True)
+    if as_json:
+        names = (
+            "readouts",
+            "images",
+            "errors",
+            "warnings",
+            "texts",
+            "closed",
+            "seconds",
+            "first_image_seconds",
+        )
+        print_json({name: getattr(summary, name) for name in names})
+    else:
+        kept = "" if out is None else f", kept in {out}"
+        click.echo(
+            f"{summary.readouts} readouts sent, {summary.images} images back in {summary.seconds:.1f} s{kept}"
+        )
+    return 0 if summary.ok else 1

@@ -1,0 +1,57 @@
+"""``recon-node serve``: the MRD server that scanners connect to."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recon_node.cli.options import WARNING, recon_options, settings_from
+
+
+@click.command("serve", short_help="Run the MRD server that scanners connect to.")
+@click.option("--host", help="Address to listen on [127.0.0.1: this machine only].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one [9002].")
+@click.option("--out", help="Folder for DICOM files [images].")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    help="Port for /healthz, /readyz and /metrics on loopback [none].",
+)
+@click.option("--to", "destination", metavar="DEST", help="Also deliver every series there.")
+@recon_options
+def command(
+    host: str | None,
+    port: int | None,
+    out: str | None,
+    health_port: int | None,
+    destination: str | None,
+    config: Path | None,
+    **recon: Any,
+) -> None:
+    """Reconstruct scans sent by FIRE, OpenRecon, Gadgetron or `recon-node send` until stopped.
+
+    SIGTERM or Ctrl-C: no new scan is taken, running ones may end. Images are not for clinical use until
+    validated.
+    """
+    from recon_node.observe import setup_logging
+    from recon_node.service import serving
+
+    settings = settings_from(
+        config,
+        recon=recon,
+        server={"host": host, "port": port, "out": out, "health_port": health_port},
+        delivery={"to": None if destination is None else (destination,)},
+    )
+    setup_logging()
+    with serving(settings) as running:
+        where = f"{settings.server.host}:{running.server.port}"
+        click.echo(f"listening on {where}, images to {settings.server.out}. {WARNING}")
+        if running.health_port is not None:
+            click.echo(f"health: http://127.0.0.1:{running.health_port}/healthz")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            click.echo("stopping: running scans may end", err=True)
