@@ -14,12 +14,17 @@ from recon_node.core.fft import centred_ifft
 from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
 from recon_node.prep.calibration import CalibrationSum, central_block, central_window, phase_average
-from recon_node.prep.expectation import expected_lines
+from recon_node.prep.expectation import expected_lines, line_limits
 from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
 from recon_node.prep.sampling import classify_sampling
 from recon_node.prep.slices import SliceBuffer
 from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_times_ms
+
+MOST_NAMED = 8
+"""Missing lines of a phase, or phases with missing lines, that a note names."""
+FEW_LINES = 0.75
+"""Fraction of the announced lines below which a note says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,7 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
         mask = _slab(data, reference, mask, notes)
     flat = np.ascontiguousarray(mask[:, 0])
     sampling = classify_sampling(flat)
+    _missing_lines(buffer, seen, sampling, context, notes)
     _check_centre(data[:, :, data.shape[2] // 2], flat, notes)
     common = _common(buffer, seen, sampling, context)
     count = data.shape[2]
@@ -94,8 +100,36 @@ def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDA
             f"(found {int(seen.sum())} of {len(seen)})"
         )
     if buffer.repeated:
-        notes.append(f"{buffer.repeated} lines came more than once with equal counters and were averaged")
+        hint = "; their time stamps say retrospective gating" if buffer.physiology.any() else ""
+        notes.append(
+            f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}"
+        )
     return seen
+
+
+def _missing_lines(
+    buffer: SliceBuffer, seen: NDArray[np.bool_], sampling: Sampling, context: SliceContext, notes: list[str]
+) -> None:
+    """Name the lines that a scan without a pattern misses; count them where a pattern has fewer than said."""
+    found = buffer.count[seen] > 0
+    expected = len(found) * expected_lines(context.header, sampling.acs)
+    if sampling.pattern == "full":
+        limits = line_limits(context.header)
+        shift = context.header.encoded_matrix[1] // 2 - limits.center
+        inside = np.zeros(found.shape[1], dtype=bool)
+        rows = np.arange(limits.minimum, limits.maximum + 1) + shift
+        inside[rows[(rows >= 0) & (rows < len(inside))]] = context.header.encoded_matrix[2] == 1
+        phases = np.flatnonzero(seen)
+        gaps = [
+            f"{context.dynamic} {phases[p]}: ky {', '.join(map(str, np.flatnonzero(row) - shift))}"
+            for p, row in enumerate(inside & ~found)
+            if 0 < row.sum() <= MOST_NAMED
+        ]
+        if gaps:
+            more = f" and {len(gaps) - MOST_NAMED} more" if len(gaps) > MOST_NAMED else ""
+            notes.append(f"lines missing in {'; '.join(gaps[:MOST_NAMED])}{more}")
+    elif int(found.sum()) < FEW_LINES * expected:
+        notes.append(f"found {int(found.sum())} of the {expected} lines that the header announces")
 
 
 def _cube(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from recon_node.core.scan import Limit, ScanHeader
@@ -13,7 +14,14 @@ FEWEST_LINES = 8
 def line_limits(header: ScanHeader) -> Limit:
     """Range and centre of ky; the encoded matrix around its middle where the header has no limits."""
     ny = header.encoded_matrix[1]
-    return header.limits.get("kspace_encoding_step_1") or Limit(minimum=0, maximum=ny - 1, center=ny // 2)
+    limit = header.limits.get("kspace_encoding_step_1") or Limit(minimum=0, maximum=ny - 1, center=ny // 2)
+    return dataclasses.replace(limit, center=ny // 2) if centre_unset(header) else limit
+
+
+def centre_unset(header: ScanHeader) -> bool:
+    """Whether the limits put the centre at the first line of a range that reaches far beyond half of ky."""
+    limit, ny = header.limits.get("kspace_encoding_step_1"), header.encoded_matrix[1]
+    return limit is not None and limit.center == limit.minimum == 0 and ny // 2 + 1 < limit.size <= ny
 
 
 def partition_limits(header: ScanHeader) -> Limit:

@@ -49,6 +49,7 @@ class ReadoutGrid:
     """Whether the acquisitions came without the oversampling that the header announces."""
     notes: dict[str, None] = field(default_factory=dict)
     _forward_centre: int | None = None
+    _widths: set[int] = field(default_factory=set)
     _strongest: float = 0.0
     _outside: float = 0.0
 
@@ -118,7 +119,13 @@ class ReadoutGrid:
 
     def _place(self, length: int, centre: int) -> int | None:
         """First sample's index on the oversampled grid; None for lines that are on the final grid."""
-        if length == self.size < self.full and abs(centre - length // 2) <= 1:
+        self._widths.add(length)
+        if self.removed_before and length > self.size:
+            raise InconsistentReadouts(
+                f"lines of {length} samples came after lines of {self.size} without readout oversampling"
+            )
+        whole = self.full in self._widths
+        if length == self.size < self.full and abs(centre - length // 2) <= 1 and not whole:
             if not self.removed_before:
                 self.notes[
                     f"acquisitions have {length} samples where the header announces {self.full}: readout "

@@ -17,6 +17,8 @@ from recon_node.prep.point_patterns import central_square, looks_radial, spoke_c
 
 FEWEST_ACS = 4
 """Fewer central lines than these are chance, not a calibration block."""
+NEARLY_COMPLETE = 1.1
+"""Below this acceleration lines are missing by accident, not by a pattern."""
 RADIAL_ACS = 24
 """Widest calibration square discounted for spokes: near the centre they are dense by themselves."""
 SPOKES_AT_ONE = 300
@@ -76,12 +78,17 @@ def _line_sampling(cube: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Samplin
         return _complete(cube, run, reach)
     run = _calibration_run(lines, run)
     per_phase = tuple(_line_acceleration(phase, run, reach, spacing) for phase in lines)
+    if _nothing_outside(union, run):
+        per_phase = tuple(_effective(phase) for phase in cube)
+    acceleration = spacing or _harmonic_mean(per_phase)
     pattern: Pattern = "random" if spacing is None else "uniform"
     if _nothing_outside(union, run):
-        pattern, per_phase = "unknown", tuple(_effective(phase) for phase in cube)
+        pattern = "unknown"
+    elif acceleration < NEARLY_COMPLETE:
+        pattern = "full"
     return Sampling(
         pattern=pattern,
-        acceleration=_harmonic_mean(per_phase) if spacing is None else spacing,
+        acceleration=acceleration,
         effective_acceleration=_effective(cube),
         acs=run[1] - run[0],
         acs_ky=run,

@@ -13,7 +13,7 @@ from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
 from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
-from recon_node.prep.expectation import is_complete, line_limits, partition_limits
+from recon_node.prep.expectation import centre_unset, is_complete, line_limits, partition_limits
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
 from recon_node.prep.kinds import Kind, kinds, names_of_others
@@ -89,6 +89,12 @@ class Preparation:
         self._revisits = False
         self._counts: dict[str, int] = {}
         self._notes: dict[str, None] = {}
+        for header in headers:
+            if centre_unset(header):
+                ny = header.encoded_matrix[1]
+                self._notes[
+                    f"the header puts the centre of k-space at ky 0 of {ny}: taken for the middle, {ny // 2}"
+                ] = None
 
     def feed(self, block: Readouts | Waveform) -> list[KSpace]:
         """Take readouts in the order of acquisition.

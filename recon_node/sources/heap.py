@@ -22,7 +22,6 @@ from recon_node.core.errors import InconsistentReadouts, TruncatedStream
 REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 OBJECT = np.dtype([("index", "<u2"), ("count", "<u2"), ("reserved", "<u4"), ("size", "<u8")])
 COLLECTION_BYTES = 16
-_ROWS_AT_ONCE = 4096
 
 
 class DirectTable:
@@ -124,6 +123,7 @@ def _row_layout(table: h5py.Dataset) -> np.dtype[Any] | None:
         and table.file.userblock_size == 0
         and table.file.driver in {"sec2", "stdio"}
         and hasattr(table.id, "chunk_iter")
+        and hasattr(os, "preadv")
     )
     if not plain:
         return None

@@ -79,6 +79,20 @@ def test_lines_that_come_without_the_announced_oversampling_are_believed_and_sai
     assert any("removed before" in note for note in kspace.notes)
 
 
+def test_lines_with_and_without_oversampling_in_one_scan_are_an_error() -> None:
+    short, full = block([Line(np.ones((2, 32)), ky=3)]), block([Line(np.ones((2, 64)), ky=4)])
+    with pytest.raises(InconsistentReadouts, match="64 samples came after lines of 32"):
+        prepare(make_header((32, 32), full_x=64), [short, full])
+
+
+def test_shorter_lines_after_full_ones_are_low_resolution_not_another_field_of_view() -> None:
+    images = coil_images(np.random.default_rng(8), 1, 2, (32, 32))
+    sent = lines_of(acquire(images, 64))
+    short = lines_of(acquire(images, 64)[..., 16:48])[:4]
+    (kspace,) = prepare(make_header((32, 32), full_x=64), [block(sent[4:]), block(short)])
+    assert kspace.mask[0, :4].sum(axis=1).tolist() == [16] * 4
+
+
 def test_samples_that_are_exactly_zero_in_every_coil_count_as_not_sampled() -> None:
     images = coil_images(np.random.default_rng(5), 2, 3, (32, 32))
     kspace = centred_fft(images)

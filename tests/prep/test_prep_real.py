@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,9 +32,9 @@ def generate(path: Path, *options: str) -> Path:
     return path
 
 
-def kspaces(path: Path) -> list[KSpace]:
+def kspaces(path: Path, **options: Any) -> list[KSpace]:
     with open_source(path) as source:
-        preparation = Preparation(source.headers)
+        preparation = Preparation(source.headers, **options)
         out = [kspace for part in source for kspace in preparation.feed(part)]
     return out + preparation.finish()
 
@@ -103,6 +104,17 @@ def test_the_file_of_a_recorded_gadgetron_session_opens() -> None:
     likeness = [np.corrcoef(np.abs(image).ravel(), picture(found[0]).ravel())[0, 1] for image in images]
     assert int(np.argmax(likeness)) == 0
     assert likeness[0] > 0.8
+
+
+@pytest.mark.skipif(not (SHARED / "gadgetron_wire").exists(), reason="recorded session not here")
+def test_our_whitening_agrees_with_what_gadgetron_whitened() -> None:
+    recorded = SHARED / "gadgetron_wire/acquisitions_to_module.bin"
+    ours = kspaces(SHARED / "gadgetron_wire/input.h5")
+    theirs = kspaces(recorded, noise="unit-parts")
+    for mine, other in zip(ours, theirs, strict=True):
+        scale = np.linalg.norm(picture(mine)) / np.linalg.norm(picture(other))
+        assert scale == pytest.approx(1.0, abs=0.02)
+        np.testing.assert_allclose(picture(mine) / scale, picture(other), atol=0.03 * picture(other).max())
 
 
 @pytest.mark.skipif(not (SHARED / "data/cartesian_ksp.npy").exists(), reason="measured k-space not here")

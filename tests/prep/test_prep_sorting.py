@@ -89,6 +89,27 @@ def test_missing_phases_are_named_and_left_out() -> None:
     assert (kspace.lines_found, kspace.lines_expected) == (96, 160)
 
 
+def test_missing_lines_are_named_with_their_phase() -> None:
+    _, data = cine(phases=3)
+    lost = {(0, 5), (2, 20), (2, 31)}
+    sent = [line for line in lines_of(data) if (line.counters["phase"], line.ky) not in lost]
+    (kspace,) = prepare(make_header(SHAPE, limits={"phase": 2}), [block(sent)])
+    assert kspace.sampling.pattern == "full"
+    assert any("lines missing in phase 0: ky 5; phase 2: ky 20, 31" in note for note in kspace.notes)
+    assert (kspace.lines_found, kspace.lines_expected) == (93, 96)
+
+
+def test_fewer_lines_than_announced_are_counted() -> None:
+    _, data = cine(phases=1)
+    mask = (np.arange(32) % 4 == 0)[None]
+    mask[:, 10:22] = True
+    (kspace,) = prepare(make_header(SHAPE), [block(lines_of(data, mask))])
+    assert any("found 17 of the 32 lines" in note for note in kspace.notes)
+    (kspace,) = prepare(make_header(SHAPE, acceleration=(4.0, 1.0)), [block(lines_of(data, mask))])
+    assert (kspace.lines_found, kspace.lines_expected) == (17, 17)
+    assert not any("announces" in note for note in kspace.notes)
+
+
 def test_phases_without_limits_are_found_all_the_same() -> None:
     _, data = cine(phases=7)
     (kspace,) = prepare(make_header(SHAPE), [block([line]) for line in lines_of(data)])
@@ -107,6 +128,13 @@ def test_lines_lie_around_the_centre_of_the_limits(centre: int) -> None:
     (kspace,) = prepare(header, [block(sent)])
     np.testing.assert_allclose(kspace.data[0, :, places], data[0][:, places].swapaxes(0, 1), atol=2e-4)
     assert kspace.mask.any(axis=(0, 2)).sum() == len(places)
+
+
+def test_a_centre_that_was_never_set_is_taken_for_the_middle_and_said() -> None:
+    _, data = cine(phases=1)
+    (kspace,) = prepare(make_header(SHAPE, centre=0), [block(lines_of(data))])
+    np.testing.assert_allclose(kspace.data, data, atol=2e-4)
+    assert any("centre of k-space at ky 0" in note for note in kspace.notes)
 
 
 def test_a_centre_that_disagrees_with_the_energy_is_said() -> None:
