@@ -61,6 +61,17 @@ class NoContext(PacsMisconfigured):
     """The peer accepted the association, but none of the presentation contexts."""
 
 
+class _ClosingSocket(AssociationSocket):
+    """pynetdicom's socket, closed even if it never was connected (the original leaks those)."""
+
+    def _shutdown_socket(self) -> None:
+        sock = self.socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+
 class _DaemonAE(AE):
     """pynetdicom's AE, whose protocol threads never keep the program from ending."""
 
@@ -68,7 +79,9 @@ class _DaemonAE(AE):
         self, assoc: Association, address: AddressInformation, tls_args: Any
     ) -> AssociationSocket:
         assoc.dul.daemon = True
-        return super()._create_socket(assoc, address, tls_args)
+        sock = _ClosingSocket(assoc, address=address)
+        sock.tls_args = tls_args
+        return sock
 
 
 def open_association(

@@ -295,7 +295,7 @@ def test_retry_revives_the_dead_and_hurries_the_waiting(spool: Spool, instances:
 def test_purge_leaves_what_is_not_delivered_or_too_young(spool: Spool, instances: Instances) -> None:
     spool.put(instances(2), ["pacs"])
     spool.delivered(spool.claim("pacs", limit=1))
-    spool.clock.date = os.stat(spool.entries(state="delivered")[0].path).st_mtime + 10
+    spool.clock.date = spool.entries(state="delivered")[0].path.stat().st_mtime + 10
     assert spool.purge(older_than_s=3600) == 0
     assert spool.purge(older_than_s=5) == 1
     assert states(spool) == ["waiting"]
