@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, MRImageStorage
 
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 from recon_node.dicom import modules
+from recon_node.dicom.compress import Compression, compressed_frame, transfer_syntax
 from recon_node.dicom.geometry import image_plane
+from recon_node.dicom.mark import Mark, add_overlay, burnt_in, text_mask, warning_text
 from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
 from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence
 from recon_node.dicom.text import character_set, clock, decimal
@@ -94,7 +96,12 @@ class SeriesTemplate:
         ds.update(self.shared)
         for slot in self.slots:
             ds.add_new(slot.tag, slot.vr, slot.values[phase])
-        ds.add_new(0x7FE00010, "OW", self.pixels[phase].astype("<u2").tobytes())
+        syntax = UID(self.meta.TransferSyntaxUID)
+        if syntax.is_compressed:
+            ds.add_new(0x7FE00010, "OB", compressed_frame(self.pixels[phase], syntax))
+            ds["PixelData"].is_undefined_length = True
+        else:
+            ds.add_new(0x7FE00010, "OW", self.pixels[phase].astype("<u2").tobytes())
         ds.file_meta = self.file_meta(phase)
         return ds
 
@@ -115,6 +122,8 @@ def build_series(
     series_number: int | None = None,
     spacing_between_slices_mm: float | None = None,
     phase_encoding: PhaseEncoding = "COL",
+    compression: Compression = "none",
+    mark: Mark = "none",
 ) -> SeriesTemplate:
     """MR Image Storage instances of one slice, one a phase.
 
@@ -134,14 +143,20 @@ def build_series(
         Between slice centres, where the stack is known.
     phase_encoding : {"COL", "ROW"}
         ROW where the images were transposed for display.
+    compression : {"none", "rle", "jpeg-ls", "jpeg-2000"}
+        Lossless; the UIDs are those of the uncompressed series.
+    mark : {"none", "overlay", "burn"}
+        How a verdict other than "pass" is written on the picture.
 
     Raises
     ------
+    ConfigError
+        Where the compression is not known or not installed.
     DicomError
         Where shapes, provenance or geometry contradict each other.
     """
     _check(images, pixels, provenance)
-    options = {"quantity": pixels.quantity, "sop_class": MRImageStorage, "slope": pixels.scaling.slope}
+    options = {"quantity": pixels.quantity, "slope": pixels.scaling.slope, "mark": mark}
     uids = series_uids(images, provenance, options=options, prefix=site.uid_prefix)
     shared = Dataset()
     used: modules.Fallbacks = {}
@@ -161,16 +176,17 @@ def build_series(
     shared.AcquisitionDate = shared.ContentDate = shared.SeriesDate
     _add_plane(shared, images, spacing_between_slices_mm)
     _add_pixel_description(shared, pixels)
+    stored = _marked(shared, pixels, provenance, mark)
     add_provenance(shared, provenance, used)
     shared.SpecificCharacterSet = character_set(str(element.value) for element in shared.iterall())
     instance_uids = tuple(uids.instance(phase) for phase in range(images.data.shape[0]))
     return SeriesTemplate(
-        meta=_meta(),
+        meta=_meta(transfer_syntax(compression)),
         shared=shared,
         slots=_slots(images, instance_uids),
         uids=uids,
         instance_uids=instance_uids,
-        pixels=np.ascontiguousarray(pixels.data),
+        pixels=np.ascontiguousarray(stored),
     )
 
 
@@ -191,6 +207,21 @@ def _check(images: ImageSeries, pixels: Pixels, provenance: Provenance) -> None:
         times = getattr(images, name)
         if times is not None and len(times) != images.data.shape[0]:
             raise DicomError(f"{name} has {len(times)} entries for {images.data.shape[0]} images")
+
+
+def _marked(ds: Dataset, pixels: Pixels, provenance: Provenance, mark: Mark) -> NDArray[np.uint16]:
+    """Pixels to store, with the warning on them or in an overlay where the verdict asks for one."""
+    text = warning_text(provenance.verdict)
+    if mark == "none" or text is None:
+        return pixels.data
+    mask = text_mask(text, (pixels.data.shape[1], pixels.data.shape[2]))
+    if mark == "overlay":
+        add_overlay(ds, mask, text)
+        return pixels.data
+    ds.BurnedInAnnotation = "YES"
+    scaling = pixels.scaling
+    white = (scaling.window_center + scaling.window_width / 2 - scaling.intercept) / scaling.slope
+    return burnt_in(pixels.data, mask, int(np.clip(white, 1, 65535)))
 
 
 def _number(images: ImageSeries) -> int:
@@ -226,11 +257,11 @@ def _add_pixel_description(ds: Dataset, pixels: Pixels) -> None:
     ds.WindowWidth = decimal(scaling.window_width)
 
 
-def _meta() -> FileMetaDataset:
+def _meta(syntax: UID) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID = UID(DEFAULT_PREFIX + "1")
     meta.ImplementationVersionName = MANUFACTURER.upper().replace("-", "_")
     return meta

@@ -126,9 +126,9 @@ def _keyed(action: Action, secret: _Secret) -> Action:
     """`action`, but dates shifted (also where the table removes them) and UIDs hashed with the key."""
 
     def apply(ds: Dataset, tag: tuple[int, int]) -> None:
-        element = ds.get(tag)
-        if element is None:
+        if tag not in ds:
             return
+        element = ds[tag]
         if element.VR in ("DA", "DT"):
             element.value = secret.date(str(element.value))
         elif element.VR == "TM":

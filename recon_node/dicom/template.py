@@ -18,13 +18,16 @@ from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element, write_file_meta_info
+from pydicom.uid import UID
 
 from recon_node.core.errors import DicomError
 from recon_node.dicom.build import SeriesTemplate, Slot
+from recon_node.dicom.compress import compressed_frame
 
 Buffer = bytes | memoryview
 _PREAMBLE = b"\x00" * 128 + b"DICM"
 _PIXEL_DATA = struct.Struct("<HH2sHI")
+_SEQUENCE_DELIMITER = bytes.fromhex("feffdde000000000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +50,29 @@ def encode_series(template: SeriesTemplate) -> Iterator[EncodedInstance]:
         Where a value cannot be encoded.
     """
     constants, slots = _cut(template)
-    frames = np.ascontiguousarray(template.pixels, "<u2").view(np.uint8).ravel().data
-    size = template.pixels[0].nbytes
-    constants[-1] += _PIXEL_DATA.pack(0x7FE0, 0x0010, b"OW", 0, size)
     columns = [_elements(slot) for slot in slots]
-    for phase, (uid, *own) in enumerate(zip(template.instance_uids, *columns, strict=True)):
+    pixels = _pixel_pieces(template)
+    for uid, own, pieces in zip(template.instance_uids, zip(*columns, strict=True), pixels, strict=True):
         head = [constants[0]]
         for element, constant in zip(own, constants[1:], strict=True):
             head += (element, constant)
-        pixels = frames[phase * size : (phase + 1) * size]
-        yield EncodedInstance(sop_instance_uid=uid, pieces=(b"".join(head), pixels))
+        head.append(pieces[0])
+        yield EncodedInstance(sop_instance_uid=uid, pieces=(b"".join(head), *pieces[1:]))
+
+
+def _pixel_pieces(template: SeriesTemplate) -> Iterator[tuple[bytes, *tuple[Buffer, ...]]]:
+    """The pixel data element of each phase: its head, then its value."""
+    syntax = UID(template.meta.TransferSyntaxUID)
+    if syntax.is_compressed:
+        head = _PIXEL_DATA.pack(0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
+        for frame in template.pixels:
+            yield head, compressed_frame(frame, syntax), _SEQUENCE_DELIMITER
+        return
+    frames = np.ascontiguousarray(template.pixels, "<u2").view(np.uint8).ravel().data
+    size = template.pixels[0].nbytes
+    head = _PIXEL_DATA.pack(0x7FE0, 0x0010, b"OW", 0, size)
+    for start in range(0, len(frames), size):
+        yield head, frames[start : start + size]
 
 
 def _cut(template: SeriesTemplate) -> tuple[list[bytes], list[Slot]]:

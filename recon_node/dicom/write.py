@@ -12,6 +12,8 @@ from pathlib import Path
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.build import Pixels, build_series
+from recon_node.dicom.compress import Compression
+from recon_node.dicom.mark import Mark
 from recon_node.dicom.modules import DEFAULT_SITE, Site
 from recon_node.dicom.provenance import Provenance
 from recon_node.dicom.sequence import PhaseEncoding
@@ -44,6 +46,8 @@ def write_series(
     series_number: int | None = None,
     spacing_between_slices_mm: float | None = None,
     phase_encoding: PhaseEncoding = "COL",
+    compression: Compression = "none",
+    mark: Mark = "none",
     fsync: bool = False,
 ) -> list[WrittenInstance]:
     """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm``.
@@ -53,7 +57,9 @@ def write_series(
 
     Parameters
     ----------
-    images, pixels, provenance, site, series_number, spacing_between_slices_mm, phase_encoding
+    images, pixels, provenance, site, series_number, spacing_between_slices_mm
+        As for `build_series`.
+    phase_encoding, compression, mark
         As for `build_series`.
     folder : Path
         Made if it does not exist.
@@ -62,6 +68,8 @@ def write_series(
 
     Raises
     ------
+    ConfigError
+        Where the compression is not known or not installed.
     DicomError
         Where an instance cannot be built, or the folder cannot be written.
     """
@@ -73,6 +81,8 @@ def write_series(
         series_number=series_number,
         spacing_between_slices_mm=spacing_between_slices_mm,
         phase_encoding=phase_encoding,
+        compression=compression,
+        mark=mark,
     )
     target = Path(folder) / template.uids.study / template.uids.series
     names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]
