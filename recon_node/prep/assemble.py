@@ -101,9 +101,7 @@ def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDA
         )
     if buffer.repeated:
         hint = "; their time stamps say retrospective gating" if buffer.physiology.any() else ""
-        notes.append(
-            f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}"
-        )
+        notes.append(f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}")
     return seen
 
 
@@ -268,6 +266,7 @@ def _common(
 ) -> dict[str, Any]:
     header, lines = context.header, buffer.count[seen] > 0
     recon = (header.recon_matrix[1], header.recon_matrix[0])
+    grid = (header.encoded_matrix[1], buffer.shape[2])
     announced = header.limits.get(context.dynamic)
     phases = max(len(lines), announced.size if announced else 0)
     clock, physiology = buffer.clock[seen], buffer.physiology[seen]
@@ -277,5 +276,5 @@ def _common(
         "rr_interval_ms": rr_interval_ms(clock, physiology, lines),
         "lines_found": int(lines.sum()),
         "lines_expected": phases * expected_lines(header, sampling.acs),
-        "recon_shape": recon,
+        "recon_shape": None if recon == grid else recon,
     }

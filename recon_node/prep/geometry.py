@@ -48,7 +48,9 @@ def slice_geometry(
     slice_number : int
         Used to lay slices side by side where the file gives no positions at all.
     """
-    fov = (fov_x_mm, header.encoded_fov_mm[1], header.recon_fov_mm[2])
+    slab = header.encoded_matrix[2] > 1
+    thickness = header.encoded_fov_mm[2] if slab else header.recon_fov_mm[2]
+    fov = (fov_x_mm, header.encoded_fov_mm[1], thickness)
     position = np.asarray(head["position"], dtype=float)
     if directions_known(head):
         read, phase = (_unit(np.asarray(head[name], dtype=float)) for name in ("read_dir", "phase_dir"))

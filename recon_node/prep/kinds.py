@@ -33,6 +33,8 @@ NOT_FOR_IMAGES = {
 }
 """Acquisitions that never enter the image matrix, by the name that notes use."""
 
+COMPRESSED = Flag.COMPRESSION1 | Flag.COMPRESSION2 | Flag.COMPRESSION3 | Flag.COMPRESSION4
+
 _OTHER = sum(NOT_FOR_IMAGES)
 
 

@@ -16,7 +16,7 @@ from recon_node.prep.calibration import CalibrationSum
 from recon_node.prep.expectation import centre_unset, is_complete, line_limits, partition_limits
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
-from recon_node.prep.kinds import Kind, kinds, names_of_others
+from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_others
 from recon_node.prep.noise import NoiseScan, Whitening, whitening
 from recon_node.prep.readout import Lines, ReadoutGrid
 from recon_node.prep.slices import SliceBuffer
@@ -109,6 +109,8 @@ class Preparation:
         InconsistentReadouts
             Counters outside the encoded matrix, another number of channels than before, lines of a
             slice that had been complete.
+        UnsupportedScan
+            Compressed samples, phases beside another dynamic counter, a slab undersampled along kz.
         """
         if self._gating is not None:
             return [piece for part in self._gating.feed(block) for piece in self._feed(part)]
@@ -120,6 +122,8 @@ class Preparation:
         if not block.samples.size:
             self._count("without samples", len(block))
             return []
+        if has_any(block.head["flags"], COMPRESSED).any():
+            raise UnsupportedScan("samples are compressed (ISMRMRD compression flags), expected plain ones")
         kind = kinds(block.head["flags"])
         self._take_noise(block, kind == Kind.NOISE)
         for name, count in names_of_others(block.head["flags"][kind == Kind.OTHER]).items():

@@ -101,8 +101,8 @@ class Hdf5Source:
             return
         with direct:
             for rows in _runs(direct.heads, self._block_bytes):
-                head = direct.heads[rows].copy()
-                yield _checked(head, direct.samples(rows, _shape(head)), self._path)
+                head = _uncompressed(direct.heads[rows].copy(), self._path)
+                yield Readouts(head=head, samples=direct.samples(rows, _shape(head)))
 
     def _through_h5py(self) -> Iterator[Readouts]:
         step = 512
@@ -111,9 +111,8 @@ class Hdf5Source:
                 table = self._table[first : first + step]
             heads = table["head"].astype(ACQUISITION_HEADER)
             for rows in _runs(heads, self._block_bytes):
-                head = heads[rows]
-                samples = _stacked(table["data"][rows], _shape(head), self._path)
-                yield _checked(head, samples, self._path)
+                head = _uncompressed(heads[rows], self._path)
+                yield Readouts(head=head, samples=_stacked(table["data"][rows], _shape(head), self._path))
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -215,10 +214,10 @@ def _shape(head: NDArray[Any]) -> tuple[int, int, int]:
     return len(head), int(head["active_channels"][0]), int(head["number_of_samples"][0])
 
 
-def _checked(head: NDArray[Any], samples: NDArray[np.complex64], path: Path) -> Readouts:
+def _uncompressed(head: NDArray[Any], path: Path) -> NDArray[Any]:
     if np.any(head["flags"] & np.uint64(COMPRESSED)):
         raise UnsupportedScan(f"{path.name}: samples are compressed (ISMRMRD compression flags)")
-    return Readouts(head=head, samples=samples)
+    return head
 
 
 def _stacked(rows: NDArray[Any], shape: tuple[int, int, int], path: Path) -> NDArray[np.complex64]:

@@ -342,6 +342,42 @@ def test_other_trajectories_are_refused_by_name(trajectory: str) -> None:
         Preparation((make_header(SHAPE, trajectory=trajectory),))
 
 
+def test_compressed_samples_are_refused() -> None:
+    line = Line(np.ones((2, 24)), flags=Flag.COMPRESSION2)
+    with pytest.raises(UnsupportedScan, match="compressed"):
+        prepare(make_header(SHAPE), [block([line])])
+
+
+def test_the_matrix_of_the_image_is_given_where_it_differs_from_the_grid() -> None:
+    sent = block(lines_of(cine(phases=1)[1]))
+    assert prepare(make_header(SHAPE), [sent])[0].recon_shape is None
+    other = make_header(SHAPE, recon_matrix=(48, 64, 1))
+    assert prepare(other, [sent])[0].recon_shape == (64, 48)
+
+
+def test_a_slab_oversampled_along_its_slices_gives_the_central_partitions() -> None:
+    rng = np.random.default_rng(3)
+    nz, (ny, nx) = 8, SHAPE
+    kspace = rng.standard_normal((1, nz, ny, nx)) + 0j
+    header = make_header(
+        SHAPE,
+        encoded_matrix=(nx, ny, nz),
+        encoded_fov_mm=(2.0 * nx, 2.0 * ny, 40.0),
+        recon_matrix=(nx, ny, 6),
+        recon_fov_mm=(2.0 * nx, 2.0 * ny, 30.0),
+    )
+    sent = [
+        Line(kspace[:, kz, ky], ky=ky, counters={"kspace_encode_step_2": kz})
+        for kz in range(7)
+        for ky in range(ny)
+    ]
+    found = prepare(header, [block(sent)])
+    assert [k.index.partition for k in found] == list(range(6))
+    assert all(k.geometry.fov_mm[2] == 5.0 for k in found)
+    assert found[0].geometry.position_mm[2] == pytest.approx(-12.5)
+    assert any("zero filled along kz" in note for note in found[0].notes)
+
+
 def test_waveforms_pass_without_effect() -> None:
     waveform = Waveform(waveform_id=0, time_stamp=1, sample_time_us=2500, data=np.zeros((1, 4), np.uint32))
     assert Preparation((make_header(SHAPE),)).feed(waveform) == []
