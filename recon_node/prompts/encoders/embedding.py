@@ -14,7 +14,7 @@ from recon_node.core.types import Prompts, TextEmbedding
 from recon_node.prompts.encoders.catalogue import shipped_catalogue
 from recon_node.prompts.encoders.known import known_prompts
 
-_CACHE_SIZE = 256
+_CACHE_SIZE = 4096
 _cache: weakref.WeakKeyDictionary[TextEncoder, dict[tuple[str, str], TextEmbedding]] = (
     weakref.WeakKeyDictionary()
 )
