@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import hostile
+import delivery_hostile as hostile
 import pytest
-from hostile import HostileScp, RawServer
+from delivery_hostile import HostileScp, RawServer
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 

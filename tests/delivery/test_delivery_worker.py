@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import HostileScp
+from delivery_hostile import HostileScp
+from delivery_parts import make_instance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,8 +180,6 @@ with Spool(Path(sys.argv[1])) as spool:
     time.sleep(60)
 """
     with HostileScp("silent", times=100, delay_s=3) as scp, Spool(tmp_path / "spool") as spool:
-        from conftest import make_instance
-
         spool.put([make_instance(tmp_path / "1.dcm", 1)], ["pacs"])
         child = subprocess.Popen(
             [sys.executable, "-c", program, str(spool.folder), scp.address],
