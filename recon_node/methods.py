@@ -31,7 +31,10 @@ CLASSICAL = {
     "kt": KtSparse,
     "l1-wavelet": L1Wavelet,
     "sense": Sense,
+}
+WITHOUT_DEVICE: dict[str, type[ViewSharing | ZeroFilled]] = {
     "view-sharing": ViewSharing,
+    "zero-filled": ZeroFilled,
 }
 
 
@@ -93,7 +96,7 @@ def make_methods(settings: ReconSettings) -> Methods:
 
 def classical(method: Method, settings: ReconSettings) -> Reconstructor:
     """A reconstructor that needs no weights."""
-    if method == "zero-filled":
-        return ZeroFilled()
+    if method in WITHOUT_DEVICE:
+        return WITHOUT_DEVICE[method]()
     made: Reconstructor = CLASSICAL[method](device=settings.device)
     return made

@@ -1,0 +1,84 @@
+"""``recon-node evaluate``: measure reconstructions against a known truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from recon_node.cli.options import METHODS, json_option, print_json, progress, recon_options, settings_from
+
+
+def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: expected numbers separated by commas") from error
+
+
+def _words(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(","))
+
+
+@click.command("evaluate", short_help="Measure reconstructions against a known truth.")
+@click.option("--methods", default=",".join(sorted(METHODS)), callback=_words, show_default=True)
+@click.option("--patterns", default="random,uniform", callback=_words, show_default=True)
+@click.option("--accelerations", default="4,8,16", callback=_numbers, show_default=True)
+@click.option(
+    "--scans",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Hearts, the same in every condition.",
+)
+@click.option("--phases", type=click.IntRange(1), default=25, show_default=True)
+@click.option("--matrix", type=click.IntRange(32), default=128, show_default=True)
+@click.option("--coils", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--modality", default="cine", show_default=True)
+@click.option("--vendor", help="Only scanners of this vendor.")
+@click.option("--field", "field_t", type=float, metavar="TESLA", help="Only this field strength.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@recon_options
+@json_option
+def command(config: Path | None, as_json: bool, method: str | None, **options: Any) -> None:
+    """Compare methods on simulated hearts that no network was trained on.
+
+    PSNR, SSIM and NMSE per frame, in the unit of the k-space, mean over frames and hearts.
+    """
+    from recon_node.evaluation.heldout import Study, run_study
+    from recon_node.evaluation.studies import table
+
+    recon = {name: options.pop(name) for name in ("weights", "device", "encoder_folder")}
+    settings = settings_from(config, recon=recon)
+    methods = (method,) if method is not None else options.pop("methods")
+    options.pop("methods", None)
+    unknown = sorted(set(methods) - set(METHODS))
+    if unknown:
+        raise click.BadParameter(f"unknown method {', '.join(unknown)}; known are {', '.join(METHODS)}")
+    study = Study(methods=methods, **options)
+    with progress("reconstructing", study.total) as advance:
+        results = run_study(
+            study, settings.recon, report=lambda result: advance(1, f"{result.condition} {result.method}")
+        )
+    rows = table(results)
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+        return
+    shown = Table(box=None)
+    for heading in ("condition", "method", "hearts", "PSNR dB", "sd", "SSIM", "NMSE"):
+        shown.add_column(heading, justify="left" if heading in ("condition", "method") else "right")
+    for row in rows:
+        shown.add_row(
+            row.condition,
+            row.method,
+            str(row.scans),
+            f"{row.psnr:.2f}",
+            f"{row.psnr_sd:.2f}",
+            f"{row.ssim:.4f}",
+            f"{row.nmse:.4f}",
+        )
+    Console().print(shown)
