@@ -9,6 +9,7 @@ way (filters, another offset size) are read through h5py, slower and with the sa
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,9 @@ def open_hdf5(path: Path) -> h5py.File:
     except (OSError, RuntimeError) as error:
         text = str(error)
         if "truncated" in text:
-            raise TruncatedStream(f"{path.name}: HDF5 file is truncated ({text})") from error
+            sizes = re.search(r"eof = (\d+).*stored_eof = (\d+)", text)
+            found = "{} of {} bytes".format(*sizes.groups()) if sizes else text
+            raise TruncatedStream(f"{path.name}: the HDF5 file is truncated ({found})") from error
         raise SourceError(f"{path.name}: not a readable HDF5 file ({text})") from error
 
 

@@ -5,7 +5,7 @@ import pytest
 from prep_scanner import Line, acquire, block, coil_images, lines_of, make_header, noise_lines, prepare, white
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import DataError
+from recon_node.core.errors import DataError, InconsistentReadouts
 from recon_node.core.types import KSpace
 
 SHAPE = (48, 40)
@@ -133,3 +133,18 @@ def test_noise_after_the_images_is_not_used_and_said() -> None:
     late = [Line(white(rng, (3, 40)), flags=Flag.IS_NOISE_MEASUREMENT)]
     (found,) = prepare(make_header(SHAPE), [block(sent), block(late)], noise="auto")
     assert any("after imaging lines" in note for note in found.notes)
+
+
+def test_a_noise_scan_without_dwell_time_is_taken_for_the_one_of_the_lines_and_said() -> None:
+    rng = np.random.default_rng(8)
+    noise = noise_lines(white(rng, (3, 4096)), readouts=8, dwell_us=0.0)
+    lines = [Line(white(rng, (3, 40)), ky=ky) for ky in range(SHAPE[0])]
+    (found,) = prepare(make_header(SHAPE), [block(noise), block(lines)], noise="auto")
+    assert any("no dwell time" in note for note in found.notes)
+    assert np.mean(np.abs(found.data) ** 2) == pytest.approx(1.0, rel=0.1)
+
+
+def test_noise_scans_of_different_channels_contradict_each_other() -> None:
+    first, second = (block(noise_lines(np.ones((n, 64)) + 0j, readouts=1)) for n in (3, 4))
+    with pytest.raises(InconsistentReadouts, match="3 and 4 channels"):
+        prepare(make_header(SHAPE), [first, second], noise="auto")

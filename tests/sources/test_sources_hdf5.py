@@ -161,7 +161,7 @@ def test_a_truncated_file_is_told_from_a_damaged_one(tmp_path: Path, small_scan:
     path, _ = small_scan
     whole = path.read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(TruncatedStream, match="truncated"):
+    with pytest.raises(TruncatedStream, match=rf"truncated \({len(whole) * 2 // 3} of {len(whole)} bytes\)"):
         open_source(tmp_path / "cut.h5")
 
 
@@ -228,4 +228,48 @@ def test_a_stream_without_header_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scan.mrd"
     path.write_bytes(b"\x01\x00" + b"default".ljust(1024, b"\0") + b"\x04\x00")
     with pytest.raises(SourceError, match="without a header"):
+        open_source(path)
+
+
+def test_a_stream_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        MrdFileSource(tmp_path / "nowhere.mrd")
+    (tmp_path / "empty.mrd").write_bytes(b"")
+    with pytest.raises(SourceError, match="cannot be read"):
+        MrdFileSource(tmp_path / "empty.mrd")
+
+
+def test_a_stream_closes_while_an_abandoned_iterator_still_looks_at_it(
+    tmp_path: Path, small_scan: Scan
+) -> None:
+    path = tmp_path / "scan.mrd"
+    with ismrmrd.ProtocolSerializer(str(path)) as out:
+        out.serialize(ismrmrd.xsd.CreateFromDocument(header_xml()))
+        for acq in small_scan[1]:
+            out.serialize(acq)
+    source = open_source(path)
+    iterator = iter(source)
+    block = next(iterator)
+    source.close()
+    assert isinstance(block, Readouts)
+    assert np.isfinite(block.samples).all()
+
+
+def test_a_locked_file_opens_all_the_same(small_scan: Scan) -> None:
+    path, acquisitions = small_scan
+    with h5py.File(path, "r"):
+        assert_same(readouts(path), acquisitions)
+
+
+def test_tables_that_are_no_acquisitions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        file["dataset/xml"] = [header_xml().encode()]
+        file["dataset/data"] = np.arange(5)
+    with pytest.raises(SourceError, match="no table of ISMRMRD acquisitions"):
+        open_source(path)
+    with h5py.File(path, "w") as file:
+        file["dataset/xml"] = np.zeros(0, dtype="S4")
+        file["dataset/data"] = np.arange(5)
+    with pytest.raises(SourceError, match="empty XML header"):
         open_source(path)
