@@ -1,7 +1,15 @@
 """Coil sensitivity maps: calibration data, ESPIRiT, coil combination."""
 
 from recon_node.coils.acs import calibration_region
+from recon_node.coils.batch import espirit_slices
 from recon_node.coils.combine import combine, expand, root_sum_of_squares
 from recon_node.coils.espirit import espirit
 
-__all__ = ["calibration_region", "combine", "espirit", "expand", "root_sum_of_squares"]
+__all__ = [
+    "calibration_region",
+    "combine",
+    "espirit",
+    "espirit_slices",
+    "expand",
+    "root_sum_of_squares",
+]

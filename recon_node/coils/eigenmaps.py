@@ -16,7 +16,9 @@ Complex = NDArray[np.complexfloating[Any, Any]]
 Real = NDArray[np.floating[Any]]
 
 _DOUBLE_STEPS = 4
-_TOLERANCE = 2e-3
+_TOLERANCE = 1e-3
+"""Norm of ``G x - value x`` at which an eigenvector is good enough."""
+_VANISHING = 1e-12
 
 
 def fractions(size: int) -> Real:
@@ -99,15 +101,21 @@ def dominant(matrices: Complex, start: Complex) -> tuple[Real, Complex]:
 
 
 def orthonormal(vectors: Complex) -> Complex:
-    """Columns of `(n, coil, count)` made orthonormal one after the other (Gram-Schmidt)."""
+    """Columns of `(n, coil, count)` made orthonormal one after the other (Gram-Schmidt, twice)."""
     columns: list[Complex] = []
     for i in range(vectors.shape[-1]):
-        column = vectors[..., i]
-        for earlier in columns:
+        column = _unit(vectors[..., i])
+        for earlier in columns * 2:
             column = column - earlier * np.sum(earlier.conj() * column, axis=-1, keepdims=True)
-        length = np.linalg.norm(column, axis=-1, keepdims=True)
-        columns.append(column / np.maximum(length, np.finfo(np.float32).tiny))
+        columns.append(_unit(column) if i else column)
     return np.stack(columns, axis=-1)
+
+
+def _unit(vectors: Complex) -> Complex:
+    """`(n, coil)` scaled to unit length; vanishing vectors become zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: Complex = np.where(length > _VANISHING, vectors / np.maximum(length, _VANISHING), 0)
+    return unit
 
 
 def _ritz(matrices: Complex, vectors: Complex) -> tuple[Real, Complex, Real]:

@@ -42,7 +42,7 @@ class KtSparse:
     name = "kt"
 
     def __init__(
-        self, *, temporal: float = 0.7, spatial: float = 0.1, iterations: int = 40, device: str = "auto"
+        self, *, temporal: float = 0.5, spatial: float = 0.03, iterations: int = 40, device: str = "auto"
     ) -> None:
         if iterations < 1 or temporal < 0 or spatial < 0:
             raise ConfigError(

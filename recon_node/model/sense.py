@@ -38,8 +38,8 @@ class Sense:
     def __init__(
         self,
         *,
-        iterations: int = 30,
-        regularisation: float = 0.01,
+        iterations: int = 60,
+        regularisation: float = 0.001,
         tolerance: float = 0.0,
         device: str = "auto",
     ) -> None:

@@ -40,7 +40,7 @@ class L1Wavelet:
 
     name = "l1-wavelet"
 
-    def __init__(self, *, regularisation: float = 1.0, iterations: int = 60, device: str = "auto") -> None:
+    def __init__(self, *, regularisation: float = 0.12, iterations: int = 60, device: str = "auto") -> None:
         if iterations < 1 or regularisation < 0:
             raise ConfigError(
                 f"l1-wavelet: iterations={iterations}, regularisation={regularisation}:"
