@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from recon_node.core.errors import DeliveryError, ReconNodeError
 from recon_node.core.types import ImageSeries
 from recon_node.delivery import StorageScp
+from recon_node.demo_report import write_demo_report
 from recon_node.dicom import WrittenInstance
 from recon_node.evaluation import Metrics, series_metrics
 from recon_node.methods import classical
@@ -64,6 +65,8 @@ class Truth:
     """`(slice, phase, y, x)` share of each pixel that is left ventricular cavity."""
     myocardium: NDArray[np.float32]
     """`(slice, phase, y, x)`"""
+    pixel_mm: float
+    slice_spacing_mm: float
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -86,6 +89,8 @@ def read_truth(path: Path) -> Truth:
             trigger_times_ms=file["trigger_times_ms"][:],
             lv=file["lv"][:],
             myocardium=file["myocardium"][:],
+            pixel_mm=float(file.attrs["pixel_mm"]),
+            slice_spacing_mm=float(file.attrs["slice_spacing_mm"]),
         )
 
 
@@ -155,7 +160,9 @@ def _wait_for_pacs(pacs: StorageScp, expected: int) -> None:
     end = time.monotonic() + _DELIVERY_S
     while len(pacs.files()) < expected:
         if time.monotonic() > end:
-            raise DeliveryError(f"the PACS has {len(pacs.files())} of {expected} instances after {_DELIVERY_S:.0f} s")
+            raise DeliveryError(
+                f"the PACS has {len(pacs.files())} of {expected} instances after {_DELIVERY_S:.0f} s"
+            )
         time.sleep(0.1)
 
 
@@ -164,7 +171,10 @@ def _compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
     reference = truth.images[kspace.index.slice]
     for name in BESIDE:
         part.beside[name] = classical(name, settings.recon).reconstruct(kspace, maps, None)
-    methods: Mapping[str, ImageSeries] = {**part.beside, part.result.images.made_by.method: part.result.images}
+    methods: Mapping[str, ImageSeries] = {
+        **part.beside,
+        part.result.images.made_by.method: part.result.images,
+    }
     for name, images in methods.items():
         part.metrics[name] = series_metrics(images.data, reference, normalise=False)
 

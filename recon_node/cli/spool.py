@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.table import Table
 
 from recon_node.cli.options import config_option, json_option, print_json, settings_from
 
-STATES = ("waiting", "stored", "delivered", "dead")
+State = Literal["waiting", "stored", "delivered", "dead"]
+STATES: tuple[State, ...] = ("waiting", "stored", "delivered", "dead")
 
 
 @click.group("spool", short_help="Look after the delivery queue.")
@@ -88,7 +90,7 @@ def purge(state: str, destination: str | None, yes: bool, config: Path | None) -
 
     if state != "delivered" and not yes:
         click.confirm("Remove instances that were not delivered?", abort=True)
-    states = ("waiting", "stored", "delivered", "dead") if state == "all" else (state,)
+    states = [one for one in STATES if state in ("all", one)]
     with Spool(spool_folder(settings_from(config).delivery)) as spool:
         removed = sum(spool.purge(state=one, destination=destination) for one in states)
     click.echo(f"{removed} instances removed")

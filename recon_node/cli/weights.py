@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def verify(weights: str, as_json: bool) -> None:
     """Load weights, check them against their own hash and manifest, and say what they are."""
     from recon_node.model import verify_weights
 
-    report = _entry(verify_weights(weights))
+    report = _entry(verify_weights(weights), weights)
     if as_json:
         print_json(report)
         return
@@ -75,17 +76,19 @@ def import_(checkpoint: Path, out: Path | None) -> None:
     click.echo(f"{written}: use it with --weights {written}")
 
 
-def _entry(weights: WeightsInfo | LoadedWeights) -> dict[str, Any]:
+def _entry(weights: WeightsInfo | LoadedWeights, source: str | None = None) -> dict[str, Any]:
     from recon_node.model.weights import find_weights
 
-    path = find_weights(weights.name)
+    path = find_weights(source or weights.name)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {
         "name": weights.name,
         "variant": weights.config.variant,
         "cascades": weights.config.cascades,
         "bytes": path.stat().st_size,
         "encoder": weights.encoder,
-        "sha256": weights.sha256,
+        "sha256": digest,
         "validated": weights.card.get("validated", False),
         "intended_use": weights.card.get("intended_use"),
     }

@@ -74,7 +74,8 @@ def _estimated_maps(kspace: NDArray[np.complex64], acs: int) -> NDArray[np.compl
     ky, kx = kspace.shape[-2:]
     y, x = (ky - acs) // 2, (kx - acs) // 2
     calibration = kspace[:, :, y : y + acs, x : x + acs].mean(axis=0)
-    return espirit(calibration, (ky, kx)).data[0]
+    maps: NDArray[np.complex64] = espirit(calibration, (ky, kx)).data[0]
+    return maps
 
 
 def _rows_are_readout(array: NDArray[Any] | None) -> Tensor:

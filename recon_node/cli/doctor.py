@@ -1,0 +1,97 @@
+"""``recon-node doctor``: check this machine and installation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from recon_node import __version__
+from recon_node.cli.options import WARNING, config_option, json_option, print_json, settings_from
+from recon_node.core.errors import ReconNodeError
+from recon_node.settings import Settings
+
+GIB = 1 << 30
+_LEAST_FREE = 5 * GIB
+
+Check = tuple[str, bool, str]
+
+
+@click.command("doctor", short_help="Check this machine and installation.")
+@config_option
+@json_option
+def command(config: Path | None, as_json: bool) -> int:
+    """Check settings, weights, text encoder, device, spool and destinations; exit 1 if one is not usable."""
+    settings = settings_from(config)
+    checks = list(_checks(settings))
+    if as_json:
+        print_json([{"check": name, "ok": ok, "found": text} for name, ok, text in checks])
+    else:
+        click.echo(f"recon-node {__version__}. {WARNING}")
+        for name, ok, text in checks:
+            click.echo(f"{'ok  ' if ok else 'FAIL'} {name}: {text}")
+    return 0 if all(ok for _, ok, _ in checks) else 1
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield _tried("device", lambda: _device(settings))
+    yield _tried("weights and text encoder", lambda: _weights(settings))
+    yield _tried("spool", lambda: _spool(settings))
+    for name in settings.delivery.destinations:
+        yield _tried(f"destination {name}", lambda name=name: _destination(name, settings))  # type: ignore[misc]
+
+
+def _tried(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return name, True, check()
+    except ReconNodeError as error:
+        return name, False, str(error)
+
+
+def _device(settings: Settings) -> str:
+    import torch
+
+    from recon_node.model.series import pick_device
+
+    device = pick_device(settings.recon.device)
+    named = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    return f"{device} ({named}), torch {torch.__version__}"
+
+
+def _weights(settings: Settings) -> str:
+    from recon_node.methods import make_methods
+
+    methods = make_methods(settings.recon)
+    if methods.weights is None:
+        return f"method {settings.recon.method} needs none"
+    loaded = methods.weights
+    return f"{loaded.name} {loaded.sha256[:12]}, encoder {loaded.encoder}"
+
+
+def _spool(settings: Settings) -> str:
+    from recon_node.delivery import Spool
+    from recon_node.export import spool_folder
+
+    folder = spool_folder(settings.delivery)
+    with Spool(folder) as spool:
+        waiting = sum(states.get("waiting", 0) for states in spool.counts().values())
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE:
+        raise ReconNodeError(
+            f"{folder}: {free / GIB:.1f} GiB free, expected at least {_LEAST_FREE / GIB:.0f}"
+        )
+    return f"{folder}, {waiting} instances waiting, {free / GIB:.0f} GiB free"
+
+
+def _destination(name: str, settings: Settings) -> str:
+    from recon_node.export import open_destinations
+
+    opened = open_destinations(settings.delivery, [name])[name]
+    try:
+        return f"answers after {1000 * opened.echo():.0f} ms"
+    finally:
+        opened.close()
