@@ -59,7 +59,8 @@ def command(config: Path | None, as_json: bool, method: str | None, **options: A
     unknown = sorted(set(methods) - set(METHODS))
     if unknown:
         raise click.BadParameter(f"unknown method {', '.join(unknown)}; known are {', '.join(METHODS)}")
-    study = Study(methods=methods, **options)
+    chosen = tuple(name for name in METHODS if name in methods)
+    study = Study(methods=chosen, **options)
     with progress("reconstructing", study.total) as advance:
         results = run_study(
             study, settings.recon, report=lambda result: advance(1, f"{result.condition} {result.method}")

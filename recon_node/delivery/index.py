@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE INDEX IF NOT EXISTS queue ON entries (destination, state, priority DESC, number);
 """
 _WAIT_FOR_OTHERS_S = 60.0
+_CHECKPOINT_PAGES = 64
+"""Keeps the write-ahead log well below the spool's ballast."""
 
 
 class Index:
@@ -111,6 +113,7 @@ class Index:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             _check(db)
             db.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA.split(";"):

@@ -4,6 +4,7 @@
     <spool>/<state>/<destination>/<entry>.dcm   state: waiting, stored, delivered or dead
     <spool>/dead/<destination>/<entry>.txt      why it was given up
     <spool>/owners/<random>                     locked by each living process that holds leases
+    <spool>/ballast                             room for the index to work in when the disk is full
     <spool>/index.sqlite3                       order, leases, attempts; rebuilt from the files if lost
 
 An entry's name holds its priority, SOP Instance UID and the start of its SHA-256
@@ -32,6 +33,7 @@ from recon_node.delivery.durable import sync_folder, write_all, write_durably
 State = Literal["waiting", "stored", "delivered", "dead"]
 STATES: tuple[State, ...] = ("dead", "waiting", "stored", "delivered")
 """From least to most advanced: where a file is found twice, the later one counts."""
+BALLAST_BYTES = 1 << 20
 _NAME = re.compile(r"(\d)_([0-9.]{1,64})_([0-9a-f]{16})\.dcm")
 
 
@@ -71,6 +73,7 @@ class Layout:
         self.root = root
         self.incoming = root / "incoming"
         self.owners = root / "owners"
+        self._ballast = root / "ballast"
         for folder in (root, self.incoming, self.owners, *(root / s for s in STATES)):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -121,6 +124,38 @@ class Layout:
             folder = self.folder(state, destination)
             if folder.is_dir():
                 sync_folder(folder)
+
+    def is_whole(self, filed: Filed) -> bool | None:
+        """Whether the file is as it was put; None where it is not there."""
+        try:
+            return digest_of(self.path(filed).read_bytes()) == filed.digest
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return False
+
+    def hold_ballast(self) -> bool:
+        """Occupy some disk space, to be given up when the index needs room on a full disk."""
+        if self._ballast.exists():
+            return True
+        try:
+            handle = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o640)
+            try:
+                os.posix_fallocate(handle, 0, BALLAST_BYTES)
+            finally:
+                os.close(handle)
+        except OSError:
+            self._ballast.unlink(missing_ok=True)
+            return False
+        return True
+
+    def drop_ballast(self) -> bool:
+        """Give that space up; False where it was gone already."""
+        try:
+            self._ballast.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def write_reason(self, filed: Filed, reason: str) -> None:
         """Keep the reason of a dead entry beside it."""

@@ -18,6 +18,7 @@ from recon_node.delivery.clock import Clock
 from recon_node.delivery.entry import Entry, entry_from_row
 from recon_node.delivery.layout import Filed, Key, Layout, State
 
+_DAMAGED = "the file in the spool is damaged: send the instance again"
 _INSERT = """
 INSERT INTO entries (destination, uid, state, priority, digest, size, queued, changed, boot, reason)
 VALUES (?,?,?,?,?,?,?,?,?,?)
@@ -111,6 +112,30 @@ class Ledger:
             self.update(db, entry, state=state, owner=None, changed=now, boot=boot, **columns)
         if len(moved) < sum(e.state != state for e in entries):
             self.reconcile(db)
+
+    def free(self, db: sqlite3.Connection, living: set[str]) -> None:
+        """End the leases of owners that live no more."""
+        for row in db.execute("SELECT DISTINCT owner FROM entries WHERE owner IS NOT NULL").fetchall():
+            if row["owner"] not in living:
+                db.execute("UPDATE entries SET owner=NULL WHERE owner=?", (row["owner"],))
+
+    def due(self, db: sqlite3.Connection, destination: str, limit: int) -> list[Entry]:
+        """Waiting entries without a lease whose time has come."""
+        now = self.clock.steady()
+        rows = db.execute(
+            "SELECT * FROM entries WHERE destination=? AND state='waiting' AND due<=?"
+            " AND (owner IS NULL OR lease_until<=?) ORDER BY priority DESC, number LIMIT ?",
+            (destination, now, now, limit),
+        )
+        return [entry_from_row(r, self.layout) for r in rows]
+
+    def take_whole(self, db: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries whose files are whole; damaged ones are buried, missing ones forgotten."""
+        found = {e.key: self.layout.is_whole(e.filed) for e in entries}
+        self.bury(db, [e for e in entries if found[e.key] is False], _DAMAGED)
+        if None in found.values():
+            self.reconcile(db)
+        return [e for e in entries if found[e.key]]
 
     def bury(self, db: sqlite3.Connection, entries: Sequence[Entry], reason: str) -> None:
         """Make entries dead, the reason beside the file before the file is there."""

@@ -15,11 +15,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from recon_node.core.errors import ConfigError, SpoolCorrupt
 from recon_node.delivery.clock import Clock, SystemClock
-from recon_node.delivery.entry import Entry, entry_from_row
+from recon_node.delivery.entry import Entry
 from recon_node.delivery.index import Index
 from recon_node.delivery.instance import read_instance
 from recon_node.delivery.layout import (
@@ -41,6 +41,9 @@ _BATCH = 32
 """Instances taken in one transaction."""
 ROUTINE, URGENT = 5, 9
 _TO_RETRY: tuple[State, ...] = ("dead", "waiting")
+
+
+T = TypeVar("T")
 
 
 class _Part(NamedTuple):
@@ -93,8 +96,8 @@ class Spool:
         self._owner: Owner | None = None
         self._ledger = Ledger(self._layout, self.clock)
         self._index = Index(folder / "index.sqlite3", self._ledger.reconcile)
-        with self._index.transaction():
-            self._layout.sweep()
+        self._change(lambda _: self._layout.sweep())
+        self._layout.hold_ballast()
 
     def __enter__(self) -> Self:
         return self
@@ -161,12 +164,13 @@ class Spool:
         Delivered entries are cleaned away first, the oldest before the others.
         """
         missing = size + self._reserve - self._free_bytes(self.folder)
-        if missing <= 0:
+        if missing <= 0 and self._layout.hold_ballast():
             return
         for entry in self.entries(state="delivered"):
             self._remove([entry])
             missing -= entry.size
-            if missing <= 0 and size + self._reserve <= self._free_bytes(self.folder):
+            enough = missing <= 0 and size + self._reserve <= self._free_bytes(self.folder)
+            if enough and self._layout.hold_ballast():
                 return
         raise SpoolFull(
             f"the spool's disk is nearly full: {self._free_bytes(self.folder) >> 20} MiB free, "
@@ -236,90 +240,50 @@ class Spool:
 
         Files are checked against their digest; a damaged one becomes dead.
         """
-        with self._index.transaction() as db:
-            rows = self._due(db, destination, limit)
-            entries = [entry_from_row(r, self._layout) for r in rows]
-            whole, damaged = self._checked(entries)
-            if damaged is None:
-                self._ledger.reconcile(db)
-                return []
-            self._ledger.bury(db, damaged, "the file in the spool is damaged: send the instance again")
-            now = self.clock.steady()
+
+        def claim(db: sqlite3.Connection) -> list[Entry]:
+            owner = self._lease_name()
+            self._ledger.free(db, living_owners(self._layout))
+            whole = self._ledger.take_whole(db, self._ledger.due(db, destination, limit))
             for entry in whole:
-                self._ledger.update(db, entry, owner=self._lease_name(), lease_until=now + self.lease_s)
+                self._ledger.update(db, entry, owner=owner, lease_until=self.clock.steady() + self.lease_s)
             return whole
 
-    def _due(self, db: sqlite3.Connection, destination: str, limit: int) -> list[sqlite3.Row]:
-        self._lease_name()
-        now = self.clock.steady()
-        living = living_owners(self._layout)
-        for row in db.execute("SELECT DISTINCT owner FROM entries WHERE owner IS NOT NULL").fetchall():
-            if row["owner"] not in living:
-                db.execute("UPDATE entries SET owner=NULL WHERE owner=?", (row["owner"],))
-        return db.execute(
-            "SELECT * FROM entries WHERE destination=? AND state='waiting' AND due<=?"
-            " AND (owner IS NULL OR lease_until<=?) ORDER BY priority DESC, number LIMIT ?",
-            (destination, now, now, limit),
-        ).fetchall()
-
-    def _checked(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry] | None]:
-        """Whole and damaged entries; None for the latter if a file is not where the index says."""
-        whole: list[Entry] = []
-        damaged: list[Entry] = []
-        for entry in entries:
-            try:
-                data = entry.path.read_bytes()
-            except FileNotFoundError:
-                return [], None
-            except OSError:
-                data = b""
-            (whole if digest_of(data) == entry.filed.digest else damaged).append(entry)
-        return whole, damaged
+        return self._change(claim)
 
     def renew(self, entries: Iterable[Entry]) -> None:
         """Extend the leases of entries still at work."""
-        with self._index.transaction() as db:
-            for entry in entries:
-                self._ledger.update(db, entry, lease_until=self.clock.steady() + self.lease_s)
+        self._set(entries, lease_until=self.clock.steady() + self.lease_s)
 
     def release(self, entries: Iterable[Entry]) -> None:
         """Give claimed entries back, untried."""
-        with self._index.transaction() as db:
-            for entry in entries:
-                self._ledger.update(db, entry, owner=None)
+        self._set(entries, owner=None)
 
     def postpone(self, entry: Entry, delay_s: float, reason: str) -> None:
         """Give an entry back after a failed attempt, not to be tried for `delay_s`."""
-        with self._index.transaction() as db:
-            due = self.clock.steady() + delay_s
-            self._ledger.update(db, entry, owner=None, due=due, attempts=entry.attempts + 1, reason=reason)
+        due = self.clock.steady() + delay_s
+        self._set([entry], owner=None, due=due, attempts=entry.attempts + 1, reason=reason)
 
     def stored(self, entries: Sequence[Entry]) -> None:
         """The destination answered that it has them; to be confirmed by commitment or grace time."""
-        with self._index.transaction() as db:
-            self._ledger.move(db, entries, "stored", ticket=None)
+        self._change(lambda db: self._ledger.move(db, entries, "stored", ticket=None))
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """They are safe at the destination; from now on their files may be cleaned away."""
-        with self._index.transaction() as db:
-            self._ledger.move(db, entries, "delivered", reason=None)
+        self._change(lambda db: self._ledger.move(db, entries, "delivered", reason=None))
 
     def again(self, entry: Entry, delay_s: float, reason: str) -> None:
         """Back to waiting: the destination lost it."""
         columns = {"due": self.clock.steady() + delay_s, "attempts": entry.attempts + 1, "reason": reason}
-        with self._index.transaction() as db:
-            self._ledger.move(db, [entry], "waiting", ticket=None, **columns)
+        self._change(lambda db: self._ledger.move(db, [entry], "waiting", ticket=None, **columns))
 
     def bury(self, entries: Sequence[Entry], reason: str) -> None:
         """Give up, keeping file and reason."""
-        with self._index.transaction() as db:
-            self._ledger.bury(db, entries, reason)
+        self._change(lambda db: self._ledger.bury(db, entries, reason))
 
     def ask(self, entries: Iterable[Entry], ticket: str) -> None:
         """Note the transaction that asks for their storage commitment."""
-        with self._index.transaction() as db:
-            for entry in entries:
-                self._ledger.update(db, entry, ticket=ticket, due=self.clock.steady())
+        self._set(entries, ticket=ticket, due=self.clock.steady())
 
     # ---------------------------------------------------------------- looking after it
 
@@ -327,8 +291,9 @@ class Spool:
         self, *, destination: str | None = None, state: State | None = None, ticket: str | None = None
     ) -> list[Entry]:
         """Entries in the order they came, all or those that match."""
-        with self._index.transaction() as db:
-            return self._ledger.select(db, destination=destination, state=state, ticket=ticket)
+        return self._change(
+            lambda db: self._ledger.select(db, destination=destination, state=state, ticket=ticket)
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Destination to state to number of entries."""
@@ -374,8 +339,7 @@ class Spool:
 
     def reconcile(self) -> None:
         """Make the index agree with the folders (done on opening too)."""
-        with self._index.transaction() as db:
-            self._ledger.reconcile(db)
+        self._change(self._ledger.reconcile)
 
     def _lease_name(self) -> str:
         if self._owner is None:
@@ -383,8 +347,29 @@ class Spool:
         return self._owner.name
 
     def _remove(self, entries: Sequence[Entry]) -> None:
+        self._change(lambda db: self._ledger.remove(db, entries))
+
+    def _set(self, entries: Iterable[Entry], **columns: object) -> None:
+        chosen = list(entries)
+
+        def update(db: sqlite3.Connection) -> None:
+            for entry in chosen:
+                self._ledger.update(db, entry, **columns)
+
+        self._change(update)
+
+    def _change(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """One transaction; tried again after making room on a full disk, or a new index."""
+        try:
+            with self._index.transaction() as db:
+                return action(db)
+        except SpoolFull:
+            if not self._layout.drop_ballast():
+                raise
+        except SpoolCorrupt:
+            pass
         with self._index.transaction() as db:
-            self._ledger.remove(db, entries)
+            return action(db)
 
 
 def _free_bytes(path: Path) -> int:

@@ -86,10 +86,7 @@ def write_series(
     )
     target = Path(folder) / template.uids.study / template.uids.series
     names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]
-    try:
-        _write_folder(target, zip(names, encode_series(template), strict=True), fsync=fsync)
-    except OSError as error:
-        raise DicomError(f"cannot write DICOM files to {folder}: {error.strerror or error}") from error
+    write_folder(target, zip(names, encode_series(template), strict=True), fsync=fsync)
     return [
         WrittenInstance(
             path=target / name,
@@ -104,11 +101,18 @@ def write_series(
     ]
 
 
-def _write_folder(target: Path, files: Iterable[tuple[str, EncodedInstance]], *, fsync: bool) -> None:
-    """Write `files` into a hidden folder beside `target`, then give them their place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+def write_folder(target: Path, files: Iterable[tuple[str, EncodedInstance]], *, fsync: bool) -> None:
+    """Write `files` into a hidden folder beside `target`, then give them their place.
+
+    Raises
+    ------
+    DicomError
+        Where the folder cannot be written.
+    """
+    hidden: Path | None = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
         hidden.chmod(0o755)
         for name, instance in files:
             _write_file(f"{hidden}/{name}", instance, fsync=fsync)
@@ -118,8 +122,11 @@ def _write_folder(target: Path, files: Iterable[tuple[str, EncodedInstance]], *,
         if fsync:
             _sync_folder(target)
             _sync_folder(target.parent)
+    except OSError as error:
+        raise DicomError(f"cannot write DICOM files to {target}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        if hidden is not None:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _write_file(path: str, instance: EncodedInstance, *, fsync: bool) -> None:

@@ -44,6 +44,7 @@ class HostileScp:
         self.received: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.held: dict[str, str] = {}
+        self.forgotten: Counter[str] = Counter()
         self.associations = 0
         self.lock = threading.Lock()
         self._syntaxes = syntaxes
@@ -96,6 +97,8 @@ class HostileScp:
         if fault in ("none", "abort-after", "slow", "silent-after", "hang-up-after"):
             with self.lock:
                 self.held[uid] = hashlib.sha256(event.encoded_dataset()).hexdigest()
+        if fault == "forget":
+            self.forgotten[uid] += 1
         answer = self._misbehave(fault, event)
         if answer == 0 and fault in ("none", "slow", "forget"):
             with self.lock:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
+from recon_node.demo.data import SliceResult, Truth
 from recon_node.evaluation import Metrics, blood_volume_ml, mask_volume_ml
 from recon_node.evaluation.report import ReportData, write_report
-
-if TYPE_CHECKING:
-    from recon_node.demo import SliceResult, Truth
 
 NAMES = {
     "zero-filled": "Zero-filled",

@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import h5py
-import numpy as np
-from numpy.typing import NDArray
 
 from recon_node.core.errors import DeliveryError, ReconNodeError
 from recon_node.core.types import ImageSeries
 from recon_node.delivery import StorageScp
-from recon_node.demo_report import write_demo_report
-from recon_node.dicom import WrittenInstance
-from recon_node.evaluation import Metrics, series_metrics
+from recon_node.demo.data import SliceResult, Truth, read_truth
+from recon_node.demo.page import write_demo_report
+from recon_node.evaluation import series_metrics
 from recon_node.methods import classical
-from recon_node.pipeline import Reconstruction
 from recon_node.results import summary_entry, write_summary
 from recon_node.service import serving
 from recon_node.settings import Method, Settings
@@ -35,63 +29,7 @@ from recon_node.sources.client import send_scan
 BESIDE: tuple[Method, ...] = ("zero-filled", "sense")
 """Methods shown beside the network."""
 _DELIVERY_S = 120.0
-SCAN = {
-    "acceleration": 8,
-    "pattern": "random",
-    "coils": 8,
-    "slices": 3,
-    "phases": 25,
-    "matrix": 128,
-    "field": 3.0,
-    "vendor": "Siemens",
-    "modality": "cine",
-}
-"""What is simulated."""
-
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Truth:
-    """What the simulator knows about the scan."""
-
-    images: NDArray[np.complex64]
-    """`(slice, phase, y, x)`."""
-    lv_volume_ml: NDArray[np.float64]
-    """`(phase,)`"""
-    lvef_percent: float
-    trigger_times_ms: NDArray[np.float64]
-    lv: NDArray[np.float32]
-    """`(slice, phase, y, x)` share of each pixel that is left ventricular cavity."""
-    myocardium: NDArray[np.float32]
-    """`(slice, phase, y, x)`"""
-    pixel_mm: float
-    slice_spacing_mm: float
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class SliceResult:
-    """One slice by every method."""
-
-    result: Reconstruction
-    instances: Sequence[WrittenInstance]
-    beside: dict[str, ImageSeries] = field(default_factory=dict)
-    metrics: dict[str, Metrics] = field(default_factory=dict)
-
-
-def read_truth(path: Path) -> Truth:
-    """Read what `simulate_scan` wrote beside the raw data."""
-    with h5py.File(path, "r") as file:
-        return Truth(
-            images=file["images"][:],
-            lv_volume_ml=file["lv_volume_ml"][:],
-            lvef_percent=float(file.attrs["lvef_percent"]),
-            trigger_times_ms=file["trigger_times_ms"][:],
-            lv=file["lv"][:],
-            myocardium=file["myocardium"][:],
-            pixel_mm=float(file.attrs["pixel_mm"]),
-            slice_spacing_mm=float(file.attrs["slice_spacing_mm"]),
-        )
 
 
 def run_demo(out: Path, settings: Settings, *, seed: int = 0, say: Say = lambda line: None) -> Path:
@@ -118,7 +56,20 @@ def run_demo(out: Path, settings: Settings, *, seed: int = 0, say: Say = lambda 
         shutil.rmtree(out / name, ignore_errors=True)
     raw, truth_file = out / "scan.h5", out / "truth.h5"
     say("simulating a beating heart as a scanner would send it")
-    simulate_scan(raw, seed=seed, truth=truth_file, **SCAN)
+    simulate_scan(
+        raw,
+        acceleration=8,
+        pattern="random",
+        coils=8,
+        slices=3,
+        phases=25,
+        matrix=128,
+        field=3.0,
+        vendor="Siemens",
+        modality="cine",
+        seed=seed,
+        truth=truth_file,
+    )
     truth = read_truth(truth_file)
     with StorageScp(out / "pacs", ae_title="DEMOPACS") as pacs:
         slices = _through_the_node(raw, out, pacs, settings, say)
@@ -175,8 +126,8 @@ def _compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
         **part.beside,
         part.result.images.made_by.method: part.result.images,
     }
-    for name, images in methods.items():
-        part.metrics[name] = series_metrics(images.data, reference, normalise=False)
+    for method, images in methods.items():
+        part.metrics[method] = series_metrics(images.data, reference, normalise=False)
 
 
 def _entry(part: SliceResult, raw: Path) -> dict[str, Any]:
