@@ -11,7 +11,6 @@ then CLOSE. (A module that only raises leaves a client with exit status 0, no im
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import secrets
 import socket
@@ -118,9 +117,9 @@ def recon_data(connection: Connection) -> None:
 
 def node_handler(properties: Mapping[str, str]) -> ScanHandler:
     """The node's own reconstruction, with its settings overridden by `properties`."""
-    service = importlib.import_module("recon_node.service")
-    handler: ScanHandler = service.make_scan_handler(properties)
-    return handler
+    from recon_node.service import make_scan_handler  # networks are loaded only where they are used
+
+    return make_scan_handler(properties)
 
 
 def run(connection: Connection, target: str, make_handler: MakeHandler) -> None:

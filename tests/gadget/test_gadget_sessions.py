@@ -11,7 +11,7 @@ import pytest
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.scan import Readouts, Waveform
-from recon_node.gadget import PROPERTIES, listen, main
+from recon_node.gadget import PROPERTIES, listen, main, node_handler
 from recon_node.sources.gadget_frames import BUCKET_META
 from recon_node.sources.gadget_io import bucket_items, recon_data_items
 from recon_node.sources.messages import (
@@ -100,6 +100,25 @@ def test_the_gadget_runs_under_the_gadgetron_package(name: str, execute) -> None
     answer, status, log = execute(SESSIONS[name], session_bytes(name))
     assert status == 0, log
     assert_same_pictures(images_of(answer), images_of(recording(f"{name}_from_module.bin")))
+
+
+@pytest.mark.parametrize("name", ["acquisitions", "buckets", "recon_data"])
+def test_the_nodes_own_reconstruction_shows_the_phantom_and_writes_dicom(
+    name: str, listening, exchange, tmp_path: Path, monkeypatch
+) -> None:
+    data = session_bytes(name).replace(b'value="sense"', b'value="zero-filled"')
+    grown = len(b"zero-filled") - len(b"sense")
+    data = data[:2] + (int.from_bytes(data[2:6], "little") + grown).to_bytes(4, "little") + data[6:]
+    truth = np.load(RECORDED / "phantom.npy")
+    monkeypatch.chdir(tmp_path)
+    answer = exchange(listening(SESSIONS[name], make_handler=node_handler), data)
+    assert remote_errors(answer) == []
+    images = images_of(answer)
+    assert [int(m.head["repetition"][0]) for m in images] == [0, 1]
+    for image in images:
+        assert np.corrcoef(image.data.ravel(), truth.ravel())[0, 1] > 0.95
+        assert parse_meta(image.attributes)["ReconMethod"] == ("zero-filled",)
+    assert len(list(tmp_path.rglob("*.dcm"))) == 2
 
 
 @pytest.mark.parametrize("name", ["buckets_accelerated", "recon_data_accelerated"])
