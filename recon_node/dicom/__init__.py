@@ -2,7 +2,6 @@
 
 from recon_node.dicom.build import build_series
 from recon_node.dicom.deidentify import deidentify
-from recon_node.dicom.enhanced import legacy_enhanced, write_legacy_enhanced
 from recon_node.dicom.modules import Site
 from recon_node.dicom.provenance import Provenance, read_provenance
 from recon_node.dicom.template import EncodedInstance, encode_series
@@ -16,8 +15,6 @@ __all__ = [
     "build_series",
     "deidentify",
     "encode_series",
-    "legacy_enhanced",
     "read_provenance",
-    "write_legacy_enhanced",
     "write_series",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def load_checkpoint(path: Path, *, fingerprint: str) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, struct.error, pickle.UnpicklingError) as error:
         raise WeightsError(f"checkpoint {path} is damaged; remove it to start the run anew") from error
     if state.get("fingerprint") != fingerprint:
         raise WeightsError(

@@ -1,0 +1,43 @@
+"""``recon-node openrecon``: the description of an OpenRecon container."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from recon_node import __version__
+from recon_node.cli.options import config_option, print_json, settings_from
+
+
+@click.group("openrecon", short_help="Write the description of an OpenRecon container.")
+def command() -> None:
+    """What Siemens OpenRecon wants to know of a container. Not for clinical use until validated."""
+
+
+@command.command("label")
+@click.option("--dockerfile", is_flag=True, help="Print the LABEL line for a Dockerfile.")
+@config_option
+def label(dockerfile: bool, config: Path | None) -> None:
+    """The JSON label, generated from the settings' schema."""
+    from recon_node.gadget import PROPERTIES
+    from recon_node.openrecon import dockerfile_line, openrecon_label, parameters_from_settings
+
+    settings = settings_from(config)
+    shown = {"method": "method", "fallback": "fallback", "on_distrust": "policy"}
+    parameters = [
+        dataclasses.replace(parameter, name=shown[parameter.name])
+        for parameter in parameters_from_settings(
+            settings.recon, {field: PROPERTIES[name] for field, name in shown.items()}
+        )
+    ]
+    tree = openrecon_label(
+        parameters,
+        version=__version__,
+        configurations=["default", *settings.server.configurations],
+    )
+    if dockerfile:
+        click.echo(dockerfile_line(tree))
+    else:
+        print_json(tree)

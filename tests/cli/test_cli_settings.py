@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recon_node.core.errors import ConfigError
+from recon_node.settings import load_settings
+
+
+def test_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('[server]\nport = 1\n[recon]\nmethod = "kt"\n')
+    settings = load_settings(file, {"RECON_NODE__SERVER__PORT": "2"})
+    assert settings.server.port == 2
+    assert settings.recon.method == "kt"
+    assert settings.server.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[nothing]\n", "unknown section"),
+        ("[server]\ncolour = 1\n", "unknown key"),
+        ('[server]\nport = "high"\n', "expected int"),
+        ('[recon]\nmethod = "magic"\n', "expected one of"),
+        ("[recon]\ncheck_trust = 3\n", "expected bool"),
+        ("recon = 3\n", "expected a table"),
+        ("= 3\n", "not TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(text: str, word: str, tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=word):
+        load_settings(file, {})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path / "node.toml", {})
+
+
+def test_an_odd_variable_is_named() -> None:
+    with pytest.raises(ConfigError, match="SECTION__KEY"):
+        load_settings(None, {"RECON_NODE__PORT": "1"})

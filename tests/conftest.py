@@ -1,0 +1,24 @@
+"""What every folder of tests shares."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def component() -> Callable[[str], str]:
+    """Finds an installed program; without it tests are skipped, but fail in CI."""
+
+    def find(name: str) -> str:
+        found = shutil.which(name)
+        if found is None and os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed: CI must have it")
+        if found is None:
+            pytest.skip(f"{name} is not installed")
+        return found
+
+    return find

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pydicom
+import pytest
+
+from recon_node.cli import run
+from recon_node.evaluation import series_metrics
+from recon_node.scans import open_scan
+
+CONTRACT = {"input", "method", "weights", "prompts", "sampling", "lines", "trust", "instances", "seconds"}
+
+
+@pytest.fixture(scope="module")
+def replayed(heart: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("replay")
+    assert run(["replay", str(heart[0]), "--out", str(out)]) == 0
+    return out
+
+
+def _series(out: Path) -> list[dict[str, object]]:
+    return json.loads((out / "summary.json").read_text())["series"]
+
+
+def _pixels(out: Path, slice_entry: dict[str, object]) -> np.ndarray:
+    wanted = set(slice_entry["instances"])
+    files = [pydicom.dcmread(p) for p in out.rglob("*.dcm")]
+    mine = sorted((d for d in files if d.SOPInstanceUID in wanted), key=lambda d: int(d.InstanceNumber))
+    return np.stack([d.pixel_array * float(d.RescaleSlope) + float(d.RescaleIntercept) for d in mine])
+
+
+def test_replay_writes_one_series_a_slice_and_a_summary_of_the_contract(replayed: Path) -> None:
+    series = _series(replayed)
+    assert [entry["slice"] for entry in series] != []
+    assert sorted(entry["slice"] for entry in series) == [0, 1]
+    for entry in series:
+        assert entry.keys() >= CONTRACT
+        assert len(entry["instances"]) == 8
+        assert entry["sampling"]["pattern"] == "random"
+        assert entry["lines"]["found"] == pytest.approx(entry["lines"]["expected"], rel=0.1)
+        assert entry["weights"]["name"] == "default"
+
+
+def test_dicom_pixels_agree_with_the_truth_and_beat_sense(
+    replayed: Path, heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert run(["replay", str(heart[0]), "--out", str(tmp_path), "--method", "sense"]) == 0
+    with h5py.File(heart[1]) as file:
+        truth = np.abs(file["images"][:])
+    for entry, classical in zip(_series(replayed), _series(tmp_path), strict=True):
+        reference = truth[entry["slice"]]
+        learned = series_metrics(_pixels(replayed, entry), reference, normalise=False)
+        sense = series_metrics(_pixels(tmp_path, classical), reference, normalise=False)
+        assert learned.psnr > sense.psnr + 3
+
+
+def test_a_second_replay_gives_the_same_instances_byte_for_byte(
+    replayed: Path, heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert run(["replay", str(heart[0]), "--out", str(tmp_path)]) == 0
+    first = {p.relative_to(replayed): p.read_bytes() for p in replayed.rglob("*.dcm")}
+    second = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*.dcm")}
+    assert first == second
+
+
+def test_resume_leaves_out_what_is_done(replayed: Path, heart: tuple[Path, Path]) -> None:
+    before = {p: p.stat().st_mtime_ns for p in replayed.rglob("*.dcm")}
+    assert run(["replay", str(heart[0]), "--out", str(replayed), "--resume"]) == 0
+    assert {p: p.stat().st_mtime_ns for p in replayed.rglob("*.dcm")} == before
+    assert len(_series(replayed)) == 2
+
+
+def test_orientation_in_dicom_is_that_of_the_raw_data(replayed: Path, heart: tuple[Path, Path]) -> None:
+    for kspace, entry in zip(open_scan(heart[0]), _series(replayed), strict=True):
+        one = next(
+            d
+            for d in map(pydicom.dcmread, replayed.rglob("*.dcm"))
+            if d.SOPInstanceUID == entry["instances"][0]
+        )
+        directions = [*kspace.geometry.read_dir, *kspace.geometry.phase_dir]
+        np.testing.assert_allclose([float(v) for v in one.ImageOrientationPatient], directions, atol=1e-5)
+
+
+def test_several_workers_give_the_same_summary(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    copies = []
+    for name in ("a.h5", "b.h5"):
+        copies.append(tmp_path / name)
+        shutil.copy(heart[0], copies[-1])
+    out = tmp_path / "out"
+    inputs = [str(copy) for copy in copies]
+    assert run(["replay", *inputs, "--out", str(out), "--workers", "2", "--method", "zero-filled"]) == 0
+    series = _series(out)
+    assert [Path(entry["input"]).name for entry in series] == ["a.h5", "a.h5", "b.h5", "b.h5"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("options", [["-a", "1"], ["-a", "2", "-w", "24", "-r", "2", "-C"]])
+def test_a_foreign_shepp_logan_file_becomes_dicom_of_the_right_object(
+    options: list[str], tmp_path: Path, component: object
+) -> None:
+    program = component("ismrmrd_generate_cartesian_shepp_logan")
+    raw = tmp_path / "shepp.h5"
+    subprocess.run([program, "-o", raw, "-m", "96", "-c", "8", "-n", "0.01", *options], check=True)
+    with h5py.File(raw) as file:
+        phantom = file["dataset/phantom"][:].squeeze()
+        object_ = np.hypot(phantom["real"], phantom["imag"])
+    out = tmp_path / "out"
+    assert run(["replay", str(raw), "--out", str(out), "--method", "sense"]) == 0
+    for entry in _series(out):
+        image = _pixels(out, entry)[0]
+        right = np.corrcoef(image.ravel(), object_.ravel())[0, 1]
+        turned = [np.corrcoef(np.flip(image, axis).ravel(), object_.ravel())[0, 1] for axis in (0, 1, (0, 1))]
+        assert right > 0.9
+        assert right > max(turned)
+    checker = component("dciodvfy")
+    for path in out.rglob("*.dcm"):
+        told = subprocess.run([checker, path], capture_output=True, text=True, check=False).stderr
+        assert not [line for line in told.splitlines() if line.startswith("Error")]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import time
+import urllib.request
+from pathlib import Path
+
+import h5py
+import pytest
+
+from recon_node.core.errors import ConfigError
+from recon_node.delivery import StorageScp
+from recon_node.service import expected_slices, serving, with_properties
+from recon_node.settings import Settings
+from recon_node.sources.client import send_scan
+from recon_node.sources.files import open_source
+
+
+def _settings(folder: Path, **server: object) -> Settings:
+    settings = Settings().replace("recon", method="sense")
+    return settings.replace("server", port=0, out=str(folder / "dicom"), **server)
+
+
+def test_a_scan_sent_to_the_server_comes_back_and_reaches_the_pacs(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with StorageScp(tmp_path / "pacs") as pacs:
+        settings = _settings(tmp_path, health_port=0).replace(
+            "delivery",
+            spool=str(tmp_path / "spool"),
+            destinations={"pacs": {"address": pacs.address}},
+            to=("pacs",),
+        )
+        with serving(settings) as running:
+            sent = send_scan(heart[0], port=running.server.port, out=tmp_path / "images.h5")
+            assert sent.ok
+            assert sent.images == 16
+            url = f"http://127.0.0.1:{running.health_port}/readyz"
+            assert urllib.request.urlopen(url, timeout=10).status == 200
+            for _ in range(200):
+                if len(pacs.files()) == 16:
+                    break
+
+                time.sleep(0.05)
+        assert len(pacs.files()) == 16
+    with h5py.File(tmp_path / "images.h5") as file:
+        assert sum(group["data"].shape[0] for group in file["images"].values()) == 16
+
+
+def test_the_scan_is_answered_with_err_where_it_cannot_be_reconstructed(tmp_path: Path) -> None:
+    from recon_node.simulate import simulate_scan
+
+    raw = tmp_path / "no_acs.h5"
+    simulate_scan(
+        raw, acceleration=2, pattern="uniform", coils=4, slices=1, phases=2, matrix=64, seed=1, acs=0
+    )
+    with serving(_settings(tmp_path)) as running:
+        sent = send_scan(raw, port=running.server.port)
+        assert not sent.ok
+        assert "calibration" in sent.errors[0]
+        assert send_scan(raw, port=running.server.port).errors
+
+
+def test_announced_slices_are_counted(heart: tuple[Path, Path]) -> None:
+    with open_source(heart[0]) as source:
+        assert expected_slices(source.headers) == 2
+
+
+@pytest.mark.parametrize(
+    ("properties", "word"),
+    [
+        ({"colour": "red"}, "known are"),
+        ({"method": "magic"}, "expected one of"),
+        ({"destination": "elsewhere"}, "not configured"),
+        ({"weights": "../../etc/passwd"}, "never a path"),
+    ],
+)
+def test_properties_from_the_network_are_checked(properties: dict[str, str], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        with_properties(Settings(), properties)
