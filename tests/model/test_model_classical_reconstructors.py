@@ -216,7 +216,7 @@ def test_sparsity_beats_sense_and_time_beats_both() -> None:
     }
     assert errors["kt"] < 0.6 * errors["l1-wavelet"]
     assert errors["l1-wavelet"] < 0.97 * errors["sense"]
-    assert errors["sense"] < 0.9 * errors["zero-filled"]
+    assert errors["sense"] < 0.97 * errors["zero-filled"]
     assert errors["kt"] < 0.8 * errors["view-sharing"]
 
 
