@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from recon_node.coils import espirit
 from recon_node.core.errors import CalibrationError
@@ -17,7 +17,7 @@ from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEm
 from recon_node.images import finish
 from recon_node.methods import Methods, make_methods
 from recon_node.prompts import build_prompts, embed
-from recon_node.settings import CoilSettings, Settings
+from recon_node.settings import CoilSettings, Method, Settings
 from recon_node.trust import judge_reconstruction
 
 T = TypeVar("T")
@@ -132,6 +132,40 @@ class Pipeline:
         if learned and self.settings.recon.on_distrust == "fallback":
             return fallback.reconstruct(kspace, maps, None), verdict
         return images, dataclasses.replace(verdict, verdict="warn")
+
+
+def reconstruct(
+    kspace: KSpace,
+    *,
+    method: Method = "cardiomm",
+    weights: str = "default",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    settings: Settings | None = None,
+) -> ImageSeries:
+    """Reconstruct one slice.
+
+    Parameters
+    ----------
+    kspace : KSpace
+        From `recon_node.open_scan`.
+    method, weights, device
+        As the settings of section ``recon``.
+    settings : Settings, optional
+        Everything else; defaults otherwise.
+
+    Returns
+    -------
+    ImageSeries
+        `(phase, y, x)` complex64 at the recon matrix. Where the trust check failed, `made_by.method` names
+        the method that stands in.
+
+    Raises
+    ------
+    ReconNodeError
+        No calibration lines, weights missing, data that cannot be.
+    """
+    chosen = (settings or Settings()).replace("recon", method=method, weights=weights, device=device)
+    return Pipeline(chosen).run(kspace).images
 
 
 def _timed(stage: str, seconds: dict[str, float], work: Callable[[], T]) -> T:

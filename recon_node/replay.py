@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from recon_node import __version__
 from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
+from recon_node.core.version import __version__
 from recon_node.pipeline import Pipeline
 from recon_node.results import SeriesWriter, summary_entry, write_summary
 from recon_node.scans import Scan

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import click
 
-from recon_node import __version__
 from recon_node.core.errors import ReconNodeError
+from recon_node.core.version import __version__
 
 COMMANDS = {
     "demo": "A simulated beating heart from raw data to PACS, with a report.",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from recon_node import __version__
 from recon_node.cli.options import WARNING, config_option, json_option, print_json, settings_from
 from recon_node.core.errors import ReconNodeError
+from recon_node.core.version import __version__
 from recon_node.settings import Settings
 
 GIB = 1 << 30

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from recon_node import __version__
 from recon_node.cli.options import config_option, print_json, settings_from
+from recon_node.core.version import __version__
 
 
 @click.group("openrecon", short_help="Write the description of an OpenRecon container.")

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon_node import __version__
 from recon_node.core.errors import DataError, DeviceError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy
+from recon_node.core.version import __version__
 
 
 def check(kspace: KSpace, maps: CoilMaps | None) -> None:

@@ -21,9 +21,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from recon_node import __version__
 from recon_node.core.errors import ConfigError, WeightsError
 from recon_node.core.types import TextEmbedding
+from recon_node.core.version import __version__
 from recon_node.model.cardiomm import CardioMM
 from recon_node.model.config import CardioMMConfig
 

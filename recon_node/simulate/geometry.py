@@ -40,21 +40,27 @@ class Orientation:
         return np.asarray(HEART_LPS + self.sense * z * self.normal + half)
 
 
-def orientation(view: str) -> Orientation:
-    """Oblique directions of a short-axis stack or of a four-chamber long-axis slice."""
+LONG_AXIS_TILT_RAD = 0.5
+"""How much more the heart's axis is turned in a long-axis picture than in a short-axis one."""
+
+
+def orientation(view: str, rv_rad: float = 0.35) -> Orientation:
+    """Oblique directions of a short-axis stack or of a four-chamber slice through the same heart.
+
+    Parameters
+    ----------
+    view : {"short-axis", "long-axis"}
+    rv_rad : float
+        Direction of the right ventricle in the short-axis picture, radians above its left.
+    """
     axis = LONG_AXIS_LPS / np.linalg.norm(LONG_AXIS_LPS)
-    if view == "long-axis":
-        # The plane holds the long axis, which points to the right and up in the picture.
-        across = np.cross(axis, DOWN_LPS)
-        across /= np.linalg.norm(across)
-        tilt = 0.85
-        read = np.cos(tilt) * axis - np.sin(tilt) * across
-        phase = -np.sin(tilt) * axis - np.cos(tilt) * across
-        read, phase = read / np.linalg.norm(read), phase / np.linalg.norm(phase)
-        return Orientation(read=read, phase=phase, normal=np.cross(read, phase), sense=1.0)
-    phase = DOWN_LPS - axis * float(DOWN_LPS @ axis)
-    phase /= np.linalg.norm(phase)
-    read = np.cross(axis, phase)
-    read = -read if read[0] < 0 else read
-    normal = np.cross(read, phase)
-    return Orientation(read=read, phase=phase, normal=normal, sense=float(np.sign(normal @ axis)))
+    down = DOWN_LPS - axis * float(DOWN_LPS @ axis)
+    down /= np.linalg.norm(down)
+    right = -np.cross(axis, down)
+    if view == "short-axis":
+        return Orientation(read=right, phase=down, normal=np.cross(right, down), sense=-1.0)
+    towards_rv = -np.cos(rv_rad) * right - np.sin(rv_rad) * down
+    tilt = rv_rad + LONG_AXIS_TILT_RAD
+    read = np.sin(tilt) * axis - np.cos(tilt) * towards_rv
+    phase = -np.cos(tilt) * axis - np.sin(tilt) * towards_rv
+    return Orientation(read=read, phase=phase, normal=np.cross(read, phase), sense=1.0)

@@ -235,7 +235,7 @@ class _Receiver:
         file.append(heads, self._received(samples))
 
     def _place(self, heads: NDArray[Any], z: float) -> None:
-        turn = orientation(self.subject.view)
+        turn = orientation(self.subject.view, self.subject.scene.rv_rad)
         pixel = self.subject.fov_mm / self.encoding.recon[0]
         heads["position"] = turn.position(z, (pixel, pixel))
         heads["read_dir"], heads["phase_dir"], heads["slice_dir"] = turn.read, turn.phase, turn.normal

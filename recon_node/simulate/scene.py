@@ -19,6 +19,7 @@ from recon_node.simulate.canvas import (
     coverage,
 )
 from recon_node.simulate.contrast import AIR, BLOOD, FAT, MYOCARDIUM, SCAR, TISSUES, Contrast
+from recon_node.simulate.geometry import LONG_AXIS_TILT_RAD
 from recon_node.simulate.heart import Heart, HeartState, Local, Material, material
 from recon_node.simulate.motion import Moments
 
@@ -88,7 +89,7 @@ class Scene:
         a = self.rv_rad
         p = np.array([-np.cos(a), -np.sin(a)])
         if self.view == "long-axis":
-            tilt = a + 0.5
+            tilt = a + LONG_AXIS_TILT_RAD
             p = np.array([-np.cos(tilt), -np.sin(tilt)])
             return p, np.array([p[1], -p[0]])
         return p, np.array([-p[1], p[0]])

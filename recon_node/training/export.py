@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from recon_node import __version__
+from recon_node.core.version import __version__
 from recon_node.model import CardioMM, save_weights
 from recon_node.training.config import TrainConfig
 from recon_node.training.text import TextFeatures

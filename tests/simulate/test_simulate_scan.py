@@ -1,3 +1,4 @@
+import functools
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ def scan(tmp_path_factory):
     return folder / "raw.h5", folder / "truth.h5"
 
 
+@functools.cache
 def read(path):
     """Header document, heads and samples as `ismrmrd.Dataset` gives them."""
     data = ismrmrd.Dataset(str(path), create_if_needed=False)
