@@ -104,7 +104,7 @@ class _Secret:
 def _apply_profile(ds: Dataset, secret: _Secret) -> None:
     """The table's action for every attribute, at every depth."""
     try:
-        from dicomanonymizer.simpledicomanonymizer import (  # type: ignore[import-untyped] # ships no types
+        from dicomanonymizer.simpledicomanonymizer import (
             anonymize_dataset,
             initialize_actions,
         )
