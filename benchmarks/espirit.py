@@ -121,8 +121,8 @@ def compare(size: int, coils: int, snr: float, repeat: int) -> None:
     residuals = " / ".join(f"{figures[name][0]:.5f}" for name in ("ours", "bart", "sigpy"))
     errors = " / ".join(f"{figures[name][1]:.5f}" for name in ("ours", "bart", "sigpy"))
     print(
-        f"| {coils} | {snr:g} | {ratios[0]:.0f}x | {ratios[1]:.0f}x | {ratios[2]:.1f}x | {residuals} | {errors}"
-        f" | {peak:.0f} |",
+        f"| {coils} | {snr:g} | {ratios[0]:.0f}x | {ratios[1]:.0f}x | {ratios[2]:.1f}x | {residuals}"
+        f" | {errors} | {peak:.0f} |",
         flush=True,
     )
 

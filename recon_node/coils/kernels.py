@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import zherk
 
 Complex = NDArray[np.complexfloating[Any, Any]]
 
@@ -45,6 +46,14 @@ def position_gram(calibration: Complex, kernel: int) -> Complex:
     for i in range(1, kernel):
         both += rows[:, i : i + nx, :, i : i + nx]
     return both.reshape(ny * nx, ny * nx)
+
+
+def sample_gram(matrix: Complex) -> Complex:
+    """``A^H A`` of the complex128 calibration matrix; the rank-k update computes one triangle only."""
+    upper = zherk(1.0, matrix.T)
+    gram: Complex = np.triu(upper, 1).conj()
+    gram += np.triu(upper).T
+    return gram
 
 
 def leading_eigenvectors(gram: Complex, relative: float, floor: float) -> tuple[NDArray[Any], Complex]:
@@ -113,7 +122,7 @@ def signal_kernels(calibration: Complex, kernel: int, relative: float, floor: fl
         left = (vectors / np.sqrt(values)).astype(np.complex64)
         rows = left.conj().T @ matrix.astype(np.complex64)
     else:
-        _, vectors = leading_eigenvectors(matrix.conj().T @ matrix, relative**2, floor**2)
+        _, vectors = leading_eigenvectors(sample_gram(matrix), relative**2, floor**2)
         rows = vectors.conj().T.astype(np.complex64)
     kernels: Complex = rows.reshape(-1, coils, kernel, kernel)
     return kernels

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recon_node.coils import espirit, espirit_slices
 from recon_node.coils.espirit import noise_edge, virtual_coil
-from recon_node.coils.kernels import calibration_matrix, position_gram, signal_kernels
+from recon_node.coils.kernels import calibration_matrix, position_gram, sample_gram, signal_kernels
 from recon_node.core.errors import CalibrationError
 from recon_node.core.fft import centred_fft, centred_ifft
 
@@ -229,6 +229,11 @@ def test_the_gram_matrix_of_positions_equals_the_product_of_the_calibration_matr
     matrix = calibration_matrix(scene.calibration.astype(complex), 6)
     gram = position_gram(scene.calibration.astype(complex), 6)
     np.testing.assert_allclose(gram, matrix @ matrix.conj().T, rtol=1e-9, atol=1e-6)
+
+
+def test_the_gram_matrix_of_samples_equals_the_product_of_the_calibration_matrix(scene) -> None:
+    matrix = calibration_matrix(scene.calibration[:2].astype(complex), 5)
+    np.testing.assert_allclose(sample_gram(matrix), matrix.conj().T @ matrix, rtol=1e-9, atol=1e-6)
 
 
 @pytest.mark.parametrize("spoiled", [np.nan, np.inf])

@@ -215,7 +215,7 @@ def test_sparsity_beats_sense_and_time_beats_both() -> None:
         method.name: scene.error(method.reconstruct(kspace, scene.maps, None).data) for method in METHODS
     }
     assert errors["kt"] < 0.6 * errors["l1-wavelet"]
-    assert errors["l1-wavelet"] < 0.97 * errors["sense"]
+    assert errors["l1-wavelet"] < 0.8 * errors["sense"]
     assert errors["sense"] < 0.97 * errors["zero-filled"]
     assert errors["kt"] < 0.8 * errors["view-sharing"]
 
