@@ -178,6 +178,7 @@ def setup_logging(
     root.addHandler(handler)
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger("recon_node").setLevel(number)
+    logging.getLogger("pynetdicom").setLevel(logging.NOTSET)  # commands without a log silence it
     return patients
 
 

@@ -47,20 +47,6 @@ def test_a_storescp_that_refuses_or_aborts_is_an_error(mr_files: Files, tmp_path
             deliver(f"dicom://ANY@127.0.0.1:{port}?associate=5&answer=5", mr_files(1))
 
 
-def test_dcmqrscp_stores_what_is_sent(mr_files: Files, tmp_path: Path) -> None:
-    port, folder, files = free_port(), tmp_path / "db", mr_files(3)
-    folder.mkdir()
-    config = tmp_path / "dcmqrscp.cfg"
-    config.write_text(
-        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 4\n"
-        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nQRSCP {folder} RW (100, 1024mb) ANY\nAETable END\n"
-    )
-    with running([need("dcmqrscp"), "-c", str(config)], port, tmp_path / "log"):
-        deliver(f"dicom://QRSCP@127.0.0.1:{port}", files)
-    assert_same_pixels([f for f in folder.iterdir() if f.name != "index.dat"], files)
-
-
 def test_dcmsend_and_echoscu_talk_to_the_embedded_scp(mr_files: Files, tmp_path: Path) -> None:
     files = mr_files(3)
     with StorageScp(tmp_path / "pacs") as scp:
