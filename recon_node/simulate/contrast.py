@@ -1,10 +1,12 @@
 """What each tissue looks like: relaxation table by field strength and signal equations by modality.
 
-T1 and T2 (ms) follow published measurements: 1.5 T and 3 T from Stanisz et al., MRM 54:507 (2005) and
-Bojorquez et al., MRI 35:69 (2017) with cardiac values of the SCMR mapping consensus (Messroghli et al.,
-JCMR 19:75, 2017); 0.55 T from Campbell-Washburn et al., Radiology 293:384 (2019); 5 T from Lin et al.,
-JCMR 25:66 (2023) and, where that gives none, from the field dependence of Bottomley et al.,
-Med Phys 11:425 (1984). Rounded; a few per cent of spread is drawn per subject.
+T1 and T2 (ms) are rounded from published measurements: 1.5 T and 3 T from Stanisz et al., MRM 54:507
+(2005), Bojorquez et al., MRI 35:69 (2017) and, for the heart, healthy volunteers at 3 T (von
+Knobelsdorff-Brenkenhoff et al., JCMR 15:53, 2013); 0.55 T after Campbell-Washburn et al., Radiology
+293:384 (2019); myocardium at 5 T from volunteers scanned at both fields (Myocardial T1 and T2 mapping
+at 5.0 T, 2025 preprint: T1 1453 ms, T2 37.5 ms). What none of them gives (5 T elsewhere, scar, T2*) is
+extrapolated along the field. A few per cent of spread is drawn per subject. At 5 T cine is spoiled
+(Lin et al., Front Cardiovasc Med 9:913707, 2022).
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ T1_MS = np.array(
         #  air  lung  fat  musc  myo  blood liver splen bone fluid scar
         [1e3, 971, 187, 701, 701, 1122, 339, 645, 220, 2300, 760],
         [1e3, 1050, 290, 1008, 990, 1550, 590, 1060, 280, 2600, 1090],
-        [1e3, 1220, 370, 1412, 1200, 1870, 810, 1330, 370, 3000, 1340],
-        [1e3, 1350, 420, 1550, 1350, 2100, 950, 1500, 430, 3300, 1500],
+        [1e3, 1220, 370, 1412, 1220, 1870, 810, 1330, 370, 3000, 1340],
+        [1e3, 1350, 420, 1550, 1450, 2100, 950, 1500, 430, 3300, 1600],
     ]
 )
 T2_MS = np.array(
@@ -42,7 +44,7 @@ T2_MS = np.array(
         [1.0, 50, 95, 48, 60, 263, 66, 110, 60, 1200, 68],
         [1.0, 41, 85, 44, 50, 230, 50, 88, 50, 1100, 58],
         [1.0, 35, 75, 40, 44, 150, 38, 68, 45, 900, 52],
-        [1.0, 30, 70, 36, 40, 110, 32, 58, 40, 800, 47],
+        [1.0, 30, 70, 36, 37.5, 110, 32, 58, 40, 800, 47],
     ]
 )
 T2_STAR_MS = np.array(

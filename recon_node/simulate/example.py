@@ -90,7 +90,7 @@ def draw_example(
     modality, view, lifespan : str
         In the words of CardioMM's prompts.
     level : float
-        Where the slice cuts the ventricle, 0 (base) to 1 (apex).
+        Where the slice cuts the ventricle, 0 (base) to 1 (apex); below 0 above the valves.
     breathing_mm : float
         Amplitude of the breathing left over.
     arrhythmia : float
@@ -129,7 +129,8 @@ def draw_example(
         infarct=infarct,
         texture=texture,
     )
-    share = float(rng.uniform(0.05, 0.85)) if level is None else level
+    low, high = (-0.3, -0.1) if subject.view == "through-plane" else (0.05, 0.85)
+    share = float(rng.uniform(low, high)) if level is None else level
     plane = subject.plane(shape, level=share)
     frames = subject.scene.render(plane)
     images, maps = receive(frames.signal, subject, subject.coils, plane, noise_scale=snr_scale)

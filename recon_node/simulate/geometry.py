@@ -49,15 +49,16 @@ def orientation(view: str, rv_rad: float = 0.35) -> Orientation:
 
     Parameters
     ----------
-    view : {"short-axis", "long-axis"}
+    view : {"short-axis", "long-axis", "through-plane"}
+        ``through-plane`` slices (flow) lie parallel to the short-axis ones.
     rv_rad : float
         Direction of the right ventricle in the short-axis picture, radians above its left.
     """
     axis = LONG_AXIS_LPS / np.linalg.norm(LONG_AXIS_LPS)
     down = DOWN_LPS - axis * float(DOWN_LPS @ axis)
     down /= np.linalg.norm(down)
-    right = -np.cross(axis, down)
-    if view == "short-axis":
+    right = np.cross(axis, down)
+    if view != "long-axis":
         return Orientation(read=right, phase=down, normal=np.cross(right, down), sense=-1.0)
     towards_rv = -np.cos(rv_rad) * right - np.sin(rv_rad) * down
     tilt = rv_rad + LONG_AXIS_TILT_RAD

@@ -165,15 +165,8 @@ def _check(**sizes: int) -> None:
             raise ConfigError(f"{name} is {value}, expected at least {least}")
 
 
-def spacing_mm(subject: Subject, slices: int) -> float:
-    """Distance of slices that share the ventricle's end-diastolic length out evenly."""
-    return subject.scene.heart.length_mm / slices
-
-
 def _render(subject: Subject, encoding: Encoding, number: int, snr_scale: float) -> _Slice:
-    z = spacing_mm(subject, encoding.slices) * (number - (encoding.slices - 1) / 2)
-    if subject.view == "long-axis":
-        z *= 0.3
+    z = subject.slice_positions(encoding.slices)[number]
     nx, ny = encoding.encoded
     fov = subject.fov_mm
     plane = subject.plane_at((ny, nx), (fov, fov * encoding.oversampling), z)
@@ -270,7 +263,7 @@ def _write_truth(
             file.attrs["lvef_percent"] = 100 * (1 - lv.min() / lv.max())
             file.attrs["rvef_percent"] = 100 * (1 - rv.min() / rv.max())
             file.attrs["myocardial_mass_g"] = subject.scene.heart.myocardium_ml * MYOCARDIUM_DENSITY_G_PER_ML
-            file.attrs["slice_spacing_mm"] = spacing_mm(subject, encoding.slices)
+            file.attrs["slice_spacing_mm"] = subject.spacing_mm(encoding.slices)
             file.attrs["pixel_mm"] = subject.fov_mm / columns
             file.attrs["rr_interval_ms"] = subject.scene.moments.rr_ms
             file.attrs["seed"] = seed

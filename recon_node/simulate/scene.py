@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +17,10 @@ from recon_node.simulate.canvas import (
     Texture,
     coverage,
 )
-from recon_node.simulate.contrast import AIR, BLOOD, FAT, MYOCARDIUM, SCAR, TISSUES, Contrast
+from recon_node.simulate.contrast import BLOOD, FAT, MYOCARDIUM, SCAR, TISSUES, Contrast
 from recon_node.simulate.geometry import LONG_AXIS_TILT_RAD
 from recon_node.simulate.heart import Heart, HeartState, Local, Material, material
 from recon_node.simulate.motion import Moments
-
-View = Literal["short-axis", "long-axis"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,7 +46,8 @@ class Scene:
     texture: Texture
     moments: Moments
     contrast: Contrast
-    view: View
+    long_axis: bool
+    """The plane holds the heart's axis; otherwise it is perpendicular to it."""
     centre_mm: tuple[float, float]
     """(x, y) of the heart's centre at z = 0."""
     rv_rad: float
@@ -88,7 +86,7 @@ class Scene:
         """In-plane unit vectors of `p` and of the second local axis (q, or h in a long-axis view)."""
         a = self.rv_rad
         p = np.array([-np.cos(a), -np.sin(a)])
-        if self.view == "long-axis":
+        if self.long_axis:
             tilt = a + LONG_AXIS_TILT_RAD
             p = np.array([-np.cos(tilt), -np.sin(tilt)])
             return p, np.array([p[1], -p[0]])
@@ -103,7 +101,7 @@ class Scene:
         p = dx * np.float32(e[0]) + dy * np.float32(e[1])
         second = dx * np.float32(f[0]) + dy * np.float32(f[1])
         middle = self.heart.length_mm / 2
-        across = self.view == "short-axis"
+        across = not self.long_axis
         q, h = (
             (second, middle - plane.z + 0.35 * breath)
             if across
@@ -262,6 +260,3 @@ def _right(local: Local, now: HeartState, grow: float) -> tuple[F32, F32]:
     gw = w / np.float32(length)
     slope = np.sqrt((u / a) ** 2 + (v / b) ** 2 + gw**2) + np.float32(1e-6)
     return (1 - f) * np.minimum(f / slope, np.float32(min(a, b))), local.softness(gw / slope)
-
-
-__all__ = ["AIR", "Frames", "Scene", "View"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError
-from recon_node.core.scan import ScanHeader
+from recon_node.core.scan import PatientInfo, ScanHeader, StudyInfo
 from recon_node.simulate.anatomy import draw_anatomy
 from recon_node.simulate.canvas import Plane, Texture
 from recon_node.simulate.contrast import (
@@ -29,7 +29,10 @@ from recon_node.simulate.scene import Scene
 
 Complex = NDArray[np.complex64]
 
-VIEWS = ("short-axis", "long-axis")
+VIEWS = ("short-axis", "long-axis", "through-plane")
+"""Of the prompts' vocabulary, what can be simulated; flow (phase contrast) is through-plane."""
+STUDY_DATE = "2026-01-15"
+BIRTH_DATES = {"Adult": "1970-03-14", "Pediatric": "2018-03-14"}
 LIFESPANS = ("Adult", "Pediatric")
 SNR_REFERENCE = 45.0
 """Blood in a 1.5 T cine frame of 2.2 x 2.2 x 8 mm, 128 lines (image units of noise deviations)."""
@@ -64,8 +67,23 @@ class Subject:
 
     def plane(self, shape: tuple[int, int], *, level: float, columns: int = 1) -> Plane:
         """Grid of the slice at `level` (0 base, 1 apex at end diastole); `columns` times as wide."""
-        z = self.scene.heart.length_mm * (level - 0.5) if self.view == "short-axis" else 0.0
+        z = 0.0 if self.view == "long-axis" else self.scene.heart.length_mm * (level - 0.5)
         return self.plane_at((shape[0], shape[1] * columns), (self.fov_mm, self.fov_mm * columns), z)
+
+    def slice_positions(self, slices: int) -> list[float]:
+        """Phantom z of each slice, mm: the ventricle shared out evenly from base to apex.
+
+        Long-axis slices lie side by side around the axis, flow slices above the valve plane.
+        """
+        steps = [(i - (slices - 1) / 2) * self.spacing_mm(slices) for i in range(slices)]
+        above = 0.68 * self.scene.heart.length_mm if self.view == "through-plane" else 0.0
+        return [step - above for step in steps]
+
+    def spacing_mm(self, slices: int) -> float:
+        """Distance between the centres of neighbouring slices."""
+        if self.view == "short-axis":
+            return self.scene.heart.length_mm / slices
+        return self.thickness_mm
 
     def plane_at(self, shape: tuple[int, int], fov_mm: tuple[float, float], z: float) -> Plane:
         """Grid of the slice at `z` mm."""
@@ -133,6 +151,8 @@ class Subject:
             tr_ms=(c.tr_ms,),
             ti_ms=c.ti_ms,
             flip_deg=(c.flip_deg,),
+            patient=PatientInfo(birth_date=BIRTH_DATES[self.lifespan]),
+            study=StudyInfo(study_date=STUDY_DATE),
         )
 
 
@@ -172,9 +192,7 @@ def draw_subject(
     """
     machine = _pick(rng, find_models(vendor=vendor, field_t=field_t, model=model))
     kind = _word("modality", modality, tuple(MODALITIES)) or _draw_modality(rng)
-    seen = _word("view", view, VIEWS) or (
-        "long-axis" if rng.random() < _long_axis_odds(kind) else "short-axis"
-    )
+    seen = _word("view", view, VIEWS) or _draw_view(rng, kind)
     who = _word("lifespan", lifespan, LIFESPANS) or ("Pediatric" if rng.random() < 0.15 else "Adult")
     size = (
         float(rng.uniform(0.58, 0.82))
@@ -209,7 +227,7 @@ def draw_subject(
         texture=Texture.draw(rng),
         moments=moments,
         contrast=weights,
-        view=seen,  # type: ignore[arg-type]
+        long_axis=seen == "long-axis",
         centre_mm=(float(rng.normal(34, 5)) * size, float(rng.normal(-10, 5)) * size),
         rv_rad=float(rng.normal(0.35, 0.12)),
         texture_depth=texture,
@@ -271,8 +289,11 @@ def _draw_modality(rng: np.random.Generator) -> str:
     return str(rng.choice(list(MODALITIES), p=odds / odds.sum()))
 
 
-def _long_axis_odds(modality: str) -> float:
-    return 0.3 if modality in ("cine", "late Gadolinium enhancement") else 0.0
+def _draw_view(rng: np.random.Generator, modality: str) -> str:
+    if modality == "phase contrast":
+        return "through-plane"
+    odds = 0.3 if modality in ("cine", "late Gadolinium enhancement") else 0.0
+    return "long-axis" if rng.random() < odds else "short-axis"
 
 
 __all__ = ["Contrast", "Subject", "draw_subject", "protocol_name"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from recon_node.simulate.scanner import vendor_in_header
-from recon_node.simulate.subject import Subject, protocol_name
+from recon_node.simulate.subject import BIRTH_DATES, STUDY_DATE, Subject, protocol_name
 
 Tree = Mapping[str, object]
 NAMESPACE = "http://www.ismrm.org/ISMRMRD"
@@ -52,18 +52,17 @@ def xml_header(subject: Subject, encoding: Encoding, *, seed: int, pattern: str)
         Named in the user parameters.
     """
     root = ET.Element("ismrmrdHeader", {"xmlns": NAMESPACE})
-    child = subject.lifespan == "Pediatric"
     tree: dict[str, object] = {
         "version": 15,
         "subjectInformation": {
             "patientName": "Phantom^Heart",
             "patientWeight_kg": round(76 * subject.scene.anatomy.size**3, 1),
             "patientID": f"PHANTOM-{seed:06d}",
-            "patientBirthdate": "2018-03-14" if child else "1970-03-14",
+            "patientBirthdate": BIRTH_DATES[subject.lifespan],
             "patientGender": "O",
         },
         "studyInformation": {
-            "studyDate": "2026-01-15",
+            "studyDate": STUDY_DATE,
             "studyTime": "09:30:00",
             "studyID": str(seed),
             "studyDescription": "Simulated cardiac MRI",
@@ -71,7 +70,7 @@ def xml_header(subject: Subject, encoding: Encoding, *, seed: int, pattern: str)
         },
         "measurementInformation": {
             "measurementID": uid(seed, "measurement")[5:21],
-            "seriesDate": "2026-01-15",
+            "seriesDate": STUDY_DATE,
             "seriesTime": "09:35:00",
             "patientPosition": "HFS",
             "initialSeriesNumber": 1,

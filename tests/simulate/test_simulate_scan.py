@@ -160,6 +160,9 @@ def test_slices_form_a_stack_along_their_normal(scan):
     step = second - first
     assert np.linalg.norm(step) == pytest.approx(spacing, rel=1e-5)
     assert np.allclose(np.abs(step @ normal), spacing, rtol=1e-5)
+    assert step[0] > 0  # the apex lies to the patient's left,
+    assert step[1] < 0  # in front
+    assert step[2] < 0  # and below the base
 
 
 @pytest.mark.parametrize("view", ["short-axis", "long-axis"])
@@ -168,6 +171,24 @@ def test_orientations_are_orthonormal_and_right_handed(view):
     basis = np.stack([turn.read, turn.phase, turn.normal])
     assert np.allclose(basis @ basis.T, np.eye(3))
     assert np.linalg.det(basis) == pytest.approx(1)
+
+
+def test_the_long_axis_picture_holds_the_axis_that_the_short_axis_one_is_normal_to():
+    short, long = orientation("short-axis"), orientation("long-axis")
+    assert long.normal @ short.normal == pytest.approx(0, abs=1e-12)
+    apex = -short.normal
+    assert apex @ long.read > 0  # to the right
+    assert apex @ long.phase < 0  # and up in the picture
+
+
+def test_flow_slices_lie_above_the_valves(tmp_path):
+    options = SMALL | {"slices": 1, "phases": 3}
+    simulate_scan(
+        tmp_path / "r.h5", truth=tmp_path / "t.h5", modality="phase contrast", view="through-plane", **options
+    )
+    with h5py.File(tmp_path / "t.h5") as truth:
+        assert truth["lv"][()].max() == 0
+        assert truth.attrs["view"] == "through-plane"
 
 
 def test_the_header_fits_the_schema_and_says_what_scanners_say(scan):
