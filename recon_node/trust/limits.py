@@ -63,6 +63,8 @@ class Limits:
 
     default: Mapping[str, Limit] = field(default_factory=lambda: DEFAULTS)
     groups: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
+    weak_patterns: frozenset[str] = frozenset()
+    """Sampling patterns at which these weights were measured below parallel imaging: never ``pass``."""
 
     def of(self, group: str) -> Mapping[str, Limit]:
         """Limits by measure of a group; of the default where the group or a measure has none."""
@@ -74,6 +76,7 @@ def save_limits(limits: Limits, path: Path) -> None:
     table = {
         "version": VERSION,
         "default": _plain(limits.default),
+        "weak_patterns": sorted(limits.weak_patterns),
         "groups": {group: _plain(entries) for group, entries in sorted(limits.groups.items())},
     }
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
@@ -93,6 +96,7 @@ def load_limits(path: Path) -> Limits:
             raise WeightsError(f"{path} has version {table['version']}, expected {VERSION}")
         return Limits(
             default=_entries(table["default"]),
+            weak_patterns=frozenset(table.get("weak_patterns", ())),
             groups={group: _entries(entries) for group, entries in table["groups"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

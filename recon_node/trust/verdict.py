@@ -95,8 +95,11 @@ def judge_reconstruction(
     measures = measure(
         kspace, maps, images, reconstruct=reconstruct, reference=reference, frames=frames, seed=seed
     )
-    known = novelty(prompts, kspace.sampling, trained or TrainedOn())
-    return judge(measures, (limits or Limits()).of(group_of(prompts)), unfamiliar=known)
+    table = limits or Limits()
+    doubts = list(novelty(prompts, kspace.sampling, trained or TrainedOn()))
+    if kspace.sampling.pattern in table.weak_patterns:
+        doubts.append(f"on {kspace.sampling.pattern} sampling these weights measured below parallel imaging")
+    return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
 
 
 def _sentence(name: str, value: float, limit: Limit) -> str:

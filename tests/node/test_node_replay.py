@@ -13,6 +13,7 @@ import pytest
 from recon_node.cli import run
 from recon_node.evaluation import series_metrics
 from recon_node.scans import open_scan
+from recon_node.simulate import simulate_scan
 
 CONTRACT = {"input", "method", "weights", "prompts", "sampling", "lines", "trust", "instances", "seconds"}
 
@@ -97,6 +98,18 @@ def test_several_workers_give_the_same_summary(heart: tuple[Path, Path], tmp_pat
     assert run(["replay", *inputs, "--out", str(out), "--workers", "2", "--method", "zero-filled"]) == 0
     series = _series(out)
     assert [Path(entry["input"]).name for entry in series] == ["a.h5", "a.h5", "b.h5", "b.h5"]
+
+
+def test_the_network_is_never_passed_on_sampling_it_was_measured_weak_at(tmp_path: Path) -> None:
+    raw = tmp_path / "uniform.h5"
+    simulate_scan(raw, acceleration=4, pattern="uniform", coils=6, slices=1, phases=6, matrix=96, seed=3)
+    assert run(["replay", str(raw), "--out", str(tmp_path / "net")]) == 0
+    [learned] = _series(tmp_path / "net")
+    assert learned["trust"]["verdict"] != "pass"
+    assert any("below parallel imaging" in reason for reason in learned["trust"]["reasons"])
+    assert run(["replay", str(raw), "--out", str(tmp_path / "classic"), "--method", "sense"]) == 0
+    [classic] = _series(tmp_path / "classic")
+    assert classic["trust"]["verdict"] == "pass"
 
 
 @pytest.mark.real

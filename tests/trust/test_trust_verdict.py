@@ -220,3 +220,8 @@ def test_a_faithful_reconstruction_passes_and_an_invented_one_is_withheld(scene)
     )
     assert wrong.verdict == "fallback"
     assert wrong.reasons
+
+
+def test_limits_keep_the_patterns_the_weights_are_weak_at(tmp_path):
+    save_limits(Limits(weak_patterns=frozenset({"uniform"})), tmp_path / "limits.json")
+    assert load_limits(tmp_path / "limits.json").weak_patterns == {"uniform"}
