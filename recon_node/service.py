@@ -21,7 +21,7 @@ from recon_node.core.scan import ScanHeader
 from recon_node.delivery import Spool
 from recon_node.dicom import WrittenInstance
 from recon_node.export import delivering, spool_folder
-from recon_node.observe import HealthServer, Metrics
+from recon_node.observe import HealthServer, Metrics, PatientFilter
 from recon_node.pipeline import Pipeline, Reconstruction
 from recon_node.results import SeriesWriter
 from recon_node.scans import Scan
@@ -88,14 +88,22 @@ class Node:
         Where instances are queued for the destinations in `settings.delivery.to`.
     observer : callable, optional
         Told of each finished slice and its files.
+    patients : PatientFilter, optional
+        Of the log: keeps the patient data of running scans out of it.
     """
 
     def __init__(
-        self, settings: Settings, *, spool: Spool | None = None, observer: Observer | None = None
+        self,
+        settings: Settings,
+        *,
+        spool: Spool | None = None,
+        observer: Observer | None = None,
+        patients: PatientFilter | None = None,
     ) -> None:
         self.settings = settings
         self.spool = spool
         self.observer = observer
+        self.patients = patients
         self._pipelines: list[tuple[Settings, Pipeline]] = []
         self._device = threading.Lock()
         self._pipeline(settings)
@@ -112,6 +120,12 @@ class Node:
 
     def handle(self, session: ScanSession, settings: Settings | None = None) -> None:
         """Reconstruct one scan; see `recon_node.sources.session.ScanHandler`."""
+        with ExitStack() as stack:
+            if self.patients is not None:
+                stack.callback(self.patients.protect(session.headers))
+            self._reconstruct(session, settings)
+
+    def _reconstruct(self, session: ScanSession, settings: Settings | None) -> None:
         chosen = with_properties(settings or self.settings, session.config.properties)
         pipeline = self._pipeline(chosen)
         writer = SeriesWriter(out=Path(chosen.server.out), settings=chosen.dicom, fsync=True)
@@ -210,7 +224,7 @@ class Running:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
+def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Iterator[Running]:
     """MRD server, delivery and health port, until the block ends.
 
     On leaving, no new scan is taken and running ones may end.
@@ -229,7 +243,7 @@ def serving(settings: Settings) -> Iterator[Running]:
         if settings.delivery.to or settings.delivery.destinations:
             spool = stack.enter_context(Spool(spool_folder(settings.delivery)))
             stack.enter_context(delivering(spool, settings.delivery))
-        node = Node(settings, spool=spool)
+        node = Node(settings, spool=spool, patients=patients)
         recordings = None
         if server.record is not None:
             recordings = RecordingFolder(Path(server.record), max_bytes=server.record_limit_mb << 20)

@@ -45,8 +45,8 @@ def command(
         server={"host": host, "port": port, "out": out, "health_port": health_port},
         delivery={"to": None if destination is None else (destination,)},
     )
-    setup_logging()
-    with serving(settings) as running:
+    patients = setup_logging()
+    with serving(settings, patients=patients) as running:
         where = f"{settings.server.host}:{running.server.port}"
         click.echo(f"listening on {where}, images to {settings.server.out}. {WARNING}")
         if running.health_port is not None:

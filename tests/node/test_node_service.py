@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import logging
 import time
 import urllib.request
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.delivery import StorageScp
+from recon_node.observe import setup_logging
 from recon_node.service import expected_slices, serving, with_properties
 from recon_node.settings import Settings
 from recon_node.sources.client import send_scan
@@ -58,6 +61,21 @@ def test_the_scan_is_answered_with_err_where_it_cannot_be_reconstructed(tmp_path
         assert not sent.ok
         assert "calibration" in sent.errors[0]
         assert send_scan(raw, port=running.server.port).errors
+
+
+def test_patient_data_of_a_running_scan_stays_out_of_the_log(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stream = io.StringIO()
+    patients = setup_logging(stream=stream)
+    log = logging.getLogger("recon_node.service")
+    with serving(_settings(tmp_path), patients=patients) as running:
+        running.node.observer = lambda result, instances: log.info(
+            "reconstructed %s", result.kspace.header.patient.name
+        )
+        assert send_scan(heart[0], port=running.server.port).ok
+    assert "[redacted]" in stream.getvalue()
+    assert "Phantom" not in stream.getvalue()
 
 
 def test_announced_slices_are_counted(heart: tuple[Path, Path]) -> None:
