@@ -102,20 +102,42 @@ def test_a_noise_scan_of_other_channels_is_not_used_and_said() -> None:
     assert any("noise scan has 6 channels, the lines 4" in note for note in found.notes)
 
 
-def test_few_noise_samples_or_repeated_coils_fall_back_to_the_diagonal() -> None:
+def test_few_noise_samples_fall_back_to_the_diagonal() -> None:
     rng = np.random.default_rng(6)
     images = coil_images(rng, 1, 4, SHAPE)
-    imaging = block(lines_of(acquire(images, 40)))
     few = noise_lines(white(rng, (4, 8)), readouts=1)
-    assert any(
-        "only 8 samples" in note
-        for note in prepare(make_header(SHAPE), [block(few), imaging], noise="auto")[0].notes
+    (found,) = prepare(make_header(SHAPE), [block(few), block(lines_of(acquire(images, 40)))], noise="auto")
+    assert any("only 8 samples" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("coils", [3, 4, 12, 32])
+@pytest.mark.parametrize("relation", ["copy", "scaled copy", "sum of two"])
+def test_coils_that_repeat_each_other_fall_back_to_the_diagonal_whatever_the_rounding(
+    seed: int, coils: int, relation: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    noise = mixing(rng, coils) @ white(rng, (coils, 1024))
+    repeats = {"copy": noise[0], "scaled copy": (0.3 - 7j) * noise[0], "sum of two": noise[0] + 1j * noise[1]}
+    noise[-1] = repeats[relation]
+    lines = [Line(white(rng, (coils, 40)), ky=ky) for ky in range(SHAPE[0])]
+    (found,) = prepare(
+        make_header(SHAPE), [block(noise_lines(noise, readouts=4)), block(lines)], noise="auto"
     )
-    twice = white(rng, (4, 4096))
-    twice[3] = twice[2]
-    (found,) = prepare(make_header(SHAPE), [block(noise_lines(twice, readouts=4)), imaging], noise="auto")
     assert any("singular" in note for note in found.notes)
     assert np.isfinite(found.data).all()
+
+
+def test_strongly_correlated_coils_of_unequal_gain_are_still_whitened() -> None:
+    rng = np.random.default_rng(9)
+    mix = np.array([[1, 0], [0.999, 0.0447]]) * np.array([[1.0], [1e-2]])
+    noise = mix @ white(rng, (2, 32768))
+    lines = [Line(mix @ white(rng, (2, 40)), ky=ky) for ky in range(SHAPE[0])]
+    (found,) = prepare(
+        make_header(SHAPE), [block(noise_lines(noise, readouts=4)), block(lines)], noise="auto"
+    )
+    assert not any("singular" in note for note in found.notes)
+    assert np.abs(covariance(found) - np.eye(2)).max() < 0.1
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0])
