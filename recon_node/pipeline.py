@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from recon_node.coils import espirit
-from recon_node.core.errors import CalibrationError
+from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
-from recon_node.images import finish
+from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods import Methods, make_methods
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, Method, Settings
 from recon_node.trust import judge_reconstruction
 
 T = TypeVar("T")
+USUAL_THRESHOLD = 0.02
+"""Of the calibration's singular values, where the noise level is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,9 +59,18 @@ def coil_maps(kspace: KSpace, settings: CoilSettings | None = None) -> CoilMaps:
         kspace.calibration,
         kspace.data.shape[-2:],
         kernel=options.kernel,
-        threshold=options.threshold,
+        threshold=_threshold(kspace, options),
         maps=options.maps,
+        crop=options.crop,
+        soft=options.soft,
+        noise_std=kspace.calibration_noise or 1.0,
     )
+
+
+def _threshold(kspace: KSpace, options: CoilSettings) -> float | Literal["auto"]:
+    """The automatic threshold needs to know the noise; the usual one where it is not known."""
+    known = options.threshold != "auto" or kspace.calibration_noise is not None
+    return options.threshold if known else USUAL_THRESHOLD
 
 
 class Pipeline:
@@ -89,6 +100,7 @@ class Pipeline:
         chosen = self.methods.chosen
         images = _timed("model", seconds, lambda: chosen.reconstruct(kspace, maps, text))
         images, verdict = _timed("trust", seconds, lambda: self._judged(kspace, maps, text, prompts, images))
+        kspace, images = _timed("images", seconds, lambda: self._filled(kspace, images))
         shape = kspace.recon_shape or (kspace.data.shape[-2], kspace.data.shape[-1])
         finished = _timed("images", seconds, lambda: finish(images, shape=shape))
         return Reconstruction(
@@ -100,6 +112,21 @@ class Pipeline:
             validated=self.methods.validated,
             seconds=seconds,
         )
+
+    def _filled(self, kspace: KSpace, images: ImageSeries) -> tuple[KSpace, ImageSeries]:
+        """The missing side of k-space filled where that is asked for, with a note of it."""
+        method = self.settings.recon.partial_fourier
+        if method == "zero":
+            return kspace, images
+        try:
+            filled = fill_partial_fourier(images, covered_part(kspace.mask, kspace.sampling), method=method)
+        except UnsupportedScan as error:
+            note = f"missing side of k-space left zero: {error}"
+        else:
+            if filled is images:
+                return kspace, images
+            images, note = filled, f"missing side of k-space filled by {method}, not measured"
+        return dataclasses.replace(kspace, notes=(*kspace.notes, note)), images
 
     def _text(self, prompts: Prompts) -> TextEmbedding | None:
         return None if self.methods.encoder is None else embed(prompts, self.methods.encoder)

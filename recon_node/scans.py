@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from recon_node.core.errors import ConfigError
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts
 from recon_node.core.types import KSpace
-from recon_node.prep import Preparation
+from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
 from recon_node.settings import PrepSettings
 from recon_node.sources.files import open_source
 
 _IDENTIFYING_READOUTS = 8
+_MOST_PHASES = 512
 
 
 class Scan:
@@ -24,12 +26,18 @@ class Scan:
     source : Source
         A file, or a connection whose readouts still arrive.
     settings : PrepSettings, optional
-        Orientation, dynamic dimension, noise, coil compression.
+        Orientation, dynamic dimension, noise, gating, coil compression.
+
+    Raises
+    ------
+    ConfigError
+        A setting out of range.
     """
 
     def __init__(self, source: Source, settings: PrepSettings | None = None) -> None:
         self.source = source
         self._settings = settings or PrepSettings()
+        check_prep(self._settings)
         self._hash = hashlib.sha256("".join(header.xml for header in source.headers).encode())
         self._left = _IDENTIFYING_READOUTS
 
@@ -42,12 +50,24 @@ class Scan:
         return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[KSpace]:
+        for kspace in self._sorted():
+            yield self._compressed(kspace)
+
+    def _compressed(self, kspace: KSpace) -> KSpace:
+        method, coils = self._settings.compression, self._settings.virtual_coils
+        return kspace if method == "none" else compress_coils(kspace, coils, method=method)
+
+    def _sorted(self) -> Iterator[KSpace]:
         options = self._settings
+        gating = None
+        if options.gating == "retrospective":
+            gating = RetrospectiveGating(options.phases, tolerance=options.rr_tolerance, fill=options.fill)
         preparation = Preparation(
             self.source.headers,
             orientation=options.orientation,
             noise=options.noise,
             dynamic=options.dynamic,
+            gating=gating,
         )
         for block in self.source:
             if isinstance(block, Readouts) and self._left:
@@ -62,6 +82,27 @@ class Scan:
             self._hash.update(head.tobytes() + samples.tobytes())
 
 
+def check_prep(settings: PrepSettings) -> None:
+    """Refuse settings of the preparation that are out of range.
+
+    Raises
+    ------
+    ConfigError
+        Names the setting, what was found and what is expected.
+    """
+    if not 1 <= settings.phases <= _MOST_PHASES:
+        raise ConfigError(f"prep phases is {settings.phases}, expected 1 to {_MOST_PHASES}")
+    if not 0 <= settings.rr_tolerance < float("inf"):
+        raise ConfigError(f"prep rr_tolerance is {settings.rr_tolerance}, expected a fraction such as 0.2")
+    if settings.virtual_coils is not None and settings.virtual_coils < 1:
+        raise ConfigError(f"prep virtual_coils is {settings.virtual_coils}, expected at least 1")
+    if settings.gating == "retrospective" and settings.dynamic not in ("auto", "phase"):
+        raise ConfigError(
+            f"prep dynamic is {settings.dynamic!r} with retrospective gating, which makes phases: "
+            "expected auto or phase"
+        )
+
+
 def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iterator[KSpace]:
     """Read a raw data file slice by slice.
 
@@ -70,7 +111,7 @@ def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iter
     path : Path or str
         ISMRMRD HDF5, an MRD stream, or a public data set's file (see `recon_node.sources`).
     settings : PrepSettings, optional
-        Orientation, dynamic dimension, coil compression.
+        Orientation, dynamic dimension, noise, gating, coil compression.
 
     Yields
     ------

@@ -42,6 +42,13 @@ PROPERTIES = {
     "noise": ("prep", "noise"),
     "orientation": ("prep", "orientation"),
     "dynamic": ("prep", "dynamic"),
+    "gating": ("prep", "gating"),
+    "phases": ("prep", "phases"),
+    "fill": ("prep", "fill"),
+    "compression": ("prep", "compression"),
+    "virtual_coils": ("prep", "virtual_coils"),
+    "maps": ("coils", "maps"),
+    "partial_fourier": ("recon", "partial_fourier"),
     "destination": ("delivery", "to"),
 }
 """Property that a peer may set to the setting it changes."""

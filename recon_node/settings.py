@@ -35,6 +35,20 @@ class PrepSettings:
     noise: Literal["auto", "none", "unit-parts"] = "auto"
     """`auto` whitens with the noise scan; `none` leaves the data alone; `unit-parts` is for data that
     Gadgetron's NoiseAdjust whitened before."""
+    gating: Literal["prospective", "retrospective"] = "prospective"
+    """`prospective` takes the phase counter; `retrospective` sorts the readouts of each slice into `phases`
+    cardiac phases by physiology time stamps, or by the triggers of an ECG waveform."""
+    phases: int = 25
+    """Cardiac phases of retrospective gating."""
+    fill: Literal["none", "share", "interpolate"] = "none"
+    """Lines that a gated phase misses: left to the reconstruction, shared from the nearest phase, or every
+    line interpolated in time."""
+    rr_tolerance: float = 0.2
+    """Beats whose RR interval differs by more than this fraction from the median are rejected."""
+    compression: Literal["none", "pca", "geometric"] = "none"
+    """Fewer virtual coils."""
+    virtual_coils: int | None = None
+    """How many; by default as many as rise above the noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +56,16 @@ class CoilSettings:
     """ESPIRiT."""
 
     kernel: int = 6
-    threshold: float = 0.02
+    """Side of the k-space kernels in samples."""
+    threshold: float | Literal["auto"] = 0.02
+    """Singular values below this fraction of the largest are noise; `auto` takes the noise level of whitened
+    data (0.02 where it is not known)."""
     maps: int = 1
+    """Map sets: 2 where the object is larger than the field of view (networks use the first)."""
+    crop: float = 0.9
+    """Maps end where their eigenvalue falls below this."""
+    soft: bool = False
+    """Fade maps out around `crop` instead of cutting them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +84,9 @@ class ReconSettings:
     on_distrust: Literal["warn", "fallback"] = "fallback"
     """What a failed trust check does: keep the image with a warning, or withhold it."""
     check_trust: bool = True
+    partial_fourier: Literal["zero", "homodyne", "pocs"] = "zero"
+    """The side of k-space that was never measured: left zero, or filled by symmetry after the
+    reconstruction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +243,7 @@ def _section(section: Any, table: Any, where: str) -> Any:
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return None if value in (None, "none") else _value(options[0], value, where)
+        return _one_of(options, value, where)
     if origin is Literal:
         if value not in options:
             raise ConfigError(f"{where}: found {value!r}, expected one of {', '.join(map(str, options))}")
@@ -231,6 +256,16 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: found {value!r}, expected a table")
         return {str(k): v for k, v in value.items()}
     return _scalar(hint, value, where)
+
+
+def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    """Value of a union: absent, a word of one of its literals, or else of its first kind."""
+    if types.NoneType in options and value in (None, "none"):
+        return None
+    for option in options[1:]:
+        if typing.get_origin(option) is Literal and value in typing.get_args(option):
+            return value
+    return _value(options[0], value, where)
 
 
 def _scalar(kind: type[Any], value: Any, where: str) -> Any:

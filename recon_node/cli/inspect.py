@@ -10,21 +10,29 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recon_node.cli.options import ANY_PATH, config_option, json_option, print_json, settings_from
+from recon_node.cli.options import (
+    ANY_PATH,
+    config_option,
+    json_option,
+    prep_options,
+    print_json,
+    settings_from,
+)
 
 
 @click.command("inspect", short_help="Show what is in a raw data file.")
 @click.argument("input", type=ANY_PATH, metavar="INPUT")
 @config_option
+@prep_options
 @json_option
-def command(input: Path, config: Path | None, as_json: bool) -> None:  # noqa: A002 - the argument's name
+def command(input: Path, config: Path | None, as_json: bool, **prep: Any) -> None:  # noqa: A002 - the argument's name
     """Header, dimensions, lines found and expected, sampling and prompts of INPUT.
 
     Patient data is not shown.
     """
     from recon_node.inspection import inspect_file
 
-    report = inspect_file(input, settings_from(config))
+    report = inspect_file(input, settings_from(config, prep=prep))
     if as_json:
         print_json(report)
         return

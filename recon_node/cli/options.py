@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recon_node.settings import Method, Settings, load_settings
+from recon_node.settings import Method, PrepSettings, ReconSettings, Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,11 +41,40 @@ def recon_options(function: F) -> F:
         click.option("--method", type=click.Choice(METHODS), help="Reconstruction method [cardiomm]."),
         click.option("--weights", metavar="NAME|FILE", help="Shipped weights by name, or a file [default]."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute [auto]."),
+        click.option(
+            "--partial-fourier",
+            type=click.Choice(get_args(get_type_hints(ReconSettings)["partial_fourier"])),
+            help="The side of k-space that was never measured [zero].",
+        ),
         click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it."),
         config_option,
     ):
         function = option(function)
     return function
+
+
+def prep_options(function: F) -> F:
+    """Options that choose how readouts become k-space."""
+    for option in (
+        click.option("--dynamic", type=_words("dynamic"), help="Counter that makes the time axis."),
+        click.option("--gating", type=_words("gating"), help="Where the phases come from [prospective]."),
+        click.option("--phases", type=int, help="Cardiac phases of retrospective gating [25]."),
+        click.option("--fill", type=_words("fill"), help="Lines that a gated phase misses [none]."),
+        click.option("--compression", type=_words("compression"), help="Fewer virtual coils [none]."),
+        click.option("--virtual-coils", type=int, help="How many; all above the noise by default."),
+    ):
+        function = option(function)
+    return function
+
+
+def _words(setting: str) -> click.Choice[str]:
+    return click.Choice(get_args(get_type_hints(PrepSettings)[setting]))
+
+
+def by_section(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of `recon_options` and `prep_options` under the section that each belongs to."""
+    prep = {key: value for key, value in given.items() if key in get_type_hints(PrepSettings)}
+    return {"prep": prep, "recon": {key: value for key, value in given.items() if key not in prep}}
 
 
 def settings_from(

@@ -9,7 +9,9 @@ import click
 
 from recon_node.cli.options import (
     ANY_PATH,
+    by_section,
     json_option,
+    prep_options,
     print_json,
     progress,
     recon_options,
@@ -30,11 +32,7 @@ from recon_node.cli.options import (
     metavar="DEST",
     help="Also deliver: a configured name, dicom://AET@host:port, a STOW-RS URL or a folder.",
 )
-@click.option(
-    "--dynamic",
-    type=click.Choice(["auto", "phase", "contrast", "repetition", "set"]),
-    help="Counter that makes the time axis.",
-)
+@prep_options
 @json_option
 def command(
     inputs: tuple[str, ...],
@@ -43,10 +41,9 @@ def command(
     scheduler: str | None,
     resume: bool,
     destination: str | None,
-    dynamic: str | None,
     config: Path | None,
     as_json: bool,
-    **recon: Any,
+    **given: Any,
 ) -> int:
     """Reconstruct INPUTs (files, folders or globs; HDF5 or MRD stream) to DICOM.
 
@@ -55,7 +52,7 @@ def command(
     """
     from recon_node.replay import SUMMARY, FileResult, find_inputs, replay
 
-    settings = settings_from(config, recon=recon, prep={"dynamic": dynamic})
+    settings = settings_from(config, **by_section(given))
     paths = find_inputs(inputs)
     with progress("reconstructing", len(paths)) as advance:
 

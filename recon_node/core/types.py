@@ -54,6 +54,9 @@ class KSpace:
     calibration: NDArray[np.complex64] | None = None
     """`(coil, ay, ax)` complex64: fully sampled centre of k-space, averaged over phases or from a
     separate reference scan, centre at ``n // 2``; None where there is none."""
+    calibration_noise: float | None = None
+    """Standard deviation of the complex noise in `calibration`, below 1 after averaging; None where the noise
+    level is not known."""
     trigger_times_ms: tuple[float, ...] | None = None
     """One per phase, ms after the R wave; None without physiology."""
     acquisition_times_s: tuple[float, ...] | None = None

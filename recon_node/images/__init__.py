@@ -3,6 +3,7 @@
 from recon_node.images.finish import finish
 from recon_node.images.geometry import image_affine, pixel_size_mm
 from recon_node.images.orient import Orientation, display_orientation, orient
+from recon_node.images.partial_fourier import covered_part, fill_partial_fourier
 from recon_node.images.scale import Quantity, Scaling, StoredPixels, scale_series
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "Quantity",
     "Scaling",
     "StoredPixels",
+    "covered_part",
     "display_orientation",
+    "fill_partial_fourier",
     "finish",
     "image_affine",
     "orient",

@@ -2,7 +2,6 @@
 
 from recon_node.prep.compression import compress_coils
 from recon_node.prep.gating import RetrospectiveGating
-from recon_node.prep.partial_fourier import fill_partial_fourier
 from recon_node.prep.sampling import classify_sampling
 from recon_node.prep.sorting import Preparation
 
@@ -11,5 +10,4 @@ __all__ = [
     "RetrospectiveGating",
     "classify_sampling",
     "compress_coils",
-    "fill_partial_fourier",
 ]

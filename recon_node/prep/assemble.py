@@ -68,7 +68,10 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     out = []
     for partition in kept:
         piece = np.ascontiguousarray(data[:, :, partition])
-        block = _calibration(piece, flat, reference, partition, sampling, context, notes)
+        block, noise = _calibration(piece, flat, reference, partition, sampling, context, notes) or (
+            None,
+            None,
+        )
         geometry = context.geometry if count == 1 else partition_geometry(context.geometry, partition, count)
         out.append(
             KSpace(
@@ -79,6 +82,7 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
                 geometry=geometry,
                 sampling=sampling,
                 calibration=block,
+                calibration_noise=noise if whitened else None,
                 whitened=whitened,
                 notes=tuple(dict.fromkeys(notes)),
                 **common,
@@ -87,7 +91,10 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     return out
 
 
-Reference = tuple[NDArray[np.complex64], NDArray[np.bool_]]
+Reference = tuple[NDArray[np.complex64], NDArray[np.int32]]
+"""Averaged calibration lines `(coil, kz, ky, kx)`, and how often each sample was measured."""
+Block = tuple[NDArray[np.complex64], float]
+"""Calibration data `(coil, ay, ax)`, and the standard deviation that unit noise has in them."""
 
 
 def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDArray[np.bool_]:
@@ -200,8 +207,14 @@ def _slab(
     data[...] = centred_ifft(data, (2,))
     if reference is not None:
         reference[0][...] = centred_ifft(reference[0], (1,))
-        reference[1][...] = reference[1].any(axis=0, keepdims=True)
+        reference[1][...] = _alike_along_kz(reference[1])
     return np.asarray(union)
+
+
+def _alike_along_kz(count: NDArray[np.int32]) -> NDArray[np.int32]:
+    """How often `(kz, ky, kx)` was measured, after a transform along kz mixed its planes."""
+    rarest = np.where(count > 0, count, np.iinfo(np.int32).max).min(axis=0, keepdims=True)
+    return np.asarray(np.where(count.any(axis=0, keepdims=True), rarest, 0), dtype=np.int32)
 
 
 def _partitions(count: int, header: ScanHeader) -> range:
@@ -220,25 +233,33 @@ def _calibration(
     sampling: Sampling,
     context: SliceContext,
     notes: list[str],
-) -> NDArray[np.complex64] | None:
-    """Separate reference lines first, then lines every phase has, then the average over phases."""
+) -> Block | None:
+    """Calibration lines of their own first, then lines every phase has, then the average over phases."""
     width = context.calibration_width
     if reference is not None:
-        block = central_block(reference[0][:, partition], reference[1][partition], width)
+        block = _block(reference[0][:, partition], reference[1][partition], width)
         if block is not None:
             return block
     window = (slice(None), slice(None), *(central_window(n, width) for n in mask.shape[1:]))
     data, mask = data[window], mask[window[1:]]
-    mean, union = phase_average(data, mask)
-    common = np.all(mask, axis=0)
-    block = central_block(mean, common, width) if sampling.acs else None
+    mean, count = phase_average(data, mask)
+    block = _block(mean, np.where(count == len(mask), count, 0), width) if sampling.acs else None
     if block is None and len(mask) > 1:
-        block = central_block(mean, union, width)
+        block = _block(mean, count, width)
         if block is not None:
             notes.append("no calibration lines common to all phases: the average over phases calibrates")
     if block is None:
         notes.append("no calibration lines: the centre of k-space is not fully sampled")
     return block
+
+
+def _block(mean: NDArray[np.complex64], count: NDArray[Any], width: int) -> Block | None:
+    """The calibration block of lines averaged `count` times, and the noise left of a unit of it."""
+    block = central_block(count > 0, width)
+    if block is None:
+        return None
+    noise = float(np.sqrt(np.mean(1.0 / count[block])))
+    return np.ascontiguousarray(mean[:, block[0], block[1]]), noise
 
 
 def _check_centre(data: NDArray[np.complex64], mask: NDArray[np.bool_], notes: list[str]) -> None:

@@ -19,8 +19,6 @@ class CalibrationSum:
     def __init__(self, coils: int, rows: int, columns: int) -> None:
         self._sum = np.zeros((coils, rows, columns), dtype=np.complex64)
         self._count = np.zeros((rows, columns), dtype=np.int32)
-        self.separate = 0
-        """How many of the lines serve calibration alone."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,19 +31,19 @@ class CalibrationSum:
             self._sum[:, row] += line
             self._count[row] += where
 
-    def mean(self) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-        """Average `(coil, row, kx)` and where anything was measured `(row, kx)`."""
+    def mean(self) -> tuple[NDArray[np.complex64], NDArray[np.int32]]:
+        """Average `(coil, row, kx)` and how often each sample was measured `(row, kx)`."""
         mean = self._sum / np.maximum(self._count, 1).astype(np.float32)
-        return mean.astype(np.complex64, copy=False), self._count > 0
+        return mean.astype(np.complex64, copy=False), self._count
 
 
 def phase_average(
     data: NDArray[np.complex64], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-    """Average over phases of what each sampled: `(coil, ky, kx)` and where any did `(ky, kx)`."""
-    count = mask.sum(axis=0)
+) -> tuple[NDArray[np.complex64], NDArray[np.intp]]:
+    """Average over phases of what each sampled `(coil, ky, kx)`, and how many did `(ky, kx)`."""
+    count: NDArray[np.intp] = mask.sum(axis=0)
     total = data.sum(axis=0, dtype=np.complex64)
-    return total / np.maximum(count, 1).astype(np.float32), count > 0
+    return total / np.maximum(count, 1).astype(np.float32), count
 
 
 def central_window(size: int, width: int) -> slice:
@@ -54,22 +52,19 @@ def central_window(size: int, width: int) -> slice:
     return slice(size // 2 - half, min(size, size // 2 + half))
 
 
-def central_block(
-    kspace: NDArray[np.complex64], mask: NDArray[np.bool_], width: int
-) -> NDArray[np.complex64] | None:
+def central_block(mask: NDArray[np.bool_], width: int) -> tuple[slice, slice] | None:
     """Largest fully sampled block around the centre, at most `width` lines and samples.
 
     Parameters
     ----------
-    kspace : ndarray
-        `(coil, ky, kx)` complex64, centre at ``n // 2``.
     mask : ndarray
-        `(ky, kx)` bool.
+        `(ky, kx)` bool, centre at ``n // 2``.
+    width : int
 
     Returns
     -------
-    ndarray or None
-        `(coil, ay, ax)` complex64, even sizes, centre at ``n // 2``; None with fewer than 8 lines.
+    (slice, slice) or None
+        Of ky and kx: even sizes, the same centre; None with fewer than 8 lines.
     """
     ny, nx = mask.shape
     columns = central_run(np.any(mask, axis=0))
@@ -80,8 +75,7 @@ def central_block(
         half_y = half_x = square
     if 2 * half_y < LEAST_LINES or 2 * half_x < LEAST_LINES:
         return None
-    block = kspace[:, ny // 2 - half_y : ny // 2 + half_y, nx // 2 - half_x : nx // 2 + half_x]
-    return np.ascontiguousarray(block)
+    return slice(ny // 2 - half_y, ny // 2 + half_y), slice(nx // 2 - half_x, nx // 2 + half_x)
 
 
 def _half(full_lines: NDArray[np.bool_], width: int) -> int:

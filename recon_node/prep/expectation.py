@@ -24,6 +24,15 @@ def centre_unset(header: ScanHeader) -> bool:
     return limit is not None and limit.center == limit.minimum == 0 and ny // 2 + 1 < limit.size <= ny
 
 
+def embeds_calibration(header: ScanHeader) -> bool:
+    """Whether calibration lines belong to the imaging scan itself, so that images profit from them.
+
+    With ISMRMRD's calibration mode ``embedded`` the lines flagged for calibration alone only lie off the
+    undersampling's grid; in every other mode they may come from another contrast or time.
+    """
+    return header.calibration_mode == "embedded"
+
+
 def partition_limits(header: ScanHeader) -> Limit:
     """The same along kz; a single one for 2D."""
     nz = header.encoded_matrix[2]

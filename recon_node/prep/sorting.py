@@ -8,12 +8,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import DataError, InconsistentReadouts, UnsupportedScan
 from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
 from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
-from recon_node.prep.expectation import centre_unset, is_complete, line_limits, partition_limits
+from recon_node.prep.expectation import (
+    centre_unset,
+    embeds_calibration,
+    is_complete,
+    line_limits,
+    partition_limits,
+)
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
 from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_others
@@ -82,6 +89,7 @@ class Preparation:
         self._whitening: Whitening | None = None
         self._started = False
         self._coils: int | None = None
+        self._embedding = [i for i, header in enumerate(headers) if embeds_calibration(header)]
         self._grids = [ReadoutGrid.of(header) for header in headers]
         self._buffers: dict[SliceIndex, SliceBuffer] = {}
         self._calibration: dict[tuple[int, int], CalibrationSum] = {}
@@ -112,9 +120,25 @@ class Preparation:
         UnsupportedScan
             Compressed samples, phases beside another dynamic counter, a slab undersampled along kz.
         """
+        if isinstance(block, Readouts):
+            block = self._imaging_too(block)
         if self._gating is not None:
             return [piece for part in self._gating.feed(block) for piece in self._feed(part)]
         return [] if isinstance(block, Waveform) else self._feed(block)
+
+    def _imaging_too(self, block: Readouts) -> Readouts:
+        """Calibration lines embedded in the imaging scan flagged as lines of the image as well."""
+        if not self._embedding or not len(block):
+            return block
+        only = kinds(block.head["flags"]) == Kind.CALIBRATION
+        only &= np.isin(block.head["encoding_space_ref"], self._embedding)
+        if not only.any():
+            return block
+        head = block.head.copy()
+        head["flags"][only] ^= np.uint64(
+            Flag.IS_PARALLEL_CALIBRATION | Flag.IS_PARALLEL_CALIBRATION_AND_IMAGING
+        )
+        return Readouts(head=head, samples=block.samples)
 
     def _feed(self, block: Readouts) -> list[KSpace]:
         if not len(block):
@@ -212,7 +236,7 @@ class Preparation:
         kind = kinds(lines.head["flags"])
         calibrating = kind != Kind.IMAGING
         if calibrating.any():
-            self._calibrate(lines, rows, kind, calibrating, encoding)
+            self._calibrate(lines, rows, calibrating, encoding)
         imaging = kind != Kind.CALIBRATION
         if imaging.any():
             part = lines if imaging.all() else _select(lines, imaging)
@@ -244,7 +268,6 @@ class Preparation:
         self,
         lines: Lines,
         rows: NDArray[np.intp],
-        kind: NDArray[np.uint8],
         which: NDArray[np.bool_],
         encoding: int,
     ) -> None:
@@ -255,7 +278,6 @@ class Preparation:
             if key not in self._calibration:
                 self._calibration[key] = CalibrationSum(*self._shape(lines, encoding))
             self._calibration[key].add(rows[mine], lines.data[mine], lines.covered[mine])
-            self._calibration[key].separate += int((kind[mine] == Kind.CALIBRATION).sum())
 
     def _shape(self, lines: Lines, encoding: int) -> tuple[int, int, int]:
         _, ny, nz = self._headers[encoding].encoded_matrix

@@ -17,6 +17,17 @@ def test_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
     assert settings.server.host == "127.0.0.1"
 
 
+def test_a_number_may_have_a_word_in_its_place_and_an_option_may_be_absent() -> None:
+    settings = load_settings(
+        None, {"RECON_NODE__COILS__THRESHOLD": "auto", "RECON_NODE__PREP__VIRTUAL_COILS": "8"}
+    )
+    assert settings.coils.threshold == "auto"
+    assert settings.prep.virtual_coils == 8
+    settings = settings.replace("coils", threshold="0.05").replace("prep", virtual_coils="none")
+    assert settings.coils.threshold == 0.05
+    assert settings.prep.virtual_coils is None
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
@@ -25,6 +36,7 @@ def test_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
         ('[server]\nport = "high"\n', "expected int"),
         ('[recon]\nmethod = "magic"\n', "expected one of"),
         ("[recon]\ncheck_trust = 3\n", "expected bool"),
+        ('[coils]\nthreshold = "large"\n', "expected float"),
         ("recon = 3\n", "expected a table"),
         ("= 3\n", "not TOML"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prep_scanner import Line, acquire, block, coil_images, lines_of, make_header, prepare
+from prep_scanner import Line, acquire, block, coil_images, lines_of, make_header, noise_lines, prepare, white
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import DataError, InconsistentReadouts, ReconNodeError, UnsupportedScan
@@ -180,6 +180,48 @@ def test_separate_calibration_lines_calibrate_only_and_shared_ones_do_both() -> 
     assert (kspace.sampling.pattern, kspace.sampling.acceleration) == ("uniform", 4)
     assert kspace.calibration is not None
     np.testing.assert_allclose(kspace.calibration, data[0, :, 8:24], atol=2e-4)
+
+
+def test_calibration_lines_embedded_in_the_scan_belong_to_the_image_too() -> None:
+    _, data = cine(phases=2)
+    sent = []
+    for phase, ky in np.ndindex(2, 32):
+        sampled, central = ky % 4 == 0, 8 <= ky < 24
+        flag = Flag.IS_PARALLEL_CALIBRATION_AND_IMAGING if sampled else Flag.IS_PARALLEL_CALIBRATION
+        if sampled or central:
+            sent.append(
+                Line(data[phase, :, ky], ky=ky, flags=flag if central else 0, counters={"phase": phase})
+            )
+    (kspace,) = prepare(make_header(SHAPE, limits={"phase": 1}, calibration_mode="embedded"), [block(sent)])
+    measured = (np.arange(32) % 4 == 0) | ((np.arange(32) >= 8) & (np.arange(32) < 24))
+    np.testing.assert_array_equal(kspace.mask.all(axis=2), np.broadcast_to(measured, (2, 32)))
+    np.testing.assert_allclose(kspace.data, np.where(measured[:, None], data, 0), atol=2e-4)
+    assert (kspace.sampling.pattern, kspace.sampling.acceleration, kspace.sampling.acs) == ("uniform", 4, 16)
+    assert not any("more than once" in note for note in kspace.notes)
+    np.testing.assert_allclose(kspace.calibration, data[:, :, 8:24].mean(axis=0), atol=2e-4)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("phases", [1, 9])
+def test_the_noise_left_in_the_calibration_lines_is_known(separate: bool, phases: int) -> None:
+    rng = np.random.default_rng(12)
+    noise = white(rng, (phases, 6, 32, 24))
+    flag = Flag.IS_PARALLEL_CALIBRATION if separate else 0
+    sent = [
+        Line(noise[p, :, ky], ky=ky, flags=flag, counters={"phase": p}) for p, ky in np.ndindex(phases, 32)
+    ]
+    imaging = [Line(noise[0, :, ky], ky=ky, counters={"phase": 0}) for ky in range(0, 32, 2)]
+    blocks = [block(noise_lines(white(rng, (6, 65536)), readouts=64)), block(sent)]
+    (kspace,) = prepare(make_header(SHAPE), [*blocks, block(imaging)] if separate else blocks, noise="auto")
+    assert kspace.calibration is not None
+    assert kspace.calibration_noise == pytest.approx(phases**-0.5, rel=1e-6)
+    assert np.sqrt(np.mean(np.abs(kspace.calibration) ** 2)) == pytest.approx(phases**-0.5, rel=0.05)
+
+
+def test_the_noise_of_data_that_were_not_whitened_is_not_known() -> None:
+    _, data = cine(phases=1)
+    (kspace,) = prepare(make_header(SHAPE), [block(lines_of(data))])
+    assert kspace.calibration_noise is None
 
 
 def test_embedded_calibration_is_the_mean_over_phases() -> None:
