@@ -17,6 +17,7 @@ from typing import Any
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -116,10 +117,15 @@ def open_association(
     ae.dimse_timeout = peer.timeouts.answer
     ae.network_timeout = peer.timeouts.network
     opened: list[bool] = []
+    rejections: list[Any] = []
 
     def on_open(event: Any) -> None:
         opened.append(True)
         _tune(event, peer.timeouts.network)
+
+    def on_pdu(event: Any) -> None:
+        if isinstance(event.pdu, A_ASSOCIATE_RJ):
+            rejections.append(event.pdu.to_primitive())
 
     tls_args = (peer.tls, peer.server_name or peer.host) if peer.tls else None
     try:
@@ -131,6 +137,7 @@ def open_association(
             tls_args=tls_args,
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, on_open),
+                (evt.EVT_PDU_RECV, on_pdu),
                 (evt.EVT_DATA_SENT, _acknowledge_at_once),
                 (evt.EVT_DATA_RECV, _acknowledge_at_once),
                 *(handlers or []),
@@ -138,6 +145,10 @@ def open_association(
         )
     except OSError as error:
         raise PacsUnreachable(f"{peer}: {_socket_cause(error)}") from error
+    if rejections:
+        # Taken from the wire: `is_rejected` is lost where the protocol thread has read the answer and
+        # closed the connection before the calling thread runs again (a busy machine).
+        raise _rejection(peer, rejections[0])
     if not association.is_established:
         raise _why_not(peer, association, opened=bool(opened))
     return association
@@ -180,8 +191,6 @@ def release(association: Association) -> None:
 
 
 def _why_not(peer: Peer, association: Association, *, opened: bool) -> DeliveryError:
-    if association.is_rejected:
-        return _rejection(peer, association.acceptor.primitive)
     if association.rejected_contexts and not association.accepted_contexts:
         names = sorted({UID(str(c.abstract_syntax)).name for c in association.rejected_contexts})
         return NoContext(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from delivery_hostile import HostileScp, RawServer
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from recon_node.core.errors import (
     ConfigError,
@@ -18,6 +21,7 @@ from recon_node.core.errors import (
     PacsUnreachable,
 )
 from recon_node.delivery import PacsBusy, StorageScp, echo, open_destination
+from recon_node.delivery.association import Peer, open_association
 
 Instances = Callable[..., list[Path]]
 QUICK = "?connect=1&associate=1&answer=1&network=1"
@@ -132,6 +136,14 @@ def test_a_rejected_association_says_what_to_change(
 ) -> None:
     with HostileScp(reject=reject) as scp, pytest.raises(error, match=text):
         echo(f"dicom://WRONG@127.0.0.1:{scp.port}")
+
+
+def test_a_rejection_is_told_even_when_the_connection_closed_before_it_was_looked_at() -> None:
+    busy_machine = [(evt.EVT_REQUESTED, lambda event: time.sleep(0.3))]
+    with HostileScp(reject="called") as scp:
+        peer = Peer(host="127.0.0.1", port=scp.port, called="WRONG")
+        with pytest.raises(PacsMisconfigured, match="not called 'WRONG'"):
+            open_association(peer, [build_context(Verification)], handlers=busy_machine)
 
 
 def test_too_many_associations_is_a_reason_to_wait(instances: Instances) -> None:
