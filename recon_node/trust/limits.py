@@ -43,6 +43,7 @@ class Limit:
 DEFAULTS: Mapping[str, Limit] = MappingProxyType(
     {
         "heldout_ratio": Limit(typical=0.9, warn=1.1, fallback=1.6),
+        "offgrid_ratio": Limit(typical=1.1, warn=1.3, fallback=2.0),
         "fit_ratio": Limit(typical=1.5, warn=4.0, fallback=10.0),
         "consistency": Limit(typical=0.15, warn=0.35, fallback=0.7),
         "map_residual": Limit(typical=0.1, warn=0.25, fallback=0.6),

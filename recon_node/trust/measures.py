@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.holdout import HeldOut, hold_out
+from recon_node.trust.offgrid import calibration_error, central
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 
-MEASURES = ("heldout_ratio", "fit_ratio", "consistency", "map_residual", "peak_ratio")
+MEASURES = ("heldout_ratio", "offgrid_ratio", "fit_ratio", "consistency", "map_residual", "peak_ratio")
 """Measures that limits exist for; in each, larger is worse."""
 
 
@@ -34,6 +35,9 @@ class Measures:
     heldout_ratio: float | None = None
     """Error of predicted held-out samples over that of the better of two: the reference method on the
     same samples, and predicting nothing at all. Noise is taken off both."""
+    offgrid_ratio: float | None = None
+    """Error of predicted calibration samples beside the sampled grid, over the reference method's; None where
+    the grid has them all."""
     heldout_error: float | None = None
     """Root mean square error of predicted held-out samples, noise standard deviations (1 is perfect)."""
     fit_ratio: float | None = None
@@ -101,6 +105,7 @@ def measure(
     )
     if reconstruct is None or reference is None:
         return taken
+    taken = replace(taken, offgrid_ratio=_offgrid_ratio(kspace, maps, images, reference))
     held = hold_out(kspace, frames=frames, fraction=fraction, seed=seed)
     return taken if held is None else _with_heldout(taken, held, maps, reconstruct, reference)
 
@@ -162,19 +167,27 @@ def _ratio(power: float, reference: float) -> float | None:
     return float(np.sqrt(power / reference)) if reference > 0 else None
 
 
+def _offgrid_ratio(
+    kspace: KSpace, maps: CoilMaps, images: ImageSeries, reference: Reconstruct
+) -> float | None:
+    if calibration_error(images.data, kspace, maps, predict) is None:
+        return None
+    best = reference(kspace).data
+    image = images.data if np.any(images.data.imag) else np.abs(images.data) * np.exp(1j * np.angle(best))
+    error = calibration_error(np.asarray(image, np.complex64), kspace, maps, predict)
+    expected = calibration_error(best, kspace, maps, predict)
+    return None if error is None or expected is None else error / expected
+
+
 def _calibration_images(kspace: KSpace) -> NDArray[np.complex64] | None:
     """Low-resolution coil images `(coil, y, x)` on the full grid, None without calibration."""
     if kspace.calibration is None:
         return None
+    block = central(kspace, kspace.calibration.shape)
+    if block is None:
+        return None
     grid = np.zeros(kspace.data.shape[1:], np.complex64)
-    slices: list[slice] = []
-    for axis in (1, 2):
-        size, full = int(kspace.calibration.shape[axis]), int(grid.shape[axis])
-        if size > full:
-            return None
-        start = full // 2 - size // 2
-        slices.append(slice(start, start + size))
-    grid[:, slices[0], slices[1]] = kspace.calibration
+    grid[(slice(None), *block)] = kspace.calibration
     return np.asarray(centred_ifft(grid), np.complex64)
 
 

@@ -13,6 +13,8 @@ from recon_node.trust.novelty import TrainedOn, novelty
 
 _SAYS = {
     "heldout_ratio": "held-out lines are predicted {value:.2f} times as badly as by parallel imaging",
+    "offgrid_ratio": "calibration lines it was not given are predicted {value:.1f} times as badly as by "
+    "parallel imaging",
     "fit_ratio": "measured lines are missed {value:.2f} times as far as by parallel imaging",
     "consistency": "the image misses {percent:.0f} % of the measured signal",
     "map_residual": "the coil maps miss {percent:.0f} % of the calibration signal",

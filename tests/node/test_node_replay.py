@@ -113,9 +113,10 @@ def test_the_network_is_never_passed_on_sampling_it_was_measured_weak_at(tmp_pat
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("method", ["cardiomm", "sense"])
 @pytest.mark.parametrize("options", [["-a", "1"], ["-a", "2", "-w", "24", "-r", "2", "-C"]])
 def test_a_foreign_shepp_logan_file_becomes_dicom_of_the_right_object(
-    options: list[str], tmp_path: Path, component: object
+    options: list[str], method: str, tmp_path: Path, component: object
 ) -> None:
     program = component("ismrmrd_generate_cartesian_shepp_logan")
     raw = tmp_path / "shepp.h5"
@@ -124,7 +125,8 @@ def test_a_foreign_shepp_logan_file_becomes_dicom_of_the_right_object(
         phantom = file["dataset/phantom"][:].squeeze()
         object_ = np.hypot(phantom["real"], phantom["imag"])
     out = tmp_path / "out"
-    assert run(["replay", str(raw), "--out", str(out), "--method", "sense"]) == 0
+    assert run(["replay", str(raw), "--out", str(out), "--method", method]) == 0
+    assert _series(out)
     for entry in _series(out):
         image = _pixels(out, entry)[0]
         right = np.corrcoef(image.ravel(), object_.ravel())[0, 1]
@@ -135,3 +137,7 @@ def test_a_foreign_shepp_logan_file_becomes_dicom_of_the_right_object(
     for path in out.rglob("*.dcm"):
         told = subprocess.run([checker, path], capture_output=True, text=True, check=False).stderr
         assert not [line for line in told.splitlines() if line.startswith("Error")]
+    converter = component("dcm2niix")
+    done = subprocess.run([converter, "-o", tmp_path, out], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert len(list(tmp_path.glob("*.nii"))) == len(_series(out))

@@ -1,0 +1,67 @@
+"""Calibration lines that the reconstruction never saw, as a test of its image.
+
+Lines of one uniform grid cannot tell an image from its alias: both predict every other line of that grid.
+Calibration lines beside the grid can. They are at hand where a scan sends them apart from its imaging lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.types import CoilMaps, KSpace
+
+Predict = Callable[[NDArray[np.complex64], CoilMaps], NDArray[np.complex64]]
+
+LEAST_SHARE = 0.02
+"""Error below which no image is doubted: what averaging over phases and another contrast may leave."""
+
+
+def central(kspace: KSpace, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """Where a calibration block `(coil, ay, ax)` lies in k-space; None where it does not fit."""
+    found = []
+    for size, full in zip(shape[1:], kspace.data.shape[2:], strict=True):
+        if size > full:
+            return None
+        start = full // 2 - size // 2
+        found.append(slice(start, start + size))
+    return found[0], found[1]
+
+
+def calibration_error(
+    image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps, predict: Predict
+) -> float | None:
+    """How badly an image predicts the calibration samples that are not among its own data.
+
+    Parameters
+    ----------
+    image : ndarray
+        `(phase, y, x)` complex64.
+    kspace, maps
+        Of the same slice.
+    predict : callable
+        K-space `(phase, coil, ky, kx)` of an image through coil maps.
+
+    Returns
+    -------
+    float or None
+        Norm of the error over that of the samples, for the best common factor (a separate calibration scan
+        has its own brightness); at least `LEAST_SHARE`. None where every calibration sample was an imaging
+        sample, too.
+    """
+    calibration = kspace.calibration
+    block = None if calibration is None else central(kspace, calibration.shape)
+    if calibration is None or block is None:
+        return None
+    unseen = np.asarray(~np.any(kspace.mask, axis=0))[block]
+    measured = calibration[:, unseen]
+    total = float(np.linalg.norm(measured))
+    if not unseen.any() or total == 0:
+        return None
+    mean = image.mean(axis=0, keepdims=True, dtype=np.complex64)
+    predicted = predict(mean, maps)[0][(slice(None), *block)][:, unseen]
+    power = float(np.vdot(predicted, predicted).real)
+    factor = np.vdot(predicted, measured) / power if power > 0 else 0.0
+    return max(LEAST_SHARE, float(np.linalg.norm(measured - factor * predicted)) / total)
