@@ -91,9 +91,9 @@ class Pipeline:
         self.settings = settings or Settings()
         self.methods: Methods = make_methods(self.settings.recon)
 
-    def run(self, kspace: KSpace) -> Reconstruction:
-        """Images of one slice, and how far to believe them."""
-        seconds: dict[str, float] = {}
+    def run(self, kspace: KSpace, *, prepared_s: float | None = None) -> Reconstruction:
+        """Images of one slice, and how far to believe them; `prepared_s` is what `kspace` took to make."""
+        seconds: dict[str, float] = {} if prepared_s is None else {"prep": prepared_s}
         prompts = build_prompts(kspace.header, kspace.sampling, overrides=self.settings.prompts.overrides())
         maps = _timed("coils", seconds, lambda: coil_maps(kspace, self.settings.coils))
         text = _timed("prompts", seconds, lambda: self._text(prompts))

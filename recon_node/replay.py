@@ -80,7 +80,7 @@ def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
         with open_source(path) as source:
             scan = Scan(source, settings.prep)
             for kspace in scan:
-                result = pipeline.run(kspace)
+                result = pipeline.run(kspace, prepared_s=scan.waited_s)
                 instances = writer.write(result, scan.source_id)
                 entries.append(summary_entry(result, source=str(path), instances=instances))
     except ReconNodeError as error:

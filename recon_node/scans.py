@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,8 @@ class Scan:
         check_prep(self._settings)
         self._hash = hashlib.sha256("".join(header.xml for header in source.headers).encode())
         self._left = _IDENTIFYING_READOUTS
+        self.waited_s = 0.0
+        """Wall time it took to read (or receive) and prepare the k-space handed out last."""
 
     @property
     def source_id(self) -> str:
@@ -69,6 +72,13 @@ class Scan:
             dynamic=options.dynamic,
             gating=gating,
         )
+        asked = time.perf_counter()
+        for kspace in self._prepared(preparation):
+            self.waited_s = time.perf_counter() - asked
+            yield kspace
+            asked = time.perf_counter()
+
+    def _prepared(self, preparation: Preparation) -> Iterator[KSpace]:
         for block in self.source:
             if isinstance(block, Readouts) and self._left:
                 self._identify(block)

@@ -140,7 +140,7 @@ class Node:
         total, started = expected_slices(session.headers), time.monotonic()
         for count, kspace in enumerate(scan, 1):
             with self._device:
-                result = pipeline.run(kspace)
+                result = pipeline.run(kspace, prepared_s=scan.waited_s)
             instances = writer.write(result, scan.source_id)
             self._queue(instances, chosen)
             if self.observer is not None:

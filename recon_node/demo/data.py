@@ -43,6 +43,11 @@ class SliceResult:
     beside: dict[str, ImageSeries] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
 
+    @property
+    def number(self) -> int:
+        """Of the slice, from 0."""
+        return self.result.kspace.index.slice
+
 
 def read_truth(path: Path) -> Truth:
     """Read what `simulate_scan` wrote beside the raw data."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
 from recon_node.demo.data import SliceResult, Truth
-from recon_node.evaluation import Metrics, blood_volume_ml, mask_volume_ml
+from recon_node.evaluation import Metrics, blood_volume_ml
 from recon_node.evaluation.report import ReportData, write_report
 
 NAMES = {
@@ -29,35 +30,57 @@ def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -
     shown = slices[len(slices) // 2]
     result = shown.result
     made = result.images.made_by
-    images = {**shown.beside, made.method: result.images}
-    methods = list(images)
+    methods = [*shown.beside, made.method]
     seconds = {stage: sum(part.result.seconds.get(stage, 0.0) for part in slices) for stage in result.seconds}
     header = result.kspace.header
     weights = "none" if made.weights is None else f"{made.weights} {(made.weights_sha256 or '')[:12]}"
+    kspace = result.kspace
+    rr = kspace.rr_interval_ms
     data = ReportData(
         title="A simulated heart through recon-node",
         subtitle=(
             f"{len(slices)} slices, {len(result.images.data)} phases, {header.vendor} {header.model}, "
-            f"{result.kspace.sampling.acceleration:.1f}x {result.kspace.sampling.pattern} undersampling"
+            f"{kspace.sampling.acceleration:.1f}x {kspace.sampling.pattern} undersampling, streamed to the "
+            "node, reconstructed and stored in a PACS"
         ),
-        images={NAMES[name]: series.data for name, series in images.items()},
-        truth=truth.images[result.kspace.index.slice],
+        images=_named(shown),
+        truth=truth.images[shown.number],
+        focus=_middle(truth.lv[shown.number]),
         metrics={NAMES[name]: _mean([part.metrics[name] for part in slices]) for name in methods},
-        kspace=result.kspace,
+        metrics_of=f"mean over the frames of {len(slices)} slices, against the truth",
+        kspace=kspace,
         maps=result.maps,
         prompts=result.prompts,
         verdict=result.verdict,
         seconds=seconds,
-        volumes_ml=_volumes(slices, methods, truth),
+        volumes_ml=volume_curves([(part.number, _named(part)) for part in slices], truth),
+        volumes_of=f"blood in {len(slices)} slices (ml), measured alike in every image",
         times_ms=tuple(map(float, truth.trigger_times_ms)),
+        frame_ms=50.0 if rr is None else rr / len(result.images.data),
         facts={
-            "Weights": weights,
-            "True ejection fraction": f"{truth.lvef_percent:.1f} %",
-            "Instances in the PACS": str(sum(len(part.instances) for part in slices)),
+            "slice shown": f"{shown.number + 1} of {len(slices)}",
+            "weights": weights,
+            "ejection fraction": f"{truth.lvef_percent:.1f} %, of the whole simulated ventricle",
+            "instances in the PACS": str(sum(len(part.instances) for part in slices)),
         },
         footer="Simulated data. Images and figures are not for clinical use until validated.",
     )
     write_report(path, data)
+
+
+def _named(part: SliceResult) -> dict[str, NDArray[Any]]:
+    """Images `(phase, y, x)` of one slice as the page names them; the node's own come last."""
+    made = {**part.beside, part.result.images.made_by.method: part.result.images}
+    return {NAMES[name]: series.data for name, series in made.items()}
+
+
+def _middle(cavity: NDArray[np.float32]) -> tuple[int, int] | None:
+    """Row and column of the middle of the ventricle `(phase, y, x)`; None where the slice misses it."""
+    seen = cavity.max(axis=0)
+    if not seen.any():
+        return None
+    row, column = np.average(np.indices(seen.shape).reshape(2, -1), axis=1, weights=seen.ravel())
+    return round(float(row)), round(float(column))
 
 
 def _mean(parts: Sequence[Metrics]) -> Metrics:
@@ -68,33 +91,37 @@ def _mean(parts: Sequence[Metrics]) -> Metrics:
     )
 
 
-def _volumes(
-    slices: Sequence[SliceResult], methods: Sequence[str], truth: Truth
+def volume_curves(
+    slices: Sequence[tuple[int, Mapping[str, NDArray[Any]]]], truth: Truth
 ) -> dict[str, NDArray[np.float64]]:
-    """Slice-sum volumes of the left ventricle, from images and from the true outline alike."""
-    curves: dict[str, list[NDArray[np.float64]]] = {"Truth": []}
-    for part in slices:
-        number = part.result.kspace.index.slice
-        cavity, wall = truth.lv[number], truth.myocardium[number]
-        images = {**part.beside, part.result.images.made_by.method: part.result.images}
+    """Blood in the left ventricle by phase, measured in the true images as in all others.
+
+    Parameters
+    ----------
+    slices : sequence of (int, mapping)
+        Number of the slice, and its images `(phase, y, x)` by name.
+    truth : Truth
+
+    Returns
+    -------
+    dict
+        ml `(phase,)` by name, ``Truth`` first: sum over the slices that cut the ventricle.
+    """
+    curves: dict[str, list[NDArray[np.float64]]] = {}
+    for number, images in slices:
         try:
             measured = {
-                NAMES[name]: blood_volume_ml(
-                    images[name].data,
-                    cavity=cavity,
-                    wall=wall,
+                name: blood_volume_ml(
+                    image,
+                    cavity=truth.lv[number],
+                    wall=truth.myocardium[number],
                     pixel_mm=(truth.pixel_mm, truth.pixel_mm),
                     thickness_mm=truth.slice_spacing_mm,
                 )
-                for name in methods
+                for name, image in {"Truth": truth.images[number], **images}.items()
             }
         except DataError:
             continue  # a slice beyond the ventricle adds nothing to its volume
-        curves["Truth"].append(
-            mask_volume_ml(
-                cavity, pixel_mm=(truth.pixel_mm, truth.pixel_mm), thickness_mm=truth.slice_spacing_mm
-            )
-        )
         for name, volume in measured.items():
             curves.setdefault(name, []).append(volume)
-    return {name: np.sum(parts, axis=0) for name, parts in curves.items() if parts}
+    return {name: np.sum(parts, axis=0) for name, parts in curves.items()}

@@ -98,13 +98,15 @@ def _through_the_node(
             SliceResult(result=result, instances=instances)
         )
         say(f"streaming it to the node's MRD server on port {running.server.port}")
+        started = time.monotonic()
         sent = send_scan(raw, port=running.server.port, out=out / "images.h5", on_text=say)
         if not sent.ok:
             raise ReconNodeError(f"the node reports: {'; '.join(sent.errors) or 'no CLOSE'}")
         expected = sum(len(part.instances) for part in slices)
         say(f"{sent.images} images came back; waiting for {expected} instances in the PACS")
         _wait_for_pacs(pacs, expected)
-    return slices
+        say(f"raw data to PACS took {time.monotonic() - started:.1f} s")
+    return sorted(slices, key=lambda part: part.number)
 
 
 def _wait_for_pacs(pacs: StorageScp, expected: int) -> None:
@@ -119,7 +121,7 @@ def _wait_for_pacs(pacs: StorageScp, expected: int) -> None:
 
 def _compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
     kspace, maps = part.result.kspace, part.result.maps
-    reference = truth.images[kspace.index.slice]
+    reference = truth.images[part.number]
     for name in BESIDE:
         part.beside[name] = classical(name, settings.recon).reconstruct(kspace, maps, None)
     methods: Mapping[str, ImageSeries] = {

@@ -31,8 +31,8 @@ _HEAT = np.array(
 
 
 def grey(image: NDArray[Any], *, top: float) -> Bytes:
-    """Magnitudes from 0 to `top` as grey levels `(..., 3)`, slightly lifted in the dark (gamma 0.85)."""
-    level = np.clip(np.abs(image) / top, 0, 1) ** 0.85
+    """Magnitudes from 0 to `top` as grey levels `(..., 3)`, slightly lifted in the dark (gamma 0.8)."""
+    level = np.clip(np.abs(image) / top, 0, 1) ** 0.8
     return np.repeat((255 * level).astype(np.uint8)[..., None], 3, axis=-1)
 
 
@@ -69,13 +69,12 @@ def mosaic(rows: Sequence[Sequence[Bytes | None]], *, gap: int = 6) -> Bytes:
     return canvas
 
 
-def enlarged(frames: Bytes, size: int) -> Bytes:
-    """Frames `(phase, y, x, 3)` scaled smoothly so that the longer side has at least `size` pixels."""
-    factor = max(1.0, size / max(frames.shape[1:3]))
-    shape = (round(frames.shape[2] * factor), round(frames.shape[1] * factor))
-    if factor == 1:
+def resized(frames: Bytes, shape: tuple[int, int]) -> Bytes:
+    """Frames `(phase, y, x, 3)` scaled smoothly to `shape` (rows, columns)."""
+    if frames.shape[1:3] == shape:
         return frames
-    return np.stack([np.asarray(Image.fromarray(f).resize(shape, Image.Resampling.BICUBIC)) for f in frames])
+    size = shape[::-1]
+    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
 
 
 def animation(frames: Bytes, *, frame_ms: int, quality: int = 82) -> str:

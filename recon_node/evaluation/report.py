@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
 from recon_node.core.types import CoilMaps, KSpace, Prompts, Verdict
+from recon_node.evaluation import cine as moving
 from recon_node.evaluation import sections
 from recon_node.evaluation.metrics import Metrics
 from recon_node.evaluation.sections import Panel
 
 MOST_PANELS = 6
+_WHITE = 0.985
+"""Share of the pixels below full brightness: fat at the coils may saturate, the heart should not be dim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,8 +35,11 @@ class ReportData:
     report is about comes last."""
     truth: NDArray[Any] | None = None
     """`(phase, y, x)`; error maps are shown only with it."""
+    focus: tuple[int, int] | None = None
+    """Row and column around which the images are shown enlarged, too."""
     metrics: Mapping[str, Metrics] = field(default_factory=dict)
     """By the same names; methods that are not among `images` get a line in the table, too."""
+    metrics_of: str = "mean over frames, against the truth"
     kspace: KSpace | None = None
     """For the sampling mask and what is known of the scan."""
     maps: CoilMaps | None = None
@@ -43,6 +49,7 @@ class ReportData:
     """Wall time by stage."""
     volumes_ml: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Left ventricular volume `(phase,)` by name; ``Truth`` is drawn dashed."""
+    volumes_of: str = "blood volume of this slice (ml)"
     times_ms: tuple[float, ...] | None = None
     """Trigger time of each phase."""
     frame_ms: float = 50.0
@@ -73,17 +80,19 @@ def write_report(path: Path, data: ReportData) -> None:
     blocks = [
         sections.head(data.title, data.subtitle, data.verdict),
         sections.figures(panels, data.kspace, data.seconds),
-        sections.cine(panels, data.truth is not None, data.frame_ms, data.error_gain),
+        moving.cine(panels, data.truth is not None, data.frame_ms, data.error_gain, data.focus),
         _paired(
-            sections.quality(panels, data.metrics),
-            sections.volumes(panels, data.volumes_ml, data.times_ms),
+            sections.quality(panels, data.metrics, data.metrics_of)
+            + sections.function(panels, data.volumes_ml),
+            sections.volumes(panels, data.volumes_ml, data.times_ms, data.volumes_of),
         ),
         sections.prompts(data.prompts),
         _paired(sections.mask(data.kspace), sections.coil_maps(data.maps)),
         _paired(
             sections.trust(data.verdict) + sections.timing(data.seconds),
-            sections.profile(panels) + sections.scan(data.kspace, data.facts),
+            moving.profile(panels),
         ),
+        sections.scan(data.kspace, data.facts),
         sections.foot(data.footer),
     ]
     page = resources.files("recon_node.evaluation").joinpath("report.html").read_text(encoding="utf-8")
@@ -102,7 +111,7 @@ def _panels(data: ReportData) -> list[Panel]:
         raise DataError(f"a report needs images of one shape (phase, y, x), found {sorted(shapes)}")
     if len(images) > MOST_PANELS:
         raise DataError(f"a report has room for {MOST_PANELS} columns of images, found {len(images)}")
-    brightest = [float(np.nanquantile(np.abs(image), 0.997)) for image in images.values()]
+    brightest = [float(np.nanquantile(np.abs(image), _WHITE)) for image in images.values()]
     top = brightest[0] if data.truth is not None else brightest[-1]
     if not np.isfinite(top) or top <= 0:
         raise DataError("the images of the report have no finite, positive brightness")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -17,7 +17,6 @@ from recon_node.evaluation.charts import line_chart
 from recon_node.evaluation.metrics import Metrics
 
 COLOURS = ("#e6edf3", "#8b98a9", "#f5b83d", "#4cc2ff", "#4ad295", "#c792ea")
-_TILE = 300
 _VERDICTS = {"pass": "Trust: pass", "warn": "Trust: look twice", "fallback": "Trust: network withheld"}
 
 
@@ -61,7 +60,7 @@ def figures(panels: Sequence[Panel], kspace: KSpace | None, seconds: Mapping[str
         found.append((f"{last.metrics.psnr:.1f}", " dB", f"PSNR of {last.name}"))
         found.append((f"{last.metrics.ssim:.3f}", "", f"SSIM of {last.name}"))
     if seconds:
-        found.append((f"{sum(seconds.values()):.1f}", " s", "from raw data to DICOM"))
+        found.append((f"{sum(seconds.values()):.1f}", " s", "from raw data to DICOM, all slices"))
     cards = (
         f'<div class="figure"><b>{text(value)}<small>{text(unit)}</small></b><span>{text(said)}</span></div>'
         for value, unit, said in found
@@ -69,41 +68,7 @@ def figures(panels: Sequence[Panel], kspace: KSpace | None, seconds: Mapping[str
     return f'<div class="figures">{"".join(cards)}</div>' if found else ""
 
 
-def cine(panels: Sequence[Panel], with_errors: bool, frame_ms: float, gain: float) -> str:
-    """All methods moving in step (one picture, so that they cannot drift apart), errors below."""
-    size = max(160, min(_TILE, 1560 // len(panels)))
-    rows: list[list[pictures.Bytes | None]] = [
-        [pictures.enlarged(pictures.grey(p.image, top=1.0), size) for p in panels]
-    ]
-    if with_errors:
-        truth = panels[0].image
-        errors = (np.abs(p.image - truth) for p in panels[1:])
-        rows.append([None, *(pictures.enlarged(pictures.heat(e, top=1 / gain), size) for e in errors)])
-    moving = pictures.animation(pictures.mosaic(rows), frame_ms=round(frame_ms))
-    heads = "".join(
-        f'<div style="--c:{p.colour}"><b>{text(p.name)}</b><span>{_quality_line(p)}</span></div>'
-        for p in panels
-    )
-    legend = (
-        f'<div class="scale">absolute error x{gain:g} <i></i> 0 to {100 / gain:g} % of full brightness</div>'
-        if with_errors
-        else ""
-    )
-    return (
-        f"<section><h2>Cine<small>{len(panels[0].image)} phases, {frame_ms:.0f} ms each, one grey scale for "
-        f'all</small></h2><div class="cols" style="grid-template-columns:repeat({len(panels)},1fr)">{heads}'
-        f'</div><img alt="moving images of every method, error maps below" src="{moving}">{legend}</section>'
-    )
-
-
-def _quality_line(panel: Panel) -> str:
-    if panel.is_truth:
-        return "fully sampled, noise-free"
-    m = panel.metrics
-    return "&nbsp;" if m is None else f"{m.psnr:.2f} dB &middot; SSIM {m.ssim:.3f}"
-
-
-def quality(panels: Sequence[Panel], metrics: Mapping[str, Metrics]) -> str:
+def quality(panels: Sequence[Panel], metrics: Mapping[str, Metrics], said: str) -> str:
     """PSNR, SSIM and NMSE of every method; the best PSNR stands out."""
     if not metrics:
         return ""
@@ -116,53 +81,55 @@ def quality(panels: Sequence[Panel], metrics: Mapping[str, Metrics]) -> str:
         for name, m in metrics.items()
     )
     return (
-        "<section><h2>Image quality<small>mean over frames, against the truth</small></h2><table><tr>"
+        f"<section><h2>Image quality<small>{text(said)}</small></h2><table><tr>"
         '<th>method</th><th class="n">PSNR (dB)</th><th class="n">SSIM</th><th class="n">NMSE</th></tr>'
         f"{rows}</table></section>"
     )
 
 
 def volumes(
-    panels: Sequence[Panel], curves: Mapping[str, NDArray[np.float64]], times_ms: tuple[float, ...] | None
+    panels: Sequence[Panel],
+    curves: Mapping[str, NDArray[np.float64]],
+    times_ms: tuple[float, ...] | None,
+    said: str,
 ) -> str:
-    """Left ventricular volume over the cycle, with ejection fractions."""
+    """Left ventricular volume over the cycle."""
     if not curves:
         return ""
-    colours = {p.name: p.colour for p in panels}
-    colours |= {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(curves) if name not in colours}
+    colours = _curve_colours(panels, curves)
     count = len(next(iter(curves.values())))
     x = times_ms if times_ms is not None and len(times_ms) == count else tuple(map(float, range(count)))
     unit = "time after the R wave (ms)" if x is times_ms else "phase"
     chart = line_chart(x, curves, colours, x_label=unit, y_label="volume (ml)", dashed=frozenset({"Truth"}))
-    legend = "".join(
-        f'<span style="--c:{colours[name]}">{text(name)}, EF '
-        f"{function_of(curve).ejection_fraction_percent:.1f} %</span>"
-        for name, curve in curves.items()
-    )
+    legend = "".join(f'<span style="--c:{colours[name]}">{text(name)}</span>' for name in curves)
     return (
-        "<section><h2>Left ventricle<small>blood volume of this slice (ml), ejection fraction</small></h2>"
-        f'{chart}<div class="legend">{legend}</div></section>'
+        f"<section><h2>Left ventricle<small>{text(said)}</small></h2>{chart}"
+        f'<div class="legend">{legend}</div></section>'
     )
 
 
-def profile(panels: Sequence[Panel]) -> str:
-    """Brightness along one row through the heart over time, method by method."""
-    lead = panels[0].image
-    if len(lead) < 2:
+def function(panels: Sequence[Panel], curves: Mapping[str, NDArray[np.float64]]) -> str:
+    """What a reader takes from the volume curves: end-diastole, end-systole, ejection fraction."""
+    if not curves:
         return ""
-    row = int(np.argmax(_smooth(lead.std(axis=0).mean(axis=1))))
-    tiles = [pictures.grey(np.tile(p.image[:, row], (2, 1)).T, top=1.0) for p in panels]
-    heads = "".join(f'<div style="--c:{p.colour}"><b>{text(p.name)}</b></div>' for p in panels)
+    colours = _curve_colours(panels, curves)
+    rows = "".join(
+        f'<tr><td><span class="key" style="--c:{colours[name]}">{text(name)}</span></td>'
+        f'<td class="n">{f.edv_ml:.0f}</td><td class="n">{f.esv_ml:.0f}</td>'
+        f'<td class="n">{f.stroke_volume_ml:.0f}</td>'
+        f'<td class="n">{f.ejection_fraction_percent:.1f}</td></tr>'
+        for name, f in ((name, function_of(curve)) for name, curve in curves.items())
+    )
     return (
-        "<section><h2>Motion<small>one row through the heart, two cycles from left to right</small></h2>"
-        f'<div class="cols" style="grid-template-columns:repeat({len(panels)},1fr)">{heads}</div>'
-        f'<img alt="row through the heart over time" src="{pictures.still(pictures.mosaic([tiles], gap=2))}">'
-        "</section>"
+        "<section><h2>Ventricular function<small>from the curves beside</small></h2><table>"
+        '<tr><th>method</th><th class="n">EDV (ml)</th><th class="n">ESV (ml)</th><th class="n">SV (ml)</th>'
+        f'<th class="n">EF (%)</th></tr>{rows}</table></section>'
     )
 
 
-def _smooth(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.convolve(np.asarray(values, np.float64), np.ones(5) / 5, mode="same")
+def _curve_colours(panels: Sequence[Panel], curves: Iterable[str]) -> dict[str, str]:
+    colours = {p.name: p.colour for p in panels}
+    return colours | {n: COLOURS[i % len(COLOURS)] for i, n in enumerate(curves) if n not in colours}
 
 
 def prompts(both: Prompts | None) -> str:
@@ -193,7 +160,8 @@ def mask(kspace: KSpace | None) -> str:
     picture = np.where(shown[:, :, None], (76, 194, 255), (18, 25, 34)).astype(np.uint8)
     if lines:
         picture = np.repeat(picture, max(1, round(shown.shape[0] * 1.6 / shown.shape[1])), axis=1)
-    found = f"{kspace.lines_found} of {kspace.lines_expected} lines found" if kspace.lines_expected else ""
+    found = f"{kspace.lines_found} lines found"
+    found += f", the header announces {kspace.lines_expected}." if kspace.lines_expected else "."
     return (
         f"<section><h2>Sampling<small>{said}</small></h2>"
         f'<img class="pixels" alt="sampling mask" src="{pictures.still(picture)}">'
@@ -251,7 +219,8 @@ def timing(seconds: Mapping[str, float]) -> str:
         f'</td><td class="n">{value:.2f} s</td></tr>'
         for stage, value in seconds.items()
     )
-    return f'<section><h2>Time by stage</h2><table class="bars">{rows}</table></section>'
+    said = f"{sum(seconds.values()):.1f} s in all"
+    return f'<section><h2>Time by stage<small>{said}</small></h2><table class="bars">{rows}</table></section>'
 
 
 def scan(kspace: KSpace | None, facts: Mapping[str, str]) -> str:
@@ -263,7 +232,7 @@ def scan(kspace: KSpace | None, facts: Mapping[str, str]) -> str:
     lines = "".join(f"<tr><td>{text(name)}</td><td>{text(value)}</td></tr>" for name, value in rows.items())
     notes = "".join(f"<li>{text(note)}</li>" for note in (kspace.notes if kspace is not None else ()))
     listed = f"<ul>{notes}</ul>" if notes else ""
-    return f'<section><h2>Scan</h2><table class="origin">{lines}</table>{listed}</section>'
+    return f'<section><h2>Scan</h2><table class="origin wide">{lines}</table>{listed}</section>'
 
 
 def _scan_facts(kspace: KSpace) -> list[tuple[str, str]]:

@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from recon_node.cli import run
+from recon_node.demo.data import Truth
+from recon_node.demo.page import volume_curves
 
 
 def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
@@ -11,12 +15,39 @@ def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
     series = json.loads((tmp_path / "summary.json").read_text())["series"]
     stored = {p.stem for p in (tmp_path / "pacs").rglob("*.dcm")}
     assert {uid for entry in series for uid in entry["instances"]} == stored
+    assert [entry["slice"] for entry in series] == sorted(entry["slice"] for entry in series)
+    assert sum(entry["seconds"]["prep"] for entry in series) > 0
     for entry in series:
         learned = entry["metrics"].get("cardiomm")
         if learned is not None:
             assert learned["psnr"] > entry["metrics"]["sense"]["psnr"] + 3
     page = (tmp_path / "report.html").read_text()
     assert "image/webp" in page
-    assert "CG-SENSE" in page
+    for shown in ("CG-SENSE", "Ventricular function", "Coil maps", "Sampling", "Time by stage"):
+        assert shown in page
     assert "clinical use" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_volumes_are_measured_in_the_truth_as_in_every_other_image() -> None:
+    y, x = np.indices((32, 32)) - 15.5
+    beat = 8 + 2 * np.cos(2 * np.pi * np.arange(6) / 6)
+    cavity = (np.hypot(y, x) < beat[:, None, None]).astype(np.float32)
+    wall = (np.hypot(y, x) < 13).astype(np.float32) - cavity
+    image = (100 * cavity + 30 * wall).astype(np.complex64)
+    truth = Truth(
+        images=image[None],
+        lv_volume_ml=np.ones(6),
+        lvef_percent=60.0,
+        trigger_times_ms=np.arange(6.0),
+        lv=cavity[None],
+        myocardium=wall[None],
+        pixel_mm=2.0,
+        slice_spacing_mm=8.0,
+    )
+    curves = volume_curves([(0, {"Same": image, "Half as bright": image / 2})], truth)
+    assert list(curves) == ["Truth", "Same", "Half as bright"]
+    np.testing.assert_allclose(curves["Same"], curves["Truth"])
+    np.testing.assert_allclose(curves["Half as bright"], curves["Truth"], rtol=1e-5)
+    exact = cavity.sum(axis=(1, 2)) * 2.0 * 2.0 * 8.0 / 1000
+    np.testing.assert_allclose(curves["Truth"], exact, rtol=1e-5)
