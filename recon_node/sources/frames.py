@@ -31,10 +31,12 @@ from recon_node.sources.messages import (
 
 _START_BYTES = 1 << 20
 
-_ACQUISITION = np.dtype([("id", "<u2"), ("head", ACQUISITION_HEADER)])
+START = np.dtype([("id", "<u2"), ("head", ACQUISITION_HEADER)])
+"""Start of an ACQUISITION message."""
 _IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
 _WAVEFORM_BYTES = ID.size + WAVEFORM_HEADER.itemsize
-_SHAPE_FIELDS = ("number_of_samples", "active_channels", "trajectory_dimensions")
+SHAPE_FIELDS = ("number_of_samples", "active_channels", "trajectory_dimensions")
+"""What acquisitions of a run have in common."""
 
 Peek = Callable[[int], memoryview]
 """Gives the first n bytes of the message, id included, waiting for them."""
@@ -164,12 +166,12 @@ class FrameReader:
         """The starts (id and header) of the whole acquisitions of one shape in the buffer, copied."""
         count = max(1, min(self.buffered, self.limits.run_bytes) // size)
         rows = np.ndarray((count, size), np.uint8, self._memory, self._start)
-        starts = rows[:, : _ACQUISITION.itemsize].copy()
+        starts = rows[:, : START.itemsize].copy()
         if count == 1:
             return starts
-        fields = starts.view(_ACQUISITION)[:, 0]
+        fields = starts.view(START)[:, 0]
         same = fields["id"] == MessageId.ACQUISITION
-        for name in _SHAPE_FIELDS:
+        for name in SHAPE_FIELDS:
             values = fields["head"][name]
             same &= values == values[0]
         return starts if same.all() else starts[: int(np.argmin(same))]
@@ -238,10 +240,10 @@ def _error(peek: Peek, limits: WireLimits) -> int:
 
 
 def _acquisition(peek: Peek, limits: WireLimits) -> int:
-    head = np.frombuffer(peek(_ACQUISITION.itemsize), _ACQUISITION)["head"][0]
+    head = np.frombuffer(peek(START.itemsize), START)["head"][0]
     samples, coils = int(head["number_of_samples"]), int(head["active_channels"])
     size = samples * (8 * coils + 4 * int(head["trajectory_dimensions"]))
-    return _ACQUISITION.itemsize + checked_size("ACQUISITION", size, limits.acquisition_bytes)
+    return START.itemsize + checked_size("ACQUISITION", size, limits.acquisition_bytes)
 
 
 def _waveform(peek: Peek, limits: WireLimits) -> int:
