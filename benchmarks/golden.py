@@ -26,8 +26,9 @@ from recon_node.model import CardioMM, CardioMMConfig, UNetConfig, import_publis
 from recon_node.model.blocks import ChannelAttentionBlock, MetadataAdapter, Slope, UndersamplingPrompter
 from recon_node.model.cardiomm import Cascade, TextHead
 from recon_node.model.consistency import Physics, centred_fft, centred_ifft, combine
-from recon_node.model.published import PublishedCardioMM, published_name
+from recon_node.model.published import published_name
 from recon_node.model.sensitivity import SensitivityNet, acs_region
+from recon_node.model.singleframe import PublishedCardioMM
 from recon_node.model.unet import DecoderLevel, EncoderLevel, NormalisedUNet, PromptedUNet, upsampled
 
 KEPT = Path(__file__).parents[1] / "tests" / "data" / "golden"

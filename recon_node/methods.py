@@ -83,7 +83,15 @@ def make_methods(settings: ReconSettings) -> Methods:
             f"weights {weights.name} were trained with text encoder {weights.encoder} "
             f"{weights.encoder_sha256}, found {encoder.sha256}: use the encoder they were trained with"
         )
-    chosen = CardioMMReconstructor(weights, device=settings.device, threads=settings.threads)
+    chosen = CardioMMReconstructor(
+        weights,
+        device=settings.device,
+        threads=settings.threads,
+        chunk=settings.chunk,
+        precision=settings.precision,
+        compile=settings.compile,
+        coil_maps=settings.coil_maps,
+    )
     limits = find_weights(settings.weights).with_suffix(LIMITS_SUFFIX)
     return Methods(
         chosen=chosen,

@@ -77,6 +77,14 @@ class ReconSettings:
     """Name of shipped weights, or a file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 is used where the first slice shows that it changes next to nothing."""
+    chunk: int | None = None
+    """Frames that go through the network together; found by the device where it is not set."""
+    compile: bool = False
+    """Compile the network: a minute or more at the first slice of each shape."""
+    coil_maps: Literal["auto", "espirit", "learned"] = "auto"
+    """Maps the network gets: ``auto`` takes those it was trained with, learned ones where it has them."""
     encoder_folder: str | None = None
     """Folder of a CLIP text tower, where the weights want one."""
     fallback: Method = "sense"

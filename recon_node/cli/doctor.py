@@ -53,7 +53,7 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 def _device(settings: Settings) -> str:
     import torch
 
-    from recon_node.model.series import pick_device
+    from recon_node.model.device import pick_device
 
     device = pick_device(settings.recon.device)
     named = (

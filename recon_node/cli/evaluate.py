@@ -52,7 +52,7 @@ def command(config: Path | None, as_json: bool, method: str | None, **options: A
     from recon_node.evaluation.heldout import Study, run_study
     from recon_node.evaluation.studies import table
 
-    recon = {name: options.pop(name) for name in ("weights", "device", "encoder_folder")}
+    recon = {name: options.pop(name) for name in ("weights", "device", "encoder_folder", "coil_maps")}
     settings = settings_from(config, recon=recon)
     methods = (method,) if method is not None else options.pop("methods")
     options.pop("methods", None)

@@ -47,6 +47,11 @@ def recon_options(function: F) -> F:
             help="The side of k-space that was never measured [zero].",
         ),
         click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it."),
+        click.option(
+            "--coil-maps",
+            type=click.Choice(["auto", "espirit", "learned"]),
+            help="Maps the network gets; auto: what its weights were trained with [auto].",
+        ),
         config_option,
     ):
         function = option(function)

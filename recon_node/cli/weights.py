@@ -65,15 +65,26 @@ def verify(weights: str, as_json: bool) -> None:
 @command.command("import")
 @click.argument("checkpoint", type=ANY_PATH, metavar="FILE")
 @click.option("--out", type=ANY_PATH, help="File to write [FILE with the ending .safetensors].")
-def import_(checkpoint: Path, out: Path | None) -> None:
+@click.option(
+    "--encoder-folder",
+    type=ANY_PATH,
+    help="CLIP ViT-B/16 text tower (Hugging Face layout): compared with FILE's own, any other refused later.",
+)
+def import_(checkpoint: Path, out: Path | None, encoder_folder: Path | None) -> None:
     """Turn a published Lightning checkpoint (.ckpt) into safetensors with a manifest.
 
     Published CardioMM weights are for academic use only; nothing in the file is unpickled.
     """
-    from recon_node.model.published import convert
+    from recon_node.model.published import LICENCE, convert
+    from recon_node.prompts.encoders.clip import ClipText
 
-    written = convert(checkpoint, out or checkpoint.with_suffix(".safetensors"))
-    click.echo(f"{written}: use it with --weights {written}")
+    encoder = None if encoder_folder is None else ClipText(encoder_folder)
+    written = convert(checkpoint, out or checkpoint.with_suffix(".safetensors"), encoder=encoder)
+    folder = encoder_folder or "FOLDER"
+    click.echo(f"{written}: use it with --weights {written} --encoder-folder {folder}")
+    click.echo(f"{LICENCE} {WARNING}")
+    if encoder is None:
+        click.echo("Its text tower was not compared with yours: import with --encoder-folder to do so.")
 
 
 def _entry(weights: WeightsInfo | LoadedWeights, source: str | None = None) -> dict[str, Any]:

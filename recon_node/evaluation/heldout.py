@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -108,10 +109,7 @@ def run_study(
 
 
 def _results(study: Study, recon: ReconSettings) -> Iterator[Result]:
-    made = {
-        name: make_methods(ReconSettings(method=name, weights=recon.weights, device=recon.device))
-        for name in study.methods
-    }
+    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in study.methods}
     for scan in range(study.scans):
         example = draw_example(
             np.random.default_rng([*SALT, study.seed, scan]),

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon_node.core.errors import ConfigError
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.model.device import on_device
 from recon_node.model.hybrid import SenseOperator
 from recon_node.model.proximal import fista
-from recon_node.model.series import check, device_errors, noise_unit, pick_device, series
+from recon_node.model.series import check, check_options, noise_unit, series
 from recon_node.model.variation import TotalVariation
 
 
@@ -44,11 +44,7 @@ class KtSparse:
     def __init__(
         self, *, temporal: float = 0.5, spatial: float = 0.03, iterations: int = 40, device: str = "auto"
     ) -> None:
-        if iterations < 1 or temporal < 0 or spatial < 0:
-            raise ConfigError(
-                f"kt: iterations={iterations}, temporal={temporal}, spatial={spatial}:"
-                " expected at least one iteration and no negative weight"
-            )
+        check_options("kt", iterations=iterations, temporal=temporal, spatial=spatial)
         self.temporal = temporal
         self.spatial = spatial
         self.iterations = iterations
@@ -62,28 +58,33 @@ class KtSparse:
         DataError
             See `recon_node.model.series.check`.
         DeviceError
-            If CUDA is asked for and absent, or out of memory.
+            If CUDA is asked for and absent, fails, or is out of memory.
         """
         check(kspace, maps)
         unit = noise_unit(kspace)
-        with device_errors(), torch.inference_mode():
-            operator = SenseOperator(maps.data, kspace.mask, pick_device(self.device))
-            shared = _coil_images(share_views(kspace.data, kspace.mask))
-            start = np.einsum("mcyx,pcyx->pmyx", maps.data.conj(), shared)
-            images = fista(
-                operator.normal,
-                operator.adjoint(operator.samples(kspace.data)),
-                TotalVariation(self.temporal * unit, self.spatial * unit),
-                iterations=self.iterations,
-                start=operator.from_grid(start),
-            )
+        images = on_device(self.device, lambda device: self._solve(kspace, maps, unit, device))
         settings = {
             "temporal": self.temporal,
             "spatial": self.spatial,
             "iterations": self.iterations,
             "noise_unit": unit,
         }
-        return series(kspace, operator.to_grid(images), self.name, settings)
+        return series(kspace, images, self.name, settings)
+
+    @torch.inference_mode()
+    def _solve(
+        self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
+    ) -> NDArray[np.complex64]:
+        operator = SenseOperator(maps.data, kspace.mask, device)
+        shared = _coil_images(share_views(kspace.data, kspace.mask))
+        images = fista(
+            operator.normal,
+            operator.adjoint(operator.samples(kspace.data)),
+            TotalVariation(self.temporal * unit, self.spatial * unit),
+            iterations=self.iterations,
+            start=operator.from_grid(np.einsum("mcyx,pcyx->pmyx", maps.data.conj(), shared)),
+        )
+        return operator.to_grid(images)
 
 
 class ViewSharing:

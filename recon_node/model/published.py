@@ -2,35 +2,44 @@
 
 A published checkpoint is a PyTorch Lightning file whose ``state_dict`` has the prefixes ``metausunetlight.``
 (network), ``lm_head_meta.`` and ``lm_head_us.`` (text heads), ``language_model_no.`` (the frozen CLIP text
-tower) and ``loss.w``; the last two are dropped. Published weights are for academic use only.
+tower) and ``loss.w``; the last two are dropped, after a comparison of the text tower with the one at hand.
+Published weights are for academic use only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from recon_node.core.errors import DataError, WeightsError
+from recon_node.core.errors import WeightsError
 from recon_node.model.cardiomm import CardioMM
 from recon_node.model.config import PUBLISHED_SENSITIVITY, CardioMMConfig, UNetConfig
-from recon_node.model.consistency import Physics
-from recon_node.model.sensitivity import AcsRule
+from recon_node.model.singleframe import PublishedCardioMM
 from recon_node.model.weights import save_weights
 
 log = logging.getLogger(__name__)
 
 ENCODER = "clip"
+COVERED = {
+    "accelerations": [4, 8, 12, 16, 20, 24],
+    "patterns": ["uniform", "random", "radial"],
+    "source": "published (arXiv 2512.21652)",
+}
+"""What published weights were trained on: the trust check doubts the rest."""
 LICENCE = "The published CardioMM weights are for academic use only; so is this file."
 
 _NETWORK = "metausunetlight."
+_TOWER = "language_model_no.model."
 _DROPPED = ("language_model_no.", "loss.")
 _UNUSED_HEADS = tuple(f"lm_head_{text}.fc2.{part}" for text in ("meta", "us") for part in ("weight", "bias"))
 _BLOCK = (
@@ -78,73 +87,6 @@ def published_name(name: str) -> str:
     return _NETWORK + name
 
 
-class PublishedCardioMM(nn.Module):
-    """A published network, run as its own pipelines run it.
-
-    Every item of a batch meets its own texts, also in the sensitivity network, so a batch equals its items
-    run alone. No gradients are recorded unless ``requires_grad_()`` asks for them.
-
-    Attributes
-    ----------
-    network : CardioMM
-        The network itself.
-    """
-
-    def __init__(self, network: CardioMM) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self,
-        kspace: Tensor,
-        mask: Tensor,
-        text_meta: Tensor,
-        text_us: Tensor,
-        acs: int | Tensor = 20,
-        acs_rule: AcsRule = "columns",
-        maps: Tensor | None = None,
-    ) -> Tensor:
-        """Reconstruct single frames.
-
-        Parameters
-        ----------
-        kspace : Tensor
-            `(batch, coil, row, column)` complex64, rows along the readout, zero where not sampled.
-        mask : Tensor
-            `(batch, row, column)` bool.
-        text_meta, text_us : Tensor
-            `(batch, feature)`, the text encoder's features before the heads.
-        acs : int or Tensor
-            Width of the calibration region; of a tensor the minimum; 0 finds it from each item's mask.
-        acs_rule : {"columns", "square"}
-            ``columns`` is what the published pipelines run, for radial data too.
-        maps : Tensor, optional
-            `(batch, coil, row, column)` coil maps to use instead of the learned ones.
-
-        Returns
-        -------
-        Tensor
-            `(batch, row, column)` float32, root sum of squares of the last k-space's coil images.
-
-        Raises
-        ------
-        DataError
-            On shapes or types that do not belong together, or an unknown `acs_rule`.
-        """
-        _check_input(kspace, mask, maps, acs_rule)
-        width = int(acs.min()) if isinstance(acs, Tensor) else int(acs)
-        network = self.network
-        meta, us = network.embed(text_meta, text_us)
-        kspace = kspace * mask.unsqueeze(1)
-        if maps is None:
-            maps = network.learned_maps(kspace, mask, meta, us, acs=width, acs_rule=acs_rule)
-        physics = Physics(maps, mask.unsqueeze(1))
-        clip = kspace.unsqueeze(1)
-        images = network.unroll(physics, physics.adjoint(clip), meta, us)
-        coils = physics.coil_images(images, clip, network.phases[-1].dc_weight.abs())
-        return coils.abs().square().sum(dim=2).sqrt().squeeze(1)
-
-
 def import_published(path: str | Path) -> PublishedCardioMM:
     """Load a published checkpoint (``.ckpt``).
 
@@ -160,7 +102,7 @@ def import_published(path: str | Path) -> PublishedCardioMM:
     return PublishedCardioMM(_network(_read(Path(path)), str(path))).eval().requires_grad_(False)
 
 
-def convert(checkpoint: str | Path, out: str | Path) -> Path:
+def convert(checkpoint: str | Path, out: str | Path, *, encoder: TextTower | None = None) -> Path:
     """Write a published checkpoint as a safetensors file with its manifest (JSON) beside it.
 
     Parameters
@@ -169,6 +111,9 @@ def convert(checkpoint: str | Path, out: str | Path) -> Path:
         The Lightning ``.ckpt``.
     out : path
         The ``.safetensors`` to write.
+    encoder : TextTower, optional
+        The CLIP text tower at hand. It has to be the checkpoint's own, and the file then refuses any other;
+        without it the file refuses encoders by name only.
 
     Returns
     -------
@@ -178,34 +123,65 @@ def convert(checkpoint: str | Path, out: str | Path) -> Path:
     Raises
     ------
     WeightsError
-        As `import_published`, or where `out` cannot be written.
+        As `import_published`; where the text tower is not the checkpoint's; or where `out` cannot be written.
     """
-    network = _network(_read(Path(checkpoint)), str(checkpoint))
+    path = Path(checkpoint)
+    content = _content(path)
+    network = _network(_kept(content), str(path))
+    if encoder is not None:
+        _check_tower(content, encoder, path)
     card = {
         "licence": LICENCE,
-        "origin": f"published checkpoint {Path(checkpoint).name}",
+        "origin": f"published checkpoint {path.name}",
+        "origin_sha256": _sha256(path),
         "parameters": sum(p.numel() for p in network.parameters()),
         "intended_use": "Not for clinical use.",
+        "training": {"data": COVERED},
     }
-    return save_weights(out, network, encoder=ENCODER, encoder_sha256=None, card=card)
+    return save_weights(
+        out, network, encoder=ENCODER, encoder_sha256=None if encoder is None else encoder.sha256, card=card
+    )
 
 
-def _check_input(kspace: Tensor, mask: Tensor, maps: Tensor | None, acs_rule: str) -> None:
-    if kspace.ndim != 4 or not kspace.is_complex():
-        raise DataError(
-            f"k-space is {kspace.dtype} of shape {tuple(kspace.shape)}, "
-            "expected complex (batch, coil, row, column)"
+class TextTower(Protocol):
+    """What is asked of a CLIP text tower."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that decides its vectors."""
+
+    def differences(self, tensors: Mapping[str, NDArray[Any]]) -> list[str]:
+        """Names of its tensors that others of the same name contradict or lack."""
+
+
+def _check_tower(content: Mapping[str, Any], encoder: TextTower, path: Path) -> None:
+    tower = {
+        key.removeprefix(_TOWER): value.float().numpy()
+        for key, value in content.items()
+        if key.startswith(_TOWER) and isinstance(value, Tensor)
+    }
+    different = encoder.differences(tower)
+    if different:
+        raise WeightsError(
+            f"{path}: was trained with another text tower than the one given; {len(different)} tensors "
+            f"differ: {_listed(different[:8])}{' ...' if len(different) > 8 else ''}"
         )
-    grid = (kspace.shape[0], *kspace.shape[2:])
-    if mask.dtype != torch.bool or tuple(mask.shape) != grid:
-        raise DataError(f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected bool {grid}")
-    if maps is not None and maps.shape != kspace.shape:
-        raise DataError(f"coil maps have shape {tuple(maps.shape)}, expected {tuple(kspace.shape)}")
-    if acs_rule not in ("columns", "square"):
-        raise DataError(f"acs_rule is {acs_rule!r}, expected columns or square")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:
+    return _kept(_content(path))
+
+
+def _kept(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if not key.startswith(_DROPPED)}
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
@@ -223,7 +199,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path}: holds a {type(content).__name__}, expected a dictionary with a state_dict"
         )
-    return {str(key): value for key, value in state.items() if not str(key).startswith(_DROPPED)}
+    return {str(key): value for key, value in state.items()}
 
 
 def _network(state: Mapping[str, Any], where: str) -> CardioMM:

@@ -2,7 +2,8 @@
 
 A slice is processed whole, cascade by cascade; within a cascade, frames go through the UNet and through data
 consistency in chunks, which changes nothing in the result. After an out-of-memory error the chunk is halved
-and the slice starts again.
+and the slice starts again. A network of the published kind takes its frames one by one, as its own pipelines
+do.
 
 One thread per process is the policy under load. Several threads help only where waiting threads sleep: set
 ``OMP_WAIT_POLICY=passive`` in the environment before the process starts.
@@ -10,10 +11,11 @@ One thread per process is the policy under load. Several threads help only where
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,18 +25,23 @@ from torch import Tensor
 from recon_node.core.errors import ConfigError, DataError, DeviceError, ModelError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.model.cardiomm import CardioMM
-from recon_node.model.consistency import Physics, centred_ifft, combine
-from recon_node.model.series import check, pick_device, series
+from recon_node.model.device import CPU, failure_of, out_of_memory, pick_device
+from recon_node.model.inference import clip_images, frame_images
+from recon_node.model.series import check, series
+from recon_node.model.singleframe import is_single_frame
 from recon_node.model.weights import LoadedWeights
 
 log = logging.getLogger(__name__)
 
 Precision = Literal["float32", "bfloat16"]
+MapSource = Literal["auto", "espirit", "learned"]
 
 BFLOAT16_TOLERANCE = 0.01
 """Largest relative L2 difference between both precisions at which bfloat16 is used."""
 CPU_CHUNK = 2
 """Frames per step on CPU, where more of them only cost memory."""
+_FIRST_CHUNK = 16
+"""Frames per step after a device could not take all frames at once."""
 _TEXTS_KEPT = 64
 
 
@@ -46,7 +53,8 @@ class CardioMMReconstructor:
     loaded : LoadedWeights
         The network; it is moved to the device.
     device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. With ``auto`` a GPU that fails, or is too small for one
+        frame, is left for the CPU for good.
     threads : int, optional
         CPU threads of the whole process; left as it is by default.
     chunk : int, optional
@@ -57,9 +65,12 @@ class CardioMMReconstructor:
         images by less than `BFLOAT16_TOLERANCE`; otherwise float32 stays in use. It is slow on CPUs without
         native support.
     compile : bool
-        Compile the UNets (``torch.compile``): tens of seconds at the first slice of each shape.
-    learned_maps : bool
-        Use the sensitivity network's coil maps instead of those given (published weights).
+        Compile the UNets (``torch.compile``): tens of seconds at the first slice of each shape. Needs a C++
+        compiler; without one the first slice says so in the log and the network runs as it is.
+    coil_maps : {"auto", "espirit", "learned"}
+        Where coil maps come from: those given (ESPIRiT), or the weights' sensitivity network. ``auto`` is
+        what the weights were trained with: learned where they hold such a network. Slices without
+        calibration lines among their own are reconstructed with the maps given.
 
     Raises
     ------
@@ -82,25 +93,33 @@ class CardioMMReconstructor:
         chunk: int | None = None,
         precision: Precision = "float32",
         compile: bool = False,  # noqa: A002 - the word torch users know
-        learned_maps: bool = False,
+        coil_maps: MapSource = "auto",
     ) -> None:
         for option, value in (("threads", threads), ("chunk", chunk)):
             if value is not None and value < 1:
                 raise ConfigError(f"{option} is {value}, expected at least 1")
-        if precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision is {precision!r}, expected float32 or bfloat16")
-        if learned_maps and loaded.net.sensitivity is None:
+        for choice, options in ((precision, Precision), (coil_maps, MapSource)):
+            if choice not in get_args(options):
+                raise ConfigError(f"found {choice!r}, expected {' or '.join(get_args(options))}")
+        able = loaded.net.sensitivity is not None
+        if coil_maps == "learned" and not able:
             raise ModelError(f"weights {loaded.name} hold no sensitivity network: use ESPIRiT maps")
         if threads is not None:
             torch.set_num_threads(threads)
         self.loaded = loaded
-        self.device = pick_device(device)
-        self.chunk = chunk if chunk or self.device.type == "cuda" else CPU_CHUNK
-        self.learned_maps = learned_maps
-        self._half: bool | None = None if precision == "bfloat16" else False
+        self.learned_maps = able and coil_maps != "espirit"
+        self._chunk, self._precision, self._compile = chunk, precision, compile
+        chosen = pick_device(device)
+        self._spare = copy.deepcopy(loaded.net) if device == "auto" and chosen.type != "cpu" else None
+        self._place(loaded.net, chosen)
+
+    def _place(self, net: CardioMM, device: torch.device) -> None:
+        self.device = device
+        self.chunk = self._chunk if self._chunk or device.type != "cpu" else CPU_CHUNK
+        self._half: bool | None = None if self._precision == "bfloat16" else False
         self._texts: dict[tuple[bytes, bytes], tuple[Tensor, Tensor]] = {}
-        self._net = _placed(loaded.net, self.device)
-        if compile:
+        self._net = _placed(net, device)
+        if self._compile:
             for phase in self._net.phases:
                 phase.model.unet.compile()
 
@@ -130,18 +149,43 @@ class CardioMMReconstructor:
             The device failed, or is full even frame by frame (retryable).
         """
         self._check(kspace, maps)
+        while True:
+            try:
+                return self._reconstructed(kspace, maps, text)
+            except DeviceError as error:
+                if self._spare is None:
+                    raise
+                log.warning("%s; going on with the CPU", error)
+                net, self._spare = self._spare, None
+                self._place(net, CPU)
+            except RuntimeError as error:
+                if not (self._compile and _of_the_compiler(error)):
+                    raise
+                log.warning("compiling failed (%s): the network runs as it is", type(error).__name__)
+                self._compile = False
+                self._place(copy.deepcopy(self._net), self.device)
+
+    def _reconstructed(
+        self, kspace: KSpace, maps: CoilMaps | None, text: TextEmbedding | None
+    ) -> ImageSeries:
         periodic = is_periodic(kspace)
+        learned = self.learned_maps and (maps is None or kspace.sampling.acs > 0)
+        given = None if learned else maps
+        net = self._net
 
-        def run(*, half: bool) -> NDArray[np.complex64]:
-            return self._adapting(lambda chunk: self._run(kspace, maps, text, periodic, chunk, half=half))
+        def work(chunk: int | None) -> NDArray[np.complex64]:
+            texts = self._embedded(text)
+            if is_single_frame(net.config):
+                return frame_images(net, kspace, given, texts, reference=maps, chunk=chunk)
+            return clip_images(net, kspace, given, texts, periodic=periodic, chunk=chunk)
 
-        images = run(half=bool(self._half))
+        images = self._adapting(work, half=bool(self._half))
         if self._half is None:
-            self._half = _agree(run(half=True), images)
+            self._half = _agree(self._adapting(work, half=True), images)
         settings = {
             "variant": self.loaded.config.variant,
             "precision": "bfloat16" if self._half else "float32",
-            "maps": "learned" if self.learned_maps or maps is None else maps.method,
+            "maps": "learned" if given is None else given.method,
             "periodic": periodic,
         }
         made = series(kspace, images, self.name, settings)
@@ -174,20 +218,27 @@ class CardioMMReconstructor:
             if len(self._texts) >= _TEXTS_KEPT:
                 self._texts.pop(next(iter(self._texts)))
             vectors = (torch.tensor(v, device=self.device)[None] for v in (text.metadata, text.undersampling))
-            with torch.inference_mode():
-                self._texts[key] = self._net.embed(*vectors)
+            self._texts[key] = self._net.embed(*vectors)
         return self._texts[key]
 
-    def _adapting(self, work: Callable[[int | None], NDArray[np.complex64]]) -> NDArray[np.complex64]:
+    def _adapting(
+        self, work: Callable[[int | None], NDArray[np.complex64]], *, half: bool
+    ) -> NDArray[np.complex64]:
         while True:
             try:
-                return work(self.chunk)
+                with (
+                    torch.inference_mode(),
+                    torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half),
+                ):
+                    return work(self.chunk)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    if self.device.type == "cpu":
-                        raise
-                    raise DeviceError(f"{self.device} failed: {str(error).splitlines()[0]}") from error
-                self._shrink(error)
+                failure = None if _of_the_compiler(error) else failure_of(error, self.device)
+                if failure is None:
+                    raise
+                if not out_of_memory(error):
+                    raise failure from error
+                full = error.with_traceback(None)  # its frames hold the tensors that fill the device
+            self._shrink(full)
 
     def _shrink(self, error: Exception) -> None:
         if self.chunk == 1:
@@ -195,40 +246,10 @@ class CardioMMReconstructor:
                 f"{self.device} is out of memory even with one frame at a time: free memory, or use "
                 "another device"
             ) from error
-        self.chunk = 16 if self.chunk is None else self.chunk // 2
+        self.chunk = _FIRST_CHUNK if self.chunk is None else self.chunk // 2
         log.warning("%s is out of memory: going on with %d frames at a time", self.device, self.chunk)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _run(
-        self,
-        kspace: KSpace,
-        maps: CoilMaps | None,
-        text: TextEmbedding | None,
-        periodic: bool,
-        chunk: int | None,
-        *,
-        half: bool,
-    ) -> NDArray[np.complex64]:
-        net, device = self._net, self.device
-        meta, us = self._embedded(text)
-        mask = torch.tensor(kspace.mask.transpose(0, 2, 1), device=device)[None]
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            average = _time_average(kspace).to(device)[None]
-            if self.learned_maps or maps is None:
-                union = mask.any(dim=1)
-                sensitivities = net.learned_maps(
-                    average, union, meta, us, acs=kspace.sampling.acs, acs_rule="columns"
-                )
-            else:
-                sensitivities = torch.tensor(maps.data[0].transpose(0, 2, 1), device=device)[None]
-            physics = Physics(sensitivities, mask)
-            measured = _measured(physics, kspace, chunk, device)
-            mean = combine(centred_ifft(average), sensitivities) if net.needs_mean else None
-            images = net.unroll(physics, measured, meta, us, mean=mean, periodic=periodic, chunk=chunk)
-            images = net.last_consistency(physics, images, measured, chunk=chunk)
-        out: NDArray[np.complex64] = np.ascontiguousarray(images[0].cpu().numpy().transpose(0, 2, 1))
-        return out
 
 
 def is_periodic(kspace: KSpace) -> bool:
@@ -254,26 +275,6 @@ def _placed(net: CardioMM, device: torch.device) -> CardioMM:
         raise DeviceError(f"{device} cannot hold the network: {str(error).splitlines()[0]}") from error
 
 
-def _time_average(kspace: KSpace) -> Tensor:
-    """Mean over the phases that sampled each point, `(coil, row, column)`."""
-    total = np.zeros(kspace.data.shape[1:], np.complex64)
-    for samples, mask in zip(kspace.data, kspace.mask, strict=True):
-        total += samples * mask
-    count = np.maximum(kspace.mask.sum(axis=0), 1).astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray((total / count).transpose(0, 2, 1)))
-
-
-def _measured(physics: Physics, kspace: KSpace, chunk: int | None, device: torch.device) -> Tensor:
-    """``A^H y`` of all phases; the k-space itself visits the device a chunk at a time."""
-    parts = []
-    step = chunk or len(kspace.data)
-    for start in range(0, len(kspace.data), step):
-        samples = kspace.data[start : start + step] * kspace.mask[start : start + step, None]
-        samples = np.ascontiguousarray(samples.transpose(0, 1, 3, 2))
-        parts.append(physics.adjoint(torch.from_numpy(samples).to(device)[None]))
-    return torch.cat(parts, dim=1)
-
-
 def _agree(half: NDArray[np.complex64], full: NDArray[np.complex64]) -> bool:
     difference = float(np.linalg.norm(half - full) / np.linalg.norm(full))
     if difference <= BFLOAT16_TOLERANCE:
@@ -282,10 +283,9 @@ def _agree(half: NDArray[np.complex64], full: NDArray[np.complex64]) -> bool:
     return False
 
 
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error)
+def _of_the_compiler(error: Exception) -> bool:
+    """Whether ``torch.compile`` failed, not the network: without a C++ compiler for example."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
 def _listed(phases: list[int]) -> str:

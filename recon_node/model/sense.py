@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from recon_node.core.errors import ConfigError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.model.device import on_device
 from recon_node.model.hybrid import SenseOperator
-from recon_node.model.series import check, device_errors, pick_device, series
+from recon_node.model.series import check, check_options, series
 
 
 class Sense:
@@ -43,11 +45,7 @@ class Sense:
         tolerance: float = 0.0,
         device: str = "auto",
     ) -> None:
-        if iterations < 1 or regularisation < 0 or tolerance < 0:
-            raise ConfigError(
-                f"sense: iterations={iterations}, regularisation={regularisation}, tolerance={tolerance}:"
-                " expected at least one iteration and no negative value"
-            )
+        check_options("sense", iterations=iterations, regularisation=regularisation, tolerance=tolerance)
         self.iterations = iterations
         self.regularisation = regularisation
         self.tolerance = tolerance
@@ -61,24 +59,27 @@ class Sense:
         DataError
             See `recon_node.model.series.check`.
         DeviceError
-            If CUDA is asked for and absent, or out of memory.
+            If CUDA is asked for and absent, fails, or is out of memory.
         """
         check(kspace, maps)
-        with device_errors(), torch.inference_mode():
-            operator = SenseOperator(maps.data, kspace.mask, pick_device(self.device))
-            target = operator.adjoint(operator.samples(kspace.data))
-            images = conjugate_gradients(
-                lambda x: operator.normal(x) + self.regularisation * x,
-                target,
-                iterations=self.iterations,
-                tolerance=self.tolerance,
-            )
+        images = on_device(self.device, lambda device: self._solve(kspace, maps, device))
         settings = {
             "iterations": self.iterations,
             "regularisation": self.regularisation,
             "tolerance": self.tolerance,
         }
-        return series(kspace, operator.to_grid(images), self.name, settings)
+        return series(kspace, images, self.name, settings)
+
+    @torch.inference_mode()
+    def _solve(self, kspace: KSpace, maps: CoilMaps, device: torch.device) -> NDArray[np.complex64]:
+        operator = SenseOperator(maps.data, kspace.mask, device)
+        images = conjugate_gradients(
+            lambda x: operator.normal(x) + self.regularisation * x,
+            operator.adjoint(operator.samples(kspace.data)),
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+        )
+        return operator.to_grid(images)
 
 
 def conjugate_gradients(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from recon_node.core.errors import DataError, DeviceError
+from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy
 from recon_node.core.version import __version__
 
@@ -21,13 +20,15 @@ def check(kspace: KSpace, maps: CoilMaps | None) -> None:
     Raises
     ------
     DataError
-        K-space with NaN or infinite samples, a mask without a single sample, or maps of other coils
-        or pixels than the k-space.
+        K-space with NaN or infinite samples or nothing but zeros, a mask without a single sample, or maps
+        of other coils or pixels than the k-space.
     """
     if not kspace.mask.any():
         raise DataError("the sampling mask is empty: no line of this slice was acquired")
     if not np.isfinite(kspace.data.view(np.float32)).all():
         raise DataError("k-space holds NaN or infinite samples: check the raw data")
+    if not kspace.data.any():
+        raise DataError("all samples of the slice are zero: check the receive chain")
     if maps is not None and maps.data.shape[1:] != kspace.data.shape[1:]:
         raise DataError(
             f"coil maps (coil, y, x) are {maps.data.shape[1:]}, but k-space (coil, ky, kx) is"
@@ -51,36 +52,17 @@ def series(
     )
 
 
-def pick_device(device: str) -> torch.device:
-    """``auto`` takes CUDA where there is one.
+def check_options(method: str, *, iterations: int, **weights: float) -> None:
+    """Refuse options that no iterative method can use.
 
     Raises
     ------
-    DeviceError
-        If CUDA is asked for and absent.
+    ConfigError
+        Fewer than one iteration, or a weight that is negative or no number.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise DeviceError(f"device {device} was asked for, but no CUDA device is available: use cpu or auto")
-    return torch.device(device)
-
-
-@contextmanager
-def device_errors() -> Iterator[None]:
-    """Say what to do when the device is full.
-
-    Raises
-    ------
-    DeviceError
-        In place of PyTorch's own out-of-memory error.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            "the device ran out of memory: free it, reconstruct fewer phases at a time, or use the CPU"
-        ) from error
+    if iterations < 1 or not all(0 <= value < math.inf for value in weights.values()):
+        found = ", ".join(f"{name}={value}" for name, value in {"iterations": iterations, **weights}.items())
+        raise ConfigError(f"{method}: {found}: expected at least one iteration and finite weights >= 0")
 
 
 def noise_unit(kspace: KSpace) -> float:

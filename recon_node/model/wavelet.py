@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon_node.core.errors import ConfigError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.model.device import on_device
 from recon_node.model.hybrid import SenseOperator
 from recon_node.model.proximal import fista, soft_threshold
-from recon_node.model.series import check, device_errors, noise_unit, pick_device, series
+from recon_node.model.series import check, check_options, noise_unit, series
 
 _VANISHING = 4
 _LEVELS = 4
@@ -41,11 +41,7 @@ class L1Wavelet:
     name = "l1-wavelet"
 
     def __init__(self, *, regularisation: float = 0.12, iterations: int = 60, device: str = "auto") -> None:
-        if iterations < 1 or regularisation < 0:
-            raise ConfigError(
-                f"l1-wavelet: iterations={iterations}, regularisation={regularisation}:"
-                " expected at least one iteration and no negative weight"
-            )
+        check_options("l1-wavelet", iterations=iterations, regularisation=regularisation)
         self.regularisation = regularisation
         self.iterations = iterations
         self.device = device
@@ -58,24 +54,30 @@ class L1Wavelet:
         DataError
             See `recon_node.model.series.check`.
         DeviceError
-            If CUDA is asked for and absent, or out of memory.
+            If CUDA is asked for and absent, fails, or is out of memory.
         """
         check(kspace, maps)
         unit = noise_unit(kspace)
-        with device_errors(), torch.inference_mode():
-            operator = SenseOperator(maps.data, kspace.mask, pick_device(self.device))
-            images = fista(
-                operator.normal,
-                operator.adjoint(operator.samples(kspace.data)),
-                WaveletShrinkage(self.regularisation * unit),
-                iterations=self.iterations,
-            )
+        images = on_device(self.device, lambda device: self._solve(kspace, maps, unit, device))
         settings = {
             "regularisation": self.regularisation,
             "iterations": self.iterations,
             "noise_unit": unit,
         }
-        return series(kspace, operator.to_grid(images), self.name, settings)
+        return series(kspace, images, self.name, settings)
+
+    @torch.inference_mode()
+    def _solve(
+        self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
+    ) -> NDArray[np.complex64]:
+        operator = SenseOperator(maps.data, kspace.mask, device)
+        images = fista(
+            operator.normal,
+            operator.adjoint(operator.samples(kspace.data)),
+            WaveletShrinkage(self.regularisation * unit),
+            iterations=self.iterations,
+        )
+        return operator.to_grid(images)
 
 
 class WaveletShrinkage:

@@ -5,10 +5,21 @@ import pytest
 import torch
 
 from recon_node.core.errors import ConfigError, DataError, DeviceError, ModelError, WeightsError
+from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling, TextEmbedding
-from recon_node.model import CardioMM, CardioMMConfig, LoadedWeights, UNetConfig
+from recon_node.model import (
+    CardioMM,
+    CardioMMConfig,
+    KtSparse,
+    L1Wavelet,
+    LoadedWeights,
+    Sense,
+    UNetConfig,
+)
 from recon_node.model.runner import CardioMMReconstructor, is_periodic
+from recon_node.model.singleframe import PublishedCardioMM
+from recon_node.model.unet import PromptedUNet
 
 TINY = UNetConfig(
     stem=4,
@@ -29,6 +40,10 @@ CONFIG = CardioMMConfig(
     text_features=12,
     text_size=6,
 )
+PUBLISHED = dataclasses.replace(
+    CardioMMConfig.published(), cascades=2, unet=TINY, sensitivity=TINY, text_features=12, text_size=6
+)
+SAMPLING = Sampling(pattern="random", acceleration=2.0, effective_acceleration=2.0, acs=6)
 FOV = (200.0, 200.0, 8.0)
 TEXT = TextEmbedding(
     metadata=np.linspace(-1, 1, 12, dtype=np.float32),
@@ -73,7 +88,7 @@ def scan(*, phases=5, coils=3, shape=(22, 19), seed=0, **changes):
             slice_dir=(0.0, 0.0, 1.0),
             fov_mm=FOV,
         ),
-        "sampling": Sampling(pattern="random", acceleration=2.0, effective_acceleration=2.0, acs=6),
+        "sampling": SAMPLING,
         "trigger_times_ms": tuple(100.0 * i for i in range(phases)),
         "rr_interval_ms": 100.0 * phases,
     }
@@ -178,13 +193,83 @@ def test_a_text_blind_network_needs_no_prompts():
 
 def test_learned_maps_stand_in_for_given_ones():
     config = dataclasses.replace(CONFIG, sensitivity=TINY)
-    runner = CardioMMReconstructor(loaded(config), device="cpu", learned_maps=True)
+    runner = CardioMMReconstructor(loaded(config), device="cpu")
     images = runner.reconstruct(scan(), None, TEXT)
     assert images.made_by.settings["maps"] == "learned"
     assert np.isfinite(images.data).all()
     assert np.array_equal(runner.reconstruct(scan(), maps(), TEXT).data, images.data)
     with pytest.raises(ModelError, match="ESPIRiT"):
-        CardioMMReconstructor(loaded(), device="cpu", learned_maps=True)
+        CardioMMReconstructor(loaded(), device="cpu", coil_maps="learned")
+
+
+def published(kspace, given=None, acs=6):
+    """The module that `import_published` gives, on every frame."""
+    count = len(kspace.data)
+    with torch.no_grad():
+        images = PublishedCardioMM(loaded(PUBLISHED).net)(
+            torch.from_numpy(kspace.data.transpose(0, 1, 3, 2).copy()),
+            torch.from_numpy(kspace.mask.transpose(0, 2, 1).copy()),
+            torch.tensor(TEXT.metadata).expand(count, -1),
+            torch.tensor(TEXT.undersampling).expand(count, -1),
+            acs=acs,
+            maps=None if given is None else torch.from_numpy(given).expand(count, -1, -1, -1),
+        )
+    return images.numpy().transpose(0, 2, 1)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_a_published_network_gives_the_node_the_magnitudes_of_its_own_pipelines(chunk):
+    kspace = scan()
+    runner = CardioMMReconstructor(loaded(PUBLISHED), device="cpu", chunk=chunk)
+    images = runner.reconstruct(kspace, maps(), TEXT)
+    assert images.made_by.settings["maps"] == "learned"
+    assert distance(np.abs(images.data), published(kspace)) < 2e-6
+    assert distance(np.abs(runner.reconstruct(kspace, None, TEXT).data), published(kspace)) < 2e-6
+
+
+def test_a_published_network_takes_espirit_maps_where_it_is_told_to():
+    kspace, coils = scan(), maps()
+    runner = CardioMMReconstructor(loaded(PUBLISHED), device="cpu", coil_maps="espirit")
+    images = runner.reconstruct(kspace, coils, TEXT)
+    assert images.made_by.settings["maps"] == "espirit"
+    wanted = published(kspace, given=coils.data[0].transpose(0, 2, 1).copy())
+    assert distance(np.abs(images.data), wanted) < 2e-6
+    with pytest.raises(DataError, match="ESPIRiT"):
+        runner.reconstruct(kspace, None, TEXT)
+
+
+def test_a_published_network_takes_its_usual_twenty_columns_of_more():
+    kspace = scan(shape=(40, 19), sampling=SAMPLING)
+    mask = kspace.mask.copy()
+    mask[:, 6:34] = True
+    rng = np.random.default_rng(5)
+    data = (rng.standard_normal(kspace.data.shape) * mask[:, None]).astype(np.complex64)
+    kspace = dataclasses.replace(kspace, data=data, mask=mask, sampling=dataclasses.replace(SAMPLING, acs=28))
+    images = CardioMMReconstructor(loaded(PUBLISHED), device="cpu").reconstruct(kspace, None, TEXT)
+    assert distance(np.abs(images.data), published(kspace, acs=20)) < 2e-6
+
+
+def test_a_slice_without_calibration_lines_of_its_own_gets_the_maps_given():
+    kspace = scan(sampling=dataclasses.replace(SAMPLING, acs=0))
+    images = CardioMMReconstructor(loaded(PUBLISHED), device="cpu").reconstruct(kspace, maps(), TEXT)
+    assert images.made_by.settings["maps"] == "espirit"
+
+
+def test_the_phase_of_a_published_image_is_that_of_its_coil_images_combined():
+    """With a network that leaves images alone, k-space is predicted exactly from image and maps."""
+    kspace = scan(phases=2)
+    coils = maps()
+    truth = (np.random.default_rng(3).standard_normal((2, 22, 19)) + 1j).astype(np.complex64)
+    full = dataclasses.replace(
+        kspace,
+        data=centred_fft(coils.data[0] * truth[:, None]).astype(np.complex64),
+        mask=np.ones_like(kspace.mask),
+    )
+    weights = loaded(PUBLISHED)
+    for phase in weights.net.phases:
+        torch.nn.init.zeros_(phase.dc_weight)  # fully sampled data are then kept exactly
+    runner = CardioMMReconstructor(weights, device="cpu", coil_maps="espirit")
+    assert distance(runner.reconstruct(full, coils, TEXT).data, truth) < 1e-5
 
 
 def test_bfloat16_is_used_where_it_changes_little():
@@ -250,16 +335,69 @@ def test_a_bug_on_the_cpu_is_not_dressed_up_as_a_full_device(monkeypatch):
         CardioMMReconstructor(loaded(), device="cpu").reconstruct(scan(), maps(), TEXT)
 
 
-def test_a_vanished_gpu_is_a_device_error(monkeypatch):
-    runner = CardioMMReconstructor(loaded(), device="cpu")
+class Vanishing:
+    """A network's device: takes the weights and computes, but no result ever comes back from it."""
 
-    def vanish(*args, **options):
-        raise RuntimeError("CUDA error: device lost\nmore")
+    device = torch.device("meta")
 
-    monkeypatch.setattr(runner, "_run", vanish)
-    monkeypatch.setattr(runner, "device", torch.device("cuda", 0))
-    with pytest.raises(DeviceError, match=r"cuda:0 failed: CUDA error: device lost$"):
+    def __init__(self, monkeypatch):
+        monkeypatch.setattr("recon_node.model.runner.pick_device", lambda device: self.device)
+        monkeypatch.setattr("recon_node.model.device.pick_device", self.pick)
+
+    def pick(self, device):
+        return self.device if device == "auto" else torch.device(device)
+
+
+def test_a_vanished_gpu_is_a_retryable_device_error(monkeypatch):
+    Vanishing(monkeypatch)
+    runner = CardioMMReconstructor(loaded(), device="cuda")
+    with pytest.raises(DeviceError, match="meta failed: ") as caught:
         runner.reconstruct(scan(), maps(), TEXT)
+    assert caught.value.retryable
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [CONFIG, PUBLISHED], ids=["ours", "published"])
+def test_where_the_device_was_left_open_the_cpu_takes_over_from_a_vanished_gpu(monkeypatch, caplog, config):
+    wanted = CardioMMReconstructor(loaded(config), device="cpu").reconstruct(scan(), maps(), TEXT)
+    Vanishing(monkeypatch)
+    runner = CardioMMReconstructor(loaded(config), device="auto")
+    for _ in range(2):
+        assert np.array_equal(runner.reconstruct(scan(), maps(), TEXT).data, wanted.data)
+    assert caplog.text.count("going on with the CPU") == 1
+    assert runner.device.type == "cpu"
+
+
+@pytest.mark.parametrize("method", [Sense, L1Wavelet, KtSparse])
+def test_classical_methods_go_on_with_the_cpu_as_well(monkeypatch, caplog, method):
+    wanted = method(device="cpu", iterations=2).reconstruct(scan(), maps())
+    Vanishing(monkeypatch)
+    images = method(device="auto", iterations=2).reconstruct(scan(), maps())
+    assert np.array_equal(images.data, wanted.data)
+    assert "going on with the CPU" in caplog.text
+    with pytest.raises(DeviceError, match="meta failed"):
+        method(device="meta", iterations=2).reconstruct(scan(), maps())
+
+
+def test_a_device_of_an_unknown_name_is_refused():
+    with pytest.raises(ConfigError, match="'gpu7', expected auto"):
+        CardioMMReconstructor(loaded(), device="gpu7")
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, on compiling
+def test_without_a_compiler_the_network_runs_as_it_is(monkeypatch, caplog):
+    wanted = CardioMMReconstructor(loaded(), device="cpu").reconstruct(scan(), maps(), TEXT)
+
+    def uncompilable(self, *args, **options):
+        if self._compiled_call_impl is not None:
+            raise torch._dynamo.exc.BackendCompilerFailed(print, RuntimeError("no compiler"), None)
+        return real(self, *args, **options)
+
+    real = PromptedUNet.__call__
+    monkeypatch.setattr(PromptedUNet, "__call__", uncompilable)
+    runner = CardioMMReconstructor(loaded(), device="cpu", compile=True)
+    assert np.array_equal(runner.reconstruct(scan(), maps(), TEXT).data, wanted.data)
+    assert "compiling failed (BackendCompilerFailed)" in caplog.text
 
 
 def spoiled(what):
@@ -282,7 +420,7 @@ def spoiled(what):
     ("what", "words"),
     [
         ("nan", "NaN or infinite"),
-        ("zero", "zero in phases 0, 1, 2, 3, 4 of 5"),
+        ("zero", "all samples of the slice are zero"),
         ("zero phase", "zero in phases 3 of 5"),
         ("no line", "mask is empty"),
         ("no line in a phase", "no line was sampled in phases 2 of 5"),
@@ -295,9 +433,10 @@ def test_k_space_that_says_nothing_is_refused(what, words):
 
 def test_many_empty_phases_are_counted_not_listed():
     kspace = scan(phases=12)
-    with pytest.raises(DataError, match=r"\.\.\. \(12 in all\)"):
+    data = kspace.data * (np.arange(12) == 3)[:, None, None, None]
+    with pytest.raises(DataError, match=r"\.\.\. \(11 in all\)"):
         CardioMMReconstructor(loaded(), device="cpu").reconstruct(
-            dataclasses.replace(kspace, data=kspace.data * 0), maps(), TEXT
+            dataclasses.replace(kspace, data=data), maps(), TEXT
         )
 
 
@@ -321,7 +460,7 @@ def test_missing_parts_are_named():
 
 
 @pytest.mark.parametrize(
-    "options", [{"chunk": 0}, {"threads": 0}, {"precision": "float16"}], ids=["chunk", "threads", "precision"]
+    "options", [{"chunk": 0}, {"threads": 0}, {"precision": "float16"}, {"coil_maps": "walsh"}], ids=str
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ConfigError):

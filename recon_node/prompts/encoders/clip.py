@@ -7,7 +7,7 @@ scaled to unit length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,16 @@ class ClipText:
         tensors.append("text_projection.weight")
         read = read_safetensors if self._weights_file.suffix == ".safetensors" else _read_torch
         return read(self._weights_file, tensors)
+
+    def differences(self, tensors: Mapping[str, NDArray[Any]]) -> list[str]:
+        """Names of its tensors that `tensors` lacks or gives other values (beyond float16 rounding)."""
+        return sorted(
+            name
+            for name, own in self._weights.items()
+            if name not in tensors
+            or tensors[name].shape != own.shape
+            or not np.allclose(tensors[name], own, rtol=2e-3, atol=1e-5)
+        )
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """`(sentence, feature)` float32, projected and not normalised.
