@@ -24,7 +24,6 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable
 from recon_node.delivery.outcome import PacsBusy
 
-_ACCEPTOR_SILENCE_S = 60.0
 Handlers = list[tuple[Any, Callable[..., Any]]]
 
 
@@ -172,12 +171,6 @@ def _acknowledge_at_once(event: Any) -> None:
     if sock is not None and quick is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
-
-
-def end_reads(event: Any) -> None:
-    """For acceptors: reads end even if the peer stops in the middle of a message."""
-    sock = event.assoc.dul.socket.socket
-    sock.settimeout(_ACCEPTOR_SILENCE_S)
 
 
 def release(association: Association) -> None:

@@ -11,15 +11,14 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom import build_context, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from recon_node.core.errors import ConfigError, PacsMisconfigured, PacsUnreachable
-from recon_node.delivery.association import Peer, end_reads, open_association, release
+from recon_node.core.errors import PacsMisconfigured, PacsUnreachable
+from recon_node.delivery.acceptor import Acceptor
+from recon_node.delivery.association import Handlers, Peer, open_association, release
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST_COMMITMENT = 1
@@ -104,7 +103,7 @@ def request_commitment(
     return reports[0] if reports else None
 
 
-class CommitmentListener:
+class CommitmentListener(Acceptor):
     """Takes reports from the PACS while the ``with`` block lasts.
 
     Parameters
@@ -129,33 +128,12 @@ class CommitmentListener:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(ae_title=ae_title, host=host, port=port, tls=tls)
         self._on_report = on_report
-        self.ae_title = ae_title
-        self.host = host
-        self.port = port
-        self._tls = tls
-        self._server: Any = None
 
-    def __enter__(self) -> Self:
-        ae = AE(ae_title=self.ae_title)
-        ae.add_supported_context(Verification)
-        ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
-        handlers: list[Any] = [(evt.EVT_CONN_OPEN, end_reads), (evt.EVT_N_EVENT_REPORT, self._handle)]
-        try:
-            self._server = ae.start_server(
-                (self.host, self.port), block=False, ssl_context=self._tls, evt_handlers=handlers
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {self.host}:{self.port}: {error.strerror or error}"
-            ) from error
-        self.port = int(self._server.server_address[1])
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
+    def handlers(self) -> Handlers:
+        """N-EVENT-REPORT."""
+        return [(evt.EVT_N_EVENT_REPORT, self._handle)]
 
     def _handle(self, event: evt.Event) -> tuple[int, None]:
         report = _read(event)

@@ -18,6 +18,7 @@ from recon_node.delivery.association import NoContext, Peer, open_association, r
 from recon_node.delivery.commitment import CommitmentReport, request_commitment
 from recon_node.delivery.instance import Instance, read_dataset, read_instance
 from recon_node.delivery.outcome import Outcome, PacsBusy, judge_status
+from recon_node.delivery.sender import Sender, as_delivery
 
 _FALL_BACK: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _MOST_KINDS = 60
@@ -26,7 +27,7 @@ _MOST_KINDS = 60
 Kind = tuple[str, str]
 
 
-class DicomDestination:
+class DicomDestination(Sender):
     """An application entity that stores what is sent to it.
 
     Associations are kept open between calls and shared by turns: each call of `deliver` borrows one
@@ -69,12 +70,6 @@ class DicomDestination:
         """Name from the settings, or the address."""
         return self._name
 
-    def send(self, files: Sequence[Path]) -> None:
-        """Deliver `files`; raises the first file's error, or the destination's."""
-        for outcome in self.deliver(files):
-            if outcome.error is not None:
-                raise outcome.error
-
     def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
         """Deliver `files` one after the other over one association, telling of each as it is answered.
 
@@ -88,7 +83,7 @@ class DicomDestination:
             try:
                 sendable.append((file, read_instance(file)))
             except DicomError as error:
-                yield Outcome(file, _as_delivery(error))
+                yield Outcome(file, as_delivery(error))
         session: _Session | None = None
         try:
             for position, (file, instance) in enumerate(sendable):
@@ -204,7 +199,7 @@ class _Session:
         try:
             dataset = self._prepared(file, instance)
         except DicomError as error:
-            return Outcome(file, _as_delivery(error))
+            return Outcome(file, as_delivery(error))
         except PacsMisconfigured as error:
             return Outcome(file, error)
         self._message = self._message % 0xFFFF + 1
@@ -256,9 +251,3 @@ def _named(error: DeliveryError | None, peer: Peer) -> DeliveryError | None:
     if error is not None:
         error.args = (f"{peer}: {error}",)
     return error
-
-
-def _as_delivery(error: DicomError) -> DeliveryError:
-    wrapped = DeliveryError(str(error))
-    wrapped.__cause__ = error
-    return wrapped

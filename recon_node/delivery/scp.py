@@ -17,11 +17,11 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from recon_node.core.errors import ConfigError
-from recon_node.delivery.association import end_reads
+from recon_node.delivery.acceptor import Acceptor
+from recon_node.delivery.association import Handlers
 from recon_node.delivery.commitment import WELL_KNOWN_INSTANCE
 from recon_node.delivery.durable import write_durably
 
@@ -29,7 +29,7 @@ NO_SUCH_OBJECT = 0x0112
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless]
 
 
-class StorageScp:
+class StorageScp(Acceptor):
     """Stores instances below `folder` while the ``with`` block lasts.
 
     An instance that is already there is answered with success and left as it is, as Orthanc does.
@@ -55,12 +55,8 @@ class StorageScp:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(ae_title=ae_title, host=host, port=port, tls=tls)
         self.folder = folder
-        self.ae_title = ae_title
-        self.host = host
-        self.port = port
-        self._tls = tls
-        self._server: Any = None
         self._reports: queue.Queue[tuple[Any, Dataset, int] | None] = queue.Queue()
         self._reporter = threading.Thread(target=self._report, name="commitment-reports", daemon=True)
 
@@ -73,30 +69,17 @@ class StorageScp:
         """What is stored, sorted by path."""
         return sorted(self.folder.rglob("*.dcm"))
 
-    def __enter__(self) -> Self:
-        ae = AE(ae_title=self.ae_title)
-        ae.network_timeout = 60
-        ae.add_supported_context(Verification)
+    def add_contexts(self, ae: AE) -> None:
+        """Every storage SOP class, compressed without loss or not at all."""
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(str(context.abstract_syntax), _SYNTAXES)
-        commitment = build_context(StorageCommitmentPushModel)
-        ae.add_supported_context(str(commitment.abstract_syntax), scu_role=True, scp_role=True)
-        try:
-            self._server = ae.start_server(
-                (self.host, self.port),
-                block=False,
-                ssl_context=self._tls,
-                evt_handlers=[
-                    (evt.EVT_CONN_OPEN, end_reads),
-                    (evt.EVT_C_STORE, self._on_store),
-                    (evt.EVT_N_ACTION, self._on_commitment),
-                ],
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {self.host}:{self.port}: {error.strerror or error}"
-            ) from error
-        self.port = int(self._server.server_address[1])
+
+    def handlers(self) -> Handlers:
+        """C-STORE and storage commitment."""
+        return [(evt.EVT_C_STORE, self._on_store), (evt.EVT_N_ACTION, self._on_commitment)]
+
+    def __enter__(self) -> Self:
+        super().__enter__()
         self._reporter.start()
         return self
 
@@ -104,7 +87,7 @@ class StorageScp:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reports.put(None)
-        self._server.shutdown()
+        super().__exit__(kind, error, trace)
         self._reporter.join(timeout=10)
 
     def _on_store(self, event: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from requests.adapters import HTTPAdapter
 
 from recon_node.core.errors import (
     DeliveryError,
-    DicomError,
     PacsMisconfigured,
     PacsRejected,
     PacsUnreachable,
 )
 from recon_node.delivery.instance import read_dataset
 from recon_node.delivery.outcome import Outcome, PacsBusy, judge_status
+from recon_node.delivery.sender import OneByOne
 
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 _WRONG_SETTINGS = frozenset({401, 403, 404, 405, 415})
@@ -56,7 +55,7 @@ class _Limited(HTTPAdapter):
         return super().send(request, **options)
 
 
-class StowDestination:
+class StowDestination(OneByOne):
     """A DICOMweb server that takes instances.
 
     Parameters
@@ -68,8 +67,6 @@ class StowDestination:
     access : HttpAccess
         Credentials and time limits.
     """
-
-    commits = False
 
     def __init__(self, url: str, *, name: str | None = None, access: HttpAccess | None = None) -> None:
         access = access or HttpAccess()
@@ -84,29 +81,15 @@ class StowDestination:
         """Name from the settings, or the URL."""
         return self._name
 
-    def send(self, files: Sequence[Path]) -> None:
-        """Deliver `files`; raises the first file's error, or the server's."""
-        for outcome in self.deliver(files):
-            if outcome.error is not None:
-                raise outcome.error
-
-    def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
-        """Deliver `files` one request each, telling of each as it is answered.
+    def deliver_one(self, file: Path) -> Outcome:
+        """One request for one file.
 
         Raises
         ------
         PacsUnreachable, PacsBusy, PacsMisconfigured
-            About the server; files not yet told of were not delivered.
+            About the server.
         """
-        for file in files:
-            try:
-                dataset = read_dataset(file)
-            except DicomError as error:
-                yield Outcome(file, DeliveryError(str(error)))
-                continue
-            yield self._store(file, dataset)
-
-    def _store(self, file: Path, dataset: Dataset) -> Outcome:
+        dataset = read_dataset(file)
         try:
             answer = self._client.store_instances([dataset])
         except requests.RequestException as error:
@@ -134,9 +117,6 @@ class StowDestination:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PacsMisconfigured(f"{self.name} answers, but not as DICOMweb does: {error}") from error
         return time.perf_counter() - start
-
-    def ask_commitment(self, instances: Sequence[tuple[str, str]], transaction: str) -> None:
-        """Not offered: an answered request is all there is."""
 
     def close(self) -> None:
         """Close the connections kept open."""
