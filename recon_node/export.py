@@ -1,57 +1,36 @@
-"""DICOM files through the spool to a destination, with a report on what became of them."""
+"""Existing DICOM files through the spool to a destination, with a report on what became of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from recon_node.core.errors import DeliveryError, DicomError, PacsUnreachable, SourceError
-from recon_node.delivery import DeliveryWorker, OpenDestination, Policy, Spool, open_destination
+from recon_node.delivery import DeliveryWorker, Spool, SpoolFull
+from recon_node.dicom import deidentified_file
+from recon_node.outbox import POLL_S, delivering, follow, gave_up, open_spool
 from recon_node.settings import DeliverySettings
 
-_TRIES = 3
-"""Failures in a row after which a command gives up waiting; the spool keeps the files."""
-_POLL_S = 0.05
+_BATCH = 32
+"""Files handed to the spool at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ExportResult:
     """What became of the files of one export."""
 
-    queued: int
-    delivered: int
-    dead: tuple[str, ...] = ()
-    """Reasons of instances that the destination refused for good."""
+    found: int
+    """DICOM files."""
+    delivered: int = 0
     waiting: int = 0
     """Instances that are still in the spool."""
-
-
-def spool_folder(settings: DeliverySettings) -> Path:
-    """The folder of the spool, ``~`` expanded."""
-    return Path(settings.spool).expanduser()
-
-
-def open_destinations(settings: DeliverySettings, names: Sequence[str]) -> dict[str, OpenDestination]:
-    """Destinations by name or address, with the node's own AE title.
-
-    Raises
-    ------
-    ConfigError
-        A name that is not configured, or an address that is none.
-    """
-    return {name: open_destination(name, named=_with_title(settings)) for name in names}
-
-
-def _with_title(settings: DeliverySettings) -> dict[str, Mapping[str, Any]]:
-    title = {"calling": settings.calling_ae_title}
-    return {
-        name: {**(title if str(table.get("address", "")).startswith("dicom") else {}), **table}
-        for name, table in settings.destinations.items()
-    }
+    dead: tuple[str, ...] = ()
+    """Reasons of instances that the destination refused for good."""
+    unusable: list[str] = field(default_factory=list)
+    """What is wrong with files that could not be queued."""
 
 
 def find_instances(folders: Sequence[Path]) -> list[Path]:
@@ -70,12 +49,15 @@ def find_instances(folders: Sequence[Path]) -> list[Path]:
         found.extend(path for path in candidates if _is_dicom(path))
     if not found:
         raise SourceError(f"{', '.join(map(str, folders))}: no DICOM file in there")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
 
 
 def export(
@@ -83,6 +65,7 @@ def export(
     destination: str,
     settings: DeliverySettings,
     *,
+    deidentify: bytes | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> ExportResult:
     """Queue the DICOM files below `folders` and deliver them.
@@ -94,9 +77,11 @@ def export(
     destination : str
         A configured name, ``dicom://AET@host:port``, ``dicoms://``, a STOW-RS URL or a folder.
     settings : DeliverySettings
-        Spool, named destinations, own AE title.
+        Spool, named destinations, own AE title, priority.
+    deidentify : bytes, optional
+        Secret key: what is sent does not tell who the patient is (`recon_node.dicom.deidentify`).
     report : callable
-        Told of (delivered, queued) now and then.
+        Told of (done, found) now and then.
 
     Raises
     ------
@@ -104,90 +89,82 @@ def export(
         The destination does not answer; the instances wait in the spool (the message says where).
     DeliveryError
         The destination refuses to talk to this node.
+    SpoolFull
+        No room in the spool, and none becomes free.
     """
     files = find_instances(folders)
-    folder = spool_folder(settings)
-    with Spool(folder) as spool:
-        destinations = open_destinations(settings, [destination])
-        keys = {entry.uid for entry in _put(spool, files, destination)}
-        policy = Policy(first_wait=0.2, longest_wait=2.0, poll=_POLL_S)
-        with DeliveryWorker(spool, destinations, policy=policy) as worker:
-            trouble = _follow(worker, destination, keys, report)
-        mine = [entry for entry in spool.entries(destination=destination) if entry.uid in keys]
-        waiting = sum(entry.state in ("waiting", "stored") for entry in mine)
+    result = ExportResult(found=len(files))
+    with open_spool(settings) as spool:
+        with delivering(spool, settings, only=destination, hurried=True) as worker:
+            queue = _Queue(worker, destination, settings.priority, result)
+            for batch in _batches(iter(files)):
+                queue.put(batch, deidentify)
+                report(len(queue.uids) - queue.on_the_way(), len(files))
+            trouble = follow(worker, destination, lambda open_: report(len(files) - open_, len(files)))
+        mine = [entry for entry in spool.entries(destination=destination) if entry.uid in queue.uids]
+    result.waiting = sum(entry.state in ("waiting", "stored") for entry in mine)
+    result.dead = tuple(entry.reason or "refused" for entry in mine if entry.state == "dead")
+    result.delivered = len(queue.uids) - len(result.dead) - result.waiting
     if trouble is not None:
         raise PacsUnreachable(
-            f"{trouble}; {waiting} of {len(keys)} instances wait in the spool {folder}: "
+            f"{trouble}; {result.waiting} of {len(queue.uids)} instances wait in the spool {spool.folder}: "
             "`recon-node spool retry` sends them again"
         )
-    dead = tuple(entry.reason or "refused" for entry in mine if entry.state == "dead")
-    return ExportResult(
-        queued=len(keys), delivered=len(keys) - len(dead) - waiting, dead=dead, waiting=waiting
-    )
+    return result
 
 
-def _put(spool: Spool, files: Sequence[Path], destination: str) -> Iterator[Any]:
-    for path in files:
+def _batches(files: Iterator[Path]) -> Iterator[list[Path]]:
+    while batch := list(islice(files, _BATCH)):
+        yield batch
+
+
+class _Queue:
+    """Puts files into the spool while the worker takes them out at the other end."""
+
+    def __init__(self, worker: DeliveryWorker, name: str, priority: int, result: ExportResult) -> None:
+        self.spool: Spool = worker.spool
+        self.uids: set[str] = set()
+        self._worker, self._name, self._priority, self._result = worker, name, priority, result
+
+    def put(self, files: Sequence[Path], key: bytes | None) -> None:
+        """Queue `files`; where that fails, one by one, and say which are unusable."""
         try:
-            yield from spool.put([path], [destination])
-        except DicomError as error:
-            raise DicomError(f"{path}: {error}") from error
+            self._put([_content(file, key) for file in files])
+        except SpoolFull:
+            raise
+        except (DicomError, DeliveryError) as error:
+            if len(files) == 1:
+                self._result.unusable.append(f"{files[0]}: {str(error).removeprefix(f'{files[0].name} ')}")
+                return
+            for file in files:
+                self.put([file], key)
+
+    def _put(self, items: Sequence[Path | bytes]) -> None:
+        while True:
+            before = self.on_the_way()
+            try:
+                entries = self.spool.put(items, [self._name], priority=self._priority)
+            except SpoolFull:
+                if not self._room_came(before):
+                    raise
+                continue
+            self.uids.update(entry.uid for entry in entries)
+            self._worker.wake()
+            return
+
+    def _room_came(self, before: int) -> bool:
+        """Wait until something was delivered, which can be cleaned away; False where nothing will be."""
+        while self.on_the_way() == before:
+            if not before or gave_up(self._worker, self._name):
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def on_the_way(self) -> int:
+        """Instances for the destination that are waiting or unconfirmed."""
+        counts = self.spool.counts().get(self._name, {})
+        return counts.get("waiting", 0) + counts.get("stored", 0)
 
 
-def _follow(
-    worker: DeliveryWorker, name: str, keys: set[str], report: Callable[[int, int], None]
-) -> str | None:
-    """Wait until nothing of `keys` is waiting; the trouble, if the destination gives up on us."""
-    while True:
-        counts = worker.spool.counts().get(name, {})
-        open_ = counts.get("waiting", 0) + counts.get("stored", 0)
-        report(max(0, len(keys) - open_), len(keys))
-        if not open_:
-            return None
-        health = worker.health()[name]
-        if health.failures >= _TRIES:
-            return health.trouble
-        time.sleep(_POLL_S)
-
-
-@contextmanager
-def delivering(spool: Spool, settings: DeliverySettings) -> Iterator[DeliveryWorker]:
-    """A worker for every configured destination, in the background.
-
-    Raises
-    ------
-    ConfigError, DeliveryError
-        A destination of the settings is not usable.
-    """
-    names = dict.fromkeys((*settings.destinations, *settings.to))
-    with DeliveryWorker(spool, open_destinations(settings, list(names))) as worker:
-        yield worker
-
-
-def retry(settings: DeliverySettings, *, destination: str | None = None) -> tuple[int, list[DeliveryError]]:
-    """Revive dead instances and try all that wait once more.
-
-    Returns
-    -------
-    (int, list)
-        Instances delivered, and what went wrong by destination.
-    """
-    troubles: list[DeliveryError] = []
-    with Spool(spool_folder(settings)) as spool:
-        spool.retry(destination=destination)
-        before = _delivered(spool)
-        names = [name for name in spool.counts() if destination in (None, name)]
-        for name in names:
-            with DeliveryWorker(
-                spool,
-                open_destinations(settings, [name]),
-                policy=Policy(first_wait=0.2, longest_wait=1.0, poll=_POLL_S),
-            ) as worker:
-                trouble = _follow(worker, name, set(), lambda done, total: None)
-            if trouble is not None:
-                troubles.append(PacsUnreachable(trouble))
-        return _delivered(spool) - before, troubles
-
-
-def _delivered(spool: Spool) -> int:
-    return sum(states.get("delivered", 0) for states in spool.counts().values())
+def _content(file: Path, key: bytes | None) -> Path | bytes:
+    return file if key is None else deidentified_file(file, key=key)

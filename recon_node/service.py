@@ -12,20 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError
 from recon_node.core.scan import ScanHeader
-from recon_node.delivery import Spool
+from recon_node.delivery import Spool, check_priority
 from recon_node.dicom import WrittenInstance
-from recon_node.export import delivering, spool_folder
 from recon_node.observe import HealthServer, Metrics, PatientFilter
+from recon_node.outbox import delivering, enqueue, has_destinations, open_spool
 from recon_node.pipeline import Pipeline, Reconstruction
 from recon_node.results import SeriesWriter
 from recon_node.scans import Scan
-from recon_node.settings import ServerSettings, Settings, load_settings
+from recon_node.settings import DeliverySettings, DicomSettings, ServerSettings, Settings, load_settings
 from recon_node.sources.frames import WireLimits
 from recon_node.sources.recording import RecordingFolder
 from recon_node.sources.server import MrdServer, ServerLimits, server_tls
@@ -50,6 +50,7 @@ PROPERTIES = {
     "maps": ("coils", "maps"),
     "partial_fourier": ("recon", "partial_fourier"),
     "destination": ("delivery", "to"),
+    "priority": ("delivery", "priority"),
 }
 """Property that a peer may set to the setting it changes."""
 
@@ -81,6 +82,7 @@ def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settin
         if name == "weights" and Path(value).name != value:
             raise ConfigError("property weights names shipped weights, never a path")
         settings = settings.replace(section, **{key: value})
+    check_priority(settings.delivery.priority, "delivery")
     return settings
 
 
@@ -92,7 +94,8 @@ class Node:
     settings : Settings
         The whole tree.
     spool : Spool, optional
-        Where instances are queued for the destinations in `settings.delivery.to`.
+        Where instances are queued for the destinations in `settings.delivery`; while its disk is nearly
+        full, no scan is taken.
     observer : callable, optional
         Told of each finished slice and its files.
     patients : PatientFilter, optional
@@ -116,13 +119,14 @@ class Node:
         self._pipeline(settings)
 
     def _pipeline(self, settings: Settings) -> Pipeline:
-        """One pipeline for each set of settings that was asked for."""
+        """One pipeline for each way of making images that was asked for, wherever they go then."""
+        way = replace(settings, dicom=DicomSettings(), delivery=DeliverySettings(), server=ServerSettings())
         with self._device:
             for known, pipeline in self._pipelines:
-                if known == settings:
+                if known == way:
                     return pipeline
-            pipeline = Pipeline(settings)
-            self._pipelines.append((settings, pipeline))
+            pipeline = Pipeline(way)
+            self._pipelines.append((way, pipeline))
             return pipeline
 
     def handle(self, session: ScanSession, settings: Settings | None = None) -> None:
@@ -134,6 +138,8 @@ class Node:
 
     def _reconstruct(self, session: ScanSession, settings: Settings | None) -> None:
         chosen = with_properties(settings or self.settings, session.config.properties)
+        if self.spool is not None:
+            self.spool.check_room(0)
         pipeline = self._pipeline(chosen)
         writer = SeriesWriter(out=Path(chosen.server.out), settings=chosen.dicom, fsync=True)
         scan = Scan(session, chosen.prep)
@@ -149,8 +155,8 @@ class Node:
             self._say(session, result, count, total, time.monotonic() - started)
 
     def _queue(self, instances: Sequence[WrittenInstance], settings: Settings) -> None:
-        if self.spool is not None and settings.delivery.to:
-            self.spool.put([instance.path for instance in instances], settings.delivery.to)
+        if self.spool is not None:
+            enqueue(self.spool, [instance.path for instance in instances], settings.delivery)
 
     def _say(
         self, session: ScanSession, result: Reconstruction, count: int, total: int | None, seconds: float
@@ -209,12 +215,13 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
         Settings, weights or destinations are not usable.
     """
     settings = with_properties(load_settings(), properties)
-    if not settings.delivery.to:
+    if not (settings.delivery.to or settings.delivery.routes):
         node = Node(settings)
         return lambda session: node.handle(session, settings)
 
     def handle(session: ScanSession) -> None:
-        with Spool(spool_folder(settings.delivery)) as spool, delivering(spool, settings.delivery) as worker:
+        delivery = settings.delivery
+        with open_spool(delivery) as spool, delivering(spool, delivery, hurried=True) as worker:
             Node(settings, spool=spool).handle(session, settings)
             worker.drain(timeout=_DRAIN_S)
 
@@ -247,8 +254,8 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
     metrics = Metrics()
     with ExitStack() as stack:
         spool = None
-        if settings.delivery.to or settings.delivery.destinations:
-            spool = stack.enter_context(Spool(spool_folder(settings.delivery)))
+        if has_destinations(settings.delivery):
+            spool = stack.enter_context(open_spool(settings.delivery))
             stack.enter_context(delivering(spool, settings.delivery))
         node = Node(settings, spool=spool, patients=patients)
         recordings = None

@@ -134,6 +134,20 @@ class DeliverySettings:
     calling_ae_title: str = "RECON-NODE"
     to: tuple[str, ...] = ()
     """Destinations every series goes to."""
+    routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Rules by name: tables with `to`, `priority` and patterns by DICOM keyword."""
+    priority: int = 5
+    """0 to 9, higher goes first, where no rule says otherwise."""
+    parallel: int = 1
+    """Connections to each destination at a time."""
+    listen: str | None = None
+    """dicom:// or dicoms:// address of our own, to which PACS report storage commitment."""
+    grace_s: float = 0.0
+    """Without storage commitment: how long after its success an instance counts as delivered."""
+    retention_h: float = 24.0
+    """How long delivered files stay in the spool."""
+    reserve_mb: int = 500
+    """Free disk space below which no new scan is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ def _weights(settings: Settings) -> str:
 
 def _spool(settings: Settings) -> str:
     from recon_node.delivery import Spool
-    from recon_node.export import spool_folder
+    from recon_node.outbox import spool_folder
 
     folder = spool_folder(settings.delivery)
     with Spool(folder) as spool:
@@ -88,7 +88,7 @@ def _spool(settings: Settings) -> str:
 
 
 def _destination(name: str, settings: Settings) -> str:
-    from recon_node.export import open_destinations
+    from recon_node.outbox import open_destinations
 
     opened = open_destinations(settings.delivery, [name])[name]
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from recon_node.cli.options import ANY_PATH, config_option, json_option, print_json, progress, settings_from
+from recon_node.core.errors import ConfigError
 from recon_node.settings import DeliverySettings
 
 
@@ -19,36 +21,69 @@ from recon_node.settings import DeliverySettings
     metavar="DEST",
     help="A configured name, dicom://AET@host:port, dicoms:// (TLS), a STOW-RS URL or a folder.",
 )
+@click.option(
+    "--deidentify",
+    "key_file",
+    type=ANY_PATH,
+    metavar="KEYFILE",
+    help="Remove who the patient is (PS3.15 basic profile); pseudonyms and dates come from this secret key.",
+)
+@click.option("--priority", type=click.IntRange(0, 9), help="Higher goes first [5].")
 @config_option
 @json_option
-def command(folders: tuple[Path, ...], destination: str, config: Path | None, as_json: bool) -> int:
+def command(
+    folders: tuple[Path, ...],
+    destination: str,
+    key_file: Path | None,
+    priority: int | None,
+    config: Path | None,
+    as_json: bool,
+) -> int:
     """Queue the DICOM files below each DIR and deliver them to DEST.
 
     Files already delivered to DEST are not sent twice, so an export that was stopped goes on where it was.
     What cannot be delivered waits in the spool; exit 1.
     """
-    return export_and_report(list(folders), destination, settings_from(config).delivery, as_json=as_json)
+    settings = settings_from(config, delivery={"priority": priority}).delivery
+    key = None if key_file is None else _key(key_file)
+    return export_and_report(list(folders), destination, settings, deidentify=key, as_json=as_json)
+
+
+def _key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"key {path}: {error.strerror}; make one with: head -c 32 /dev/urandom > {path}"
+        ) from error
 
 
 def export_and_report(
-    folders: list[Path], destination: str, settings: DeliverySettings, *, as_json: bool = False
+    folders: list[Path],
+    destination: str,
+    settings: DeliverySettings,
+    *,
+    deidentify: bytes | None = None,
+    as_json: bool = False,
 ) -> int:
     """Export with a progress bar; the exit code."""
     from recon_node.export import export
 
-    with progress("delivering", None) as advance:
+    with progress(f"delivering to {destination}", None) as advance:
         last = 0
 
         def report(done: int, total: int) -> None:
             nonlocal last
-            advance(done - last, f"delivering {total}")
+            advance(done - last, total=total)
             last = done
 
-        result = export(folders, destination, settings, report=report)
+        result = export(folders, destination, settings, deidentify=deidentify, report=report)
     if as_json:
-        print_json({"queued": result.queued, "delivered": result.delivered, "dead": list(result.dead)})
+        print_json(asdict(result))
     else:
-        click.echo(f"{result.delivered} of {result.queued} instances delivered to {destination}")
+        click.echo(f"{result.delivered} of {result.found} instances delivered to {destination}")
+    for problem in result.unusable:
+        click.echo(f"recon-node: not sent: {problem}", err=True)
     for reason in dict.fromkeys(result.dead):
         click.echo(f"recon-node: refused for good: {reason}", err=True)
-    return 1 if result.dead or result.waiting else 0
+    return 1 if result.dead or result.waiting or result.unusable else 0

@@ -101,16 +101,16 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr where that is a terminal; yields ``advance(count=1, text=None)``."""
+    """A progress bar on stderr where that is a terminal; yields ``advance(count=1, text=..., total=...)``."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():
-        yield lambda count=1, text=None: None
+        yield lambda count=1, text=None, total=None: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
 
-        def advance(count: int = 1, text: str | None = None) -> None:
-            bar.update(task, advance=count, description=text or description)
+        def advance(count: int = 1, text: str | None = None, total: int | None = None) -> None:
+            bar.update(task, advance=count, description=text or description, total=total)
 
         yield advance

@@ -27,11 +27,10 @@ def command() -> None:
 @json_option
 def list_(state: str | None, config: Path | None, as_json: bool) -> None:
     """What is in the spool."""
-    from recon_node.delivery import Spool
-    from recon_node.export import spool_folder
+    from recon_node.outbox import open_spool
 
-    folder = spool_folder(settings_from(config).delivery)
-    with Spool(folder) as spool:
+    with open_spool(settings_from(config).delivery) as spool:
+        folder = spool.folder
         counts = spool.counts()
         entries = [entry for entry in spool.entries() if state in (None, entry.state)]
     if as_json:
@@ -40,6 +39,7 @@ def list_(state: str | None, config: Path | None, as_json: bool) -> None:
                 "destination": entry.destination,
                 "instance": entry.uid,
                 "state": entry.state,
+                "priority": entry.filed.priority,
                 "attempts": entry.attempts,
                 "bytes": entry.size,
                 "reason": entry.reason,
@@ -67,7 +67,7 @@ def list_(state: str | None, config: Path | None, as_json: bool) -> None:
 @config_option
 def retry_(destination: str | None, config: Path | None) -> int:
     """Revive dead instances and try everything that waits once more."""
-    from recon_node.export import retry
+    from recon_node.outbox import retry
 
     delivered, troubles = retry(settings_from(config).delivery, destination=destination)
     click.echo(f"{delivered} instances delivered")
@@ -85,12 +85,11 @@ def retry_(destination: str | None, config: Path | None) -> int:
 @config_option
 def purge(state: str, destination: str | None, yes: bool, config: Path | None) -> None:
     """Remove instances from the spool."""
-    from recon_node.delivery import Spool
-    from recon_node.export import spool_folder
+    from recon_node.outbox import open_spool
 
     if state != "delivered" and not yes:
         click.confirm("Remove instances that were not delivered?", abort=True)
     states = [one for one in STATES if state in ("all", one)]
-    with Spool(spool_folder(settings_from(config).delivery)) as spool:
+    with open_spool(settings_from(config).delivery) as spool:
         removed = sum(spool.purge(state=one, destination=destination) for one in states)
     click.echo(f"{removed} instances removed")

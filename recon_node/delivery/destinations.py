@@ -6,11 +6,11 @@ import ssl
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from recon_node.core.errors import ConfigError
 from recon_node.delivery.association import Peer, Timeouts
-from recon_node.delivery.commitment import CommitmentReport
+from recon_node.delivery.commitment import CommitmentListener, CommitmentReport, OnReport
 from recon_node.delivery.dimse import DicomDestination
 from recon_node.delivery.folder import FolderDestination
 from recon_node.delivery.outcome import Outcome
@@ -21,6 +21,7 @@ _DEFAULT_TLS_PORT = 2762
 _TLS_OPTIONS = frozenset({"ca", "certificate", "key", "server_name"})
 _TIMEOUTS = frozenset({"connect", "associate", "answer", "network"})
 _DICOM_OPTIONS = _TLS_OPTIONS | _TIMEOUTS | {"calling", "commitment"}
+_LISTENER_OPTIONS = frozenset({"ca", "certificate", "key"})
 _HTTP_OPTIONS = frozenset(get_type_hints(HttpAccess))
 
 
@@ -118,30 +119,76 @@ def _open(address: str, name: str | None, options: dict[str, Any]) -> OpenDestin
 
 
 def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> DicomDestination:
-    parts = urlsplit(address)
-    options = dict(parse_qsl(parts.query)) | options
-    _refuse_unknown(address, options, _DICOM_OPTIONS)
-    secure = parts.scheme == "dicoms"
-    form = f"expected {parts.scheme}://AET@host:port"
-    try:
-        port = parts.port or (_DEFAULT_TLS_PORT if secure else _DEFAULT_PORT)
-    except ValueError as error:
-        raise ConfigError(f"destination {address!r}: {error}, {form}") from error
-    called = parts.netloc.rpartition("@")[0]
-    if not parts.hostname or parts.path not in ("", "/"):
-        raise ConfigError(f"destination {address!r} is no DICOM address, {form}")
-    if not secure and _TLS_OPTIONS & set(options):
-        raise ConfigError(f"destination {address!r}: TLS options need dicoms://")
+    secure, parts, options = _dicom_parts(address, options, _DICOM_OPTIONS)
     peer = Peer(
-        host=parts.hostname,
-        port=port,
-        called=_ae_title(called, address),
+        host=str(parts.hostname),
+        port=parts.port or (_DEFAULT_TLS_PORT if secure else _DEFAULT_PORT),
+        called=_ae_title(parts.netloc.rpartition("@")[0], address),
         calling=_ae_title(str(options.get("calling", "RECON-NODE")), address),
         tls=client_tls(options.get("ca"), options.get("certificate"), options.get("key")) if secure else None,
         server_name=options.get("server_name"),
         timeouts=Timeouts(**{k: _seconds(k, options[k]) for k in _TIMEOUTS if k in options}),
     )
     return DicomDestination(peer, name=name or address, commits=_yes(options.get("commitment", False)))
+
+
+def open_listener(address: str, on_report: OnReport) -> CommitmentListener:
+    """Where PACS report storage commitment to; listens once entered.
+
+    Parameters
+    ----------
+    address : str
+        ``dicom://AET@host:port``, or ``dicoms://AET@host:port?certificate=node.pem&key=node.key``, to
+        which ``&ca=ca.pem`` adds that the PACS must show a certificate.
+    on_report : callable
+        As for `CommitmentListener`.
+
+    Raises
+    ------
+    ConfigError
+        An address that is none, an unknown option, or unreadable certificates.
+    """
+    if urlsplit(address).scheme not in ("dicom", "dicoms"):
+        raise ConfigError(f"listener {address!r}: expected dicom://AET@host:port or dicoms://")
+    secure, parts, options = _dicom_parts(address, {}, _LISTENER_OPTIONS)
+    tls = _server_tls(options) if secure else None
+    title = _ae_title(parts.netloc.rpartition("@")[0], address)
+    port = (_DEFAULT_TLS_PORT if secure else _DEFAULT_PORT) if parts.port is None else parts.port
+    return CommitmentListener(on_report, ae_title=title, host=str(parts.hostname), port=port, tls=tls)
+
+
+def _dicom_parts(
+    address: str, options: dict[str, Any], known: frozenset[str]
+) -> tuple[bool, SplitResult, dict[str, Any]]:
+    """Whether it is TLS, the parts of the address, and the options of its query and of a table."""
+    parts = urlsplit(address)
+    options = dict(parse_qsl(parts.query)) | options
+    _refuse_unknown(address, options, known)
+    secure = parts.scheme == "dicoms"
+    form = f"expected {parts.scheme}://AET@host:port"
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"destination {address!r}: {error}, {form}") from error
+    if not parts.hostname or parts.path not in ("", "/"):
+        raise ConfigError(f"destination {address!r} is no DICOM address, {form}")
+    if not secure and _TLS_OPTIONS & set(options):
+        raise ConfigError(f"destination {address!r}: TLS options need dicoms://")
+    return secure, parts, options
+
+
+def _server_tls(options: Mapping[str, Any]) -> ssl.SSLContext:
+    names = [str(options[k]) for k in ("certificate", "key", "ca") if k in options]
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.get("ca"))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED if "ca" in options else ssl.CERT_NONE
+        context.load_cert_chain(options["certificate"], options.get("key"))
+    except KeyError as error:
+        raise ConfigError("a dicoms:// listener needs ?certificate=node.pem&key=node.key") from error
+    except OSError as error:
+        raise ConfigError(f"TLS files {', '.join(names)}: {error.strerror or error}") from error
+    return context
 
 
 def client_tls(

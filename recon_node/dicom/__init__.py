@@ -1,7 +1,7 @@
 """DICOM instances from finished images: right, honest about how they were made, the same each time."""
 
 from recon_node.dicom.build import build_series
-from recon_node.dicom.deidentify import deidentify
+from recon_node.dicom.deidentify import deidentified_file, deidentify
 from recon_node.dicom.modules import Site
 from recon_node.dicom.provenance import Provenance, read_provenance
 from recon_node.dicom.template import EncodedInstance, encode_series
@@ -13,6 +13,7 @@ __all__ = [
     "Site",
     "WrittenInstance",
     "build_series",
+    "deidentified_file",
     "deidentify",
     "encode_series",
     "read_provenance",

@@ -14,9 +14,13 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
 from recon_node.core.errors import ConfigError, DicomError
@@ -75,6 +79,23 @@ def deidentify(ds: Dataset, *, key: bytes, prefix: str = DEFAULT_PREFIX) -> Data
         clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
     _check(ds, clean)
     return clean
+
+
+def deidentified_file(path: Path, *, key: bytes, prefix: str = DEFAULT_PREFIX) -> bytes:
+    """The DICOM file at `path` as `deidentify` leaves it; the same file and key give the same bytes.
+
+    Raises
+    ------
+    ConfigError, DicomError
+        As for `deidentify`, and where `path` is no readable DICOM file.
+    """
+    stream = BytesIO()
+    try:
+        clean = deidentify(pydicom.dcmread(path), key=key, prefix=prefix)
+        clean.save_as(stream, enforce_file_format=True)
+    except (InvalidDicomError, EOFError, OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise DicomError(f"{path.name} cannot be de-identified: {error}") from error
+    return stream.getvalue()
 
 
 class _Secret:

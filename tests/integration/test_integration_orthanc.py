@@ -18,6 +18,8 @@ from recon_node.delivery import (
     echo,
     open_destination,
 )
+from recon_node.export import export
+from recon_node.settings import DeliverySettings
 
 pytestmark = pytest.mark.real
 Start = Callable[..., Orthanc]
@@ -89,15 +91,13 @@ def test_orthanc_commits_itself_over_an_association_of_its_own(
     modality = {"AET": "RECON-NODE", "Host": "127.0.0.1", "Port": port, "AllowStorageCommitment": True}
     orthanc = start_orthanc(DicomModalities={"node": modality})
     files = mr_files(4)
-    named = {"pacs": {"address": orthanc.address, "commitment": True}}
-    with Spool(tmp_path / "spool") as spool:
-        worker = DeliveryWorker(
-            spool, {"pacs": open_destination("pacs", named=named)}, policy=Policy(poll=0.05)
-        )
-        with CommitmentListener(worker.on_report, port=port), worker:
-            spool.put(files, ["pacs"])
-            assert worker.drain(timeout=60)
-        assert spool.counts()["pacs"]["delivered"] == 4
+    settings = DeliverySettings(
+        spool=str(tmp_path / "spool"),
+        destinations={"pacs": {"address": orthanc.address, "commitment": True}},
+        listen=f"dicom://RECON-NODE@127.0.0.1:{port}",
+        reserve_mb=0,
+    )
+    assert export(files, "pacs", settings).delivered == 4
     assert_same_pixels(orthanc, files)
 
 

@@ -63,6 +63,23 @@ def test_the_scan_is_answered_with_err_where_it_cannot_be_reconstructed(tmp_path
         assert send_scan(raw, port=running.server.port).errors
 
 
+def test_no_scan_is_taken_while_the_disk_of_the_spool_is_nearly_full(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    more_than_any_disk = 1 << 50
+    settings = _settings(tmp_path).replace(
+        "delivery",
+        spool=str(tmp_path / "spool"),
+        to=(str(tmp_path / "share"),),
+        reserve_mb=more_than_any_disk,
+    )
+    with serving(settings) as running:
+        sent = send_scan(heart[0], port=running.server.port)
+    assert not sent.ok
+    assert "nearly full" in sent.errors[0]
+    assert not (tmp_path / "dicom").exists()
+
+
 def test_patient_data_of_a_running_scan_stays_out_of_the_log(
     heart: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -90,6 +107,7 @@ def test_announced_slices_are_counted(heart: tuple[Path, Path]) -> None:
         ({"method": "magic"}, "expected one of"),
         ({"destination": "elsewhere"}, "not configured"),
         ({"weights": "../../etc/passwd"}, "never a path"),
+        ({"priority": "10"}, "expected 0 to 9"),
     ],
 )
 def test_properties_from_the_network_are_checked(properties: dict[str, str], word: str) -> None:
