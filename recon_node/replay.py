@@ -16,10 +16,11 @@ from typing import Any
 from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
 from recon_node.core.version import __version__
 from recon_node.pipeline import Pipeline
-from recon_node.results import SeriesWriter, summary_entry, write_summary
+from recon_node.results import summary_entry, write_summary
 from recon_node.scans import Scan
 from recon_node.settings import Settings
 from recon_node.sources.files import open_source
+from recon_node.writer import SeriesWriter
 
 SUMMARY = "summary.json"
 JOURNAL = ".replay"
@@ -76,7 +77,7 @@ def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
     entries: list[dict[str, Any]] = []
     try:
         pipeline = _pipeline(settings)
-        writer = SeriesWriter(out=out, settings=settings.dicom)
+        writer = SeriesWriter.from_settings(settings, out)
         with open_source(path) as source:
             scan = Scan(source, settings.prep)
             for kspace in scan:
@@ -138,10 +139,11 @@ def replay(
     Raises
     ------
     ConfigError
-        No scheduler at the address, or Dask is not installed.
+        No scheduler at the address, Dask is not installed, or the DICOM settings are not usable.
     WeightsError
         At once, where the weights cannot be loaded.
     """
+    SeriesWriter.from_settings(settings, out)
     out.mkdir(parents=True, exist_ok=True)
     journal = Journal(out / JOURNAL, settings)
     finished = {path: known for path in inputs if resume and (known := journal.finished(path)) is not None}

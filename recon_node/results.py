@@ -4,93 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon_node.dicom import Provenance, Site, WrittenInstance, write_series
-from recon_node.images import Scaling, scale_series
+from recon_node.dicom import WrittenInstance
 from recon_node.pipeline import Reconstruction
-from recon_node.settings import DicomSettings
 
 WARNING = "Not for clinical use until validated."
-
-
-@dataclass(slots=True, kw_only=True)
-class SeriesWriter:
-    """Writes the slices of one scan; all of them share the first one's grey scale."""
-
-    out: Path
-    settings: DicomSettings
-    fsync: bool = False
-    scaling: Scaling | None = None
-
-    def write(self, result: Reconstruction, source_id: str) -> list[WrittenInstance]:
-        """``out/<study>/<series>/*.dcm``: all of the series or nothing.
-
-        Parameters
-        ----------
-        result : Reconstruction
-            One slice.
-        source_id : str
-            What tells this raw data from others whose headers have no identifiers; goes into the UIDs.
-
-        Raises
-        ------
-        DicomError
-            The images are not finite, or the folder cannot be written.
-        """
-        start = time.perf_counter()
-        pixels = scale_series(result.images, scaling=self.scaling)
-        self.scaling = pixels.scaling
-        written = write_series(
-            result.images,
-            self.out,
-            pixels=pixels,
-            provenance=provenance(result, source_id),
-            site=_site(self.settings),
-            series_number=_series_number(result, self.settings),
-            fsync=self.fsync,
-        )
-        result.seconds["dicom"] = time.perf_counter() - start
-        return written
-
-
-def provenance(result: Reconstruction, source_id: str = "") -> Provenance:
-    """What the DICOM instances say about how they were made."""
-    return Provenance(
-        made_by=result.images.made_by,
-        prompts=result.prompts,
-        sampling=result.kspace.sampling,
-        verdict=result.verdict,
-        validated=result.validated,
-        lines_found=result.kspace.lines_found,
-        lines_expected=result.kspace.lines_expected,
-        notes=result.kspace.notes,
-        source_id=source_id,
-    )
-
-
-def _site(settings: DicomSettings) -> Site:
-    given = {key: getattr(settings, key) for key in ("institution", "station", "uid_prefix")}
-    return Site(**{key: value for key, value in given.items() if value is not None})
-
-
-def _series_number(result: Reconstruction, settings: DicomSettings) -> int:
-    first = result.kspace.header.study.initial_series_number or 0
-    return settings.series_number_offset + 100 * first + _position(result)
-
-
-def _position(result: Reconstruction) -> int:
-    """Running number of this slice, contrast, set and repetition within its scan, from 1."""
-    index, limits = result.kspace.index, result.kspace.header.limits
-    number = 0
-    for name in ("repetition", "set", "contrast", "slice"):
-        size = limits[name].size if name in limits else 1
-        number = number * max(1, size) + getattr(index, name)
-    return 1 + number + index.partition
 
 
 def summary_entry(

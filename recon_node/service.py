@@ -23,13 +23,13 @@ from recon_node.dicom import WrittenInstance
 from recon_node.observe import HealthServer, Metrics, PatientFilter
 from recon_node.outbox import delivering, enqueue, has_destinations, open_spool
 from recon_node.pipeline import Pipeline, Reconstruction
-from recon_node.results import SeriesWriter
 from recon_node.scans import Scan
 from recon_node.settings import DeliverySettings, DicomSettings, ServerSettings, Settings, load_settings
 from recon_node.sources.frames import WireLimits
 from recon_node.sources.recording import RecordingFolder
 from recon_node.sources.server import MrdServer, ServerLimits, server_tls
 from recon_node.sources.session import ScanHandler, ScanSession
+from recon_node.writer import SeriesWriter
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ class Node:
         self.patients = patients
         self._pipelines: list[tuple[Settings, Pipeline]] = []
         self._device = threading.Lock()
+        SeriesWriter.from_settings(settings, Path(settings.server.out))
         self._pipeline(settings)
 
     def _pipeline(self, settings: Settings) -> Pipeline:
@@ -141,7 +142,7 @@ class Node:
         if self.spool is not None:
             self.spool.check_room(0)
         pipeline = self._pipeline(chosen)
-        writer = SeriesWriter(out=Path(chosen.server.out), settings=chosen.dicom, fsync=True)
+        writer = SeriesWriter.from_settings(chosen, Path(chosen.server.out), fsync=True)
         scan = Scan(session, chosen.prep)
         total, started = expected_slices(session.headers), time.monotonic()
         for count, kspace in enumerate(scan, 1):

@@ -115,12 +115,30 @@ class PromptSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSettings:
-    """What the site adds to its instances."""
+    """What instances hold, and what the site adds to them."""
 
+    images: tuple[str, ...] = ("magnitude",)
+    """One series each of: magnitude, phase, velocity (set 0 is its reference), t1, t2 (of a scan whose
+    `prep.dynamic` is contrast)."""
+    venc_cm_s: float | None = None
+    """Velocity that turns the phase by 180 degrees."""
+    turn: Literal["none", "radiological"] = "none"
+    """`radiological`: mirror or transpose until the patient's left is on the right of the picture."""
+    compression: Literal["none", "rle", "jpeg-ls", "jpeg-2000"] = "none"
+    """Lossless."""
+    mark: Literal["none", "overlay", "burn"] = "none"
+    """How a trust verdict other than pass is written on the picture."""
     institution: str | None = None
+    """This and the following stand in where the header is silent."""
+    department: str | None = None
     station: str | None = None
+    manufacturer: str | None = None
+    """Of the scanner."""
+    patient_name: str | None = None
+    study_description: str | None = None
     series_number_offset: int = 1000
     uid_prefix: str | None = None
+    """UID root of the site, ending in a dot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

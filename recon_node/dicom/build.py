@@ -18,8 +18,8 @@ from recon_node.dicom.compress import Compression, compressed_frame, transfer_sy
 from recon_node.dicom.geometry import image_plane
 from recon_node.dicom.mark import Mark, add_overlay, burnt_in, text_mask, warning_text
 from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
-from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence
-from recon_node.dicom.text import character_set, clock, decimal
+from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence, contrast_times
+from recon_node.dicom.text import character_set, clock, code, decimal
 from recon_node.dicom.uids import DEFAULT_PREFIX, SeriesUids, series_uids
 
 
@@ -60,10 +60,17 @@ class Pixels(Protocol):
 
     @property
     def quantity(self) -> str:
-        """``magnitude`` or ``phase``."""
+        """``magnitude``, ``phase``, ``velocity``, ``t1`` or ``t2``."""
 
 
-_IMAGE_TYPE = {"magnitude": "M", "phase": "P"}
+_IMAGE_TYPE = {
+    "magnitude": "M",
+    "phase": "P",
+    "velocity": "VELOCITY MAP",
+    "t1": "T1 MAP",
+    "t2": "T2 MAP",
+}
+"""Value 3 (PS3.3 C.8.3.1.1.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +127,11 @@ def build_series(
     provenance: Provenance,
     site: modules.Site = modules.DEFAULT_SITE,
     series_number: int | None = None,
-    spacing_between_slices_mm: float | None = None,
+    label: str = "",
     phase_encoding: PhaseEncoding = "COL",
     compression: Compression = "none",
     mark: Mark = "none",
+    contrasts: bool = False,
 ) -> SeriesTemplate:
     """MR Image Storage instances of one slice, one a phase.
 
@@ -139,14 +147,16 @@ def build_series(
         What stands in for silent headers, and the UID root.
     series_number : int, optional
         1000 times the header's initial series number plus the slice, counted from 1, if None.
-    spacing_between_slices_mm : float, optional
-        Between slice centres, where the stack is known.
+    label : str
+        What the pixels are, where the name of the method does not say it; goes into the description.
     phase_encoding : {"COL", "ROW"}
         ROW where the images were transposed for display.
     compression : {"none", "rle", "jpeg-ls", "jpeg-2000"}
         Lossless; the UIDs are those of the uncompressed series.
     mark : {"none", "overlay", "burn"}
         How a verdict other than "pass" is written on the picture.
+    contrasts : bool
+        The images are not heart phases but one contrast each: the header's times differ between them.
 
     Raises
     ------
@@ -163,27 +173,30 @@ def build_series(
     header = images.header
     modules.add_patient(shared, header, site, uids, used)
     modules.add_study(shared, header, site, uids)
-    modules.add_series(
-        shared, images, provenance, uids, _number(images) if series_number is None else series_number, used
-    )
+    number = _number(images) if series_number is None else series_number
+    modules.add_series(shared, images, provenance, uids, number, used, label)
     modules.add_equipment(shared, header, site, used)
     shared.SOPClassUID = MRImageStorage
-    derived = "DERIVED" if provenance.made_by.weights_sha256 else "ORIGINAL"
+    computed = pixels.quantity not in ("magnitude", "phase")
+    derived = "DERIVED" if computed or provenance.made_by.weights_sha256 else "ORIGINAL"
     shared.ImageType = [derived, "PRIMARY", _IMAGE_TYPE[pixels.quantity]]
     add_sequence(shared, images, phase_encoding, used)
     add_cardiac(shared, images)
     shared.AcquisitionNumber = 1
     shared.AcquisitionDate = shared.ContentDate = shared.SeriesDate
-    _add_plane(shared, images, spacing_between_slices_mm)
+    _add_plane(shared, images)
     _add_pixel_description(shared, pixels)
     stored = _marked(shared, pixels, provenance, mark)
     add_provenance(shared, provenance, used)
     shared.SpecificCharacterSet = character_set(str(element.value) for element in shared.iterall())
     instance_uids = tuple(uids.instance(phase) for phase in range(images.data.shape[0]))
+    slots = _slots(images, instance_uids, contrast_times(images) if contrasts else {})
+    for slot in slots:
+        shared.pop(slot.tag, None)
     return SeriesTemplate(
         meta=_meta(transfer_syntax(compression)),
         shared=shared,
-        slots=_slots(images, instance_uids),
+        slots=slots,
         uids=uids,
         instance_uids=instance_uids,
         pixels=np.ascontiguousarray(stored),
@@ -228,7 +241,7 @@ def _number(images: ImageSeries) -> int:
     return 1000 * (images.header.study.initial_series_number or 1) + images.index.slice + 1
 
 
-def _add_plane(ds: Dataset, images: ImageSeries, spacing_between_slices_mm: float | None) -> None:
+def _add_plane(ds: Dataset, images: ImageSeries) -> None:
     rows, columns = images.data.shape[1:]
     plane = image_plane(images.geometry, (rows, columns))
     ds.ImagePositionPatient = [decimal(x) for x in plane.position]
@@ -236,8 +249,6 @@ def _add_plane(ds: Dataset, images: ImageSeries, spacing_between_slices_mm: floa
     ds.PixelSpacing = [decimal(x) for x in plane.spacing]
     ds.SliceThickness = decimal(plane.thickness)
     ds.SliceLocation = decimal(plane.location)
-    if spacing_between_slices_mm is not None:
-        ds.SpacingBetweenSlices = decimal(spacing_between_slices_mm)
     ds.Rows, ds.Columns = rows, columns
 
 
@@ -255,6 +266,23 @@ def _add_pixel_description(ds: Dataset, pixels: Pixels) -> None:
     ds.RescaleType = scaling.unit
     ds.WindowCenter = decimal(scaling.window_center)
     ds.WindowWidth = decimal(scaling.window_width)
+    if scaling.unit in _UNITS:
+        ds.RealWorldValueMappingSequence = [_real_world(scaling)]
+
+
+_UNITS = {"rad": "radian", "cm/s": "centimeter per second", "ms": "millisecond"}
+"""UCUM code to meaning."""
+
+
+def _real_world(scaling: Scaling) -> Dataset:
+    """What the stored values mean, in a unit (PS3.3 C.7.6.16.2.11)."""
+    item = Dataset()
+    item.add_new(0x00409216, "US", 0)
+    item.add_new(0x00409211, "US", 65535)
+    item.RealWorldValueIntercept, item.RealWorldValueSlope = scaling.intercept, scaling.slope
+    item.LUTExplanation = item.LUTLabel = scaling.unit
+    item.MeasurementUnitsCodeSequence = [code(scaling.unit, "UCUM", _UNITS[scaling.unit])]
+    return item
 
 
 def _meta(syntax: UID) -> FileMetaDataset:
@@ -267,16 +295,20 @@ def _meta(syntax: UID) -> FileMetaDataset:
     return meta
 
 
-def _slots(images: ImageSeries, instance_uids: tuple[str, ...]) -> tuple[Slot, ...]:
+def _slots(
+    images: ImageSeries, instance_uids: tuple[str, ...], times_ms: Mapping[int, tuple[float, ...]]
+) -> tuple[Slot, ...]:
     phases = range(images.data.shape[0])
     seconds = images.acquisition_times_s or (None,) * len(phases)
-    times = tuple(clock(second) for second in seconds)
-    slots: Mapping[int, tuple[str, tuple[Any, ...]]] = {
+    clocks = tuple(clock(second) for second in seconds)
+    slots: dict[int, tuple[str, tuple[Any, ...]]] = {
         0x00080018: ("UI", instance_uids),
-        0x00080032: ("TM", times),
-        0x00080033: ("TM", times),
+        0x00080032: ("TM", clocks),
+        0x00080033: ("TM", clocks),
         0x00200013: ("IS", tuple(str(phase + 1) for phase in phases)),
     }
     if images.trigger_times_ms is not None:
-        slots = {**slots, 0x00181060: ("DS", tuple(decimal(round(t, 4)) for t in images.trigger_times_ms))}
+        slots[0x00181060] = ("DS", tuple(decimal(round(t, 4)) for t in images.trigger_times_ms))
+    for tag, values in times_ms.items():
+        slots[tag] = ("DS", tuple(map(decimal, values)))
     return tuple(Slot(tag=tag, vr=vr, values=values) for tag, (vr, values) in sorted(slots.items()))

@@ -75,7 +75,13 @@ def add_study(ds: Dataset, header: ScanHeader, site: Site, uids: SeriesUids) -> 
 
 
 def add_series(
-    ds: Dataset, images: ImageSeries, provenance: Provenance, uids: SeriesUids, number: int, used: Fallbacks
+    ds: Dataset,
+    images: ImageSeries,
+    provenance: Provenance,
+    uids: SeriesUids,
+    number: int,
+    used: Fallbacks,
+    label: str,
 ) -> None:
     """General Series and Frame of Reference modules."""
     header = images.header
@@ -86,7 +92,7 @@ def add_series(
     ds.SeriesDate = dicom_date(study.series_date or study.study_date)
     ds.SeriesTime = dicom_time(study.series_time or study.study_time)
     what = study.series_description or header.protocol or ""
-    ds.SeriesDescription = series_description(provenance, one_line(what, 64))
+    ds.SeriesDescription = series_description(provenance, one_line(f"{label} {what}", 64))
     if header.protocol:
         ds.ProtocolName = one_line(header.protocol, 64)
     ds.BodyPartExamined = one_line(study.body_part or FALLBACK_BODY_PART, 16).upper()

@@ -29,7 +29,7 @@ def add_sequence(ds: Dataset, images: ImageSeries, phase_encoding: PhaseEncoding
     kind, variant = sequence_kind(f"{header.sequence or ''} {header.protocol or ''}")
     if kind == "RM":
         used["ScanningSequence"] = "sequence name not recognised; RM (research mode)"
-    inverted = bool(header.ti_ms) and header.ti_ms[0] > 0
+    inverted = any(time > 0 for time in header.ti_ms)
     ds.ScanningSequence = [kind, "IR"] if inverted and kind != "RM" else kind
     ds.SequenceVariant = variant
     ds.ScanOptions = "CG" if images.trigger_times_ms is not None else ""
@@ -52,6 +52,13 @@ def add_sequence(ds: Dataset, images: ImageSeries, phase_encoding: PhaseEncoding
     read, phase = (min(size, 65535) for size in header.encoded_matrix[:2])
     ds.AcquisitionMatrix = [0, read, phase, 0] if phase_encoding == "COL" else [read, 0, 0, phase]
     ds.InPlanePhaseEncodingDirection = phase_encoding
+
+
+def contrast_times(images: ImageSeries) -> dict[int, tuple[float, ...]]:
+    """Tag to times (ms) that differ between images which are one contrast each."""
+    header, count = images.header, images.data.shape[0]
+    given = {0x00180080: header.tr_ms, 0x00180081: header.te_ms, 0x00180082: header.ti_ms}
+    return {tag: times for tag, times in given.items() if count > 1 and len(times) == count}
 
 
 def add_cardiac(ds: Dataset, images: ImageSeries) -> None:

@@ -44,10 +44,11 @@ def write_series(
     provenance: Provenance,
     site: Site = DEFAULT_SITE,
     series_number: int | None = None,
-    spacing_between_slices_mm: float | None = None,
+    label: str = "",
     phase_encoding: PhaseEncoding = "COL",
     compression: Compression = "none",
     mark: Mark = "none",
+    contrasts: bool = False,
     fsync: bool = False,
 ) -> list[WrittenInstance]:
     """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm``.
@@ -57,9 +58,9 @@ def write_series(
 
     Parameters
     ----------
-    images, pixels, provenance, site, series_number, spacing_between_slices_mm
+    images, pixels, provenance, site, series_number, label
         As for `build_series`.
-    phase_encoding, compression, mark
+    phase_encoding, compression, mark, contrasts
         As for `build_series`.
     folder : Path
         Made if it does not exist.
@@ -79,10 +80,11 @@ def write_series(
         provenance=provenance,
         site=site,
         series_number=series_number,
-        spacing_between_slices_mm=spacing_between_slices_mm,
+        label=label,
         phase_encoding=phase_encoding,
         compression=compression,
         mark=mark,
+        contrasts=contrasts,
     )
     target = Path(folder) / template.uids.study / template.uids.series
     names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]

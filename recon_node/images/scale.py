@@ -16,7 +16,7 @@ from recon_node.core.axes import frozen
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 
-Quantity = Literal["magnitude", "phase"]
+Quantity = Literal["magnitude", "phase", "velocity", "t1", "t2"]
 
 FULL_SCALE = 65535
 BODY_PERCENTILE = 99.0
@@ -35,7 +35,7 @@ class Scaling:
     """In real units, as DICOM wants it (after the rescale)."""
     window_width: float
     unit: str
-    """Of the real values, for RescaleType: ``US`` (unspecified) or ``rad``."""
+    """Of the real values, for RescaleType: ``US`` (unspecified), ``rad``, ``cm/s`` or ``ms``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,7 +54,10 @@ class StoredPixels:
 
 
 def scale_series(
-    images: ImageSeries, *, quantity: Quantity = "magnitude", scaling: Scaling | None = None
+    images: ImageSeries,
+    *,
+    quantity: Literal["magnitude", "phase"] = "magnitude",
+    scaling: Scaling | None = None,
 ) -> StoredPixels:
     """Stored pixel values of a series.
 
@@ -72,14 +75,34 @@ def scale_series(
     DicomError
         Where there are no pixels, or some are not finite.
     """
-    if images.data.size == 0:
-        raise DicomError(f"images have shape {images.data.shape}: there is nothing to store")
     values = np.abs(images.data) if quantity == "magnitude" else np.angle(images.data)
+    return store(values, quantity, scaling)
+
+
+def store(values: NDArray[np.floating], quantity: Quantity, scaling: Scaling | None = None) -> StoredPixels:
+    """Stored pixel values of real ones `(phase, y, x)`.
+
+    Parameters
+    ----------
+    values : ndarray
+        In the unit of the quantity: none, rad, cm/s or ms.
+    quantity : str
+        What they are.
+    scaling : Scaling, optional
+        Needed for a velocity (`velocity_scaling`); found otherwise.
+
+    Raises
+    ------
+    DicomError
+        Where there are no pixels, or some are not finite.
+    """
+    if values.size == 0:
+        raise DicomError(f"images have shape {values.shape}: there is nothing to store")
     if not np.isfinite(values).all():
         bad = int(np.count_nonzero(~np.isfinite(values)))
         raise DicomError(f"{bad} of {values.size} pixels are not finite: the reconstruction failed")
     if scaling is None:
-        scaling = _phase_scaling() if quantity == "phase" else _magnitude_scaling(values)
+        scaling = _FIXED.get(quantity) or _magnitude_scaling(values)
     steps = np.rint((values.astype(np.float64) - scaling.intercept) / scaling.slope)
     clipped = int(np.count_nonzero((steps < 0) | (steps > FULL_SCALE)))
     stored = np.clip(steps, 0, FULL_SCALE).astype(np.uint16)
@@ -94,10 +117,17 @@ def _magnitude_scaling(values: NDArray[np.floating]) -> Scaling:
     return Scaling(slope=slope, intercept=0.0, window_center=width / 2, window_width=width, unit="US")
 
 
-def _phase_scaling() -> Scaling:
-    slope = _decimal(2 * np.pi / FULL_SCALE)
+def _signed_scaling(largest: float, unit: str) -> Scaling:
+    slope = _decimal(2 * largest / FULL_SCALE)
     intercept = -slope * FULL_SCALE / 2
-    return Scaling(slope=slope, intercept=intercept, window_center=0.0, window_width=6.2832, unit="rad")
+    return Scaling(
+        slope=slope, intercept=intercept, window_center=0.0, window_width=round(2 * largest, 4), unit=unit
+    )
+
+
+def velocity_scaling(venc_cm_s: float) -> Scaling:
+    """From -venc to venc, in cm/s."""
+    return _signed_scaling(venc_cm_s, "cm/s")
 
 
 def _decimal(value: float) -> float:
@@ -105,3 +135,10 @@ def _decimal(value: float) -> float:
     digits = 5 - int(np.floor(np.log10(value)))
     rounded = round(value, digits)
     return rounded if rounded >= value else round(rounded + 10.0**-digits, digits)
+
+
+_FIXED: dict[str, Scaling] = {
+    "phase": _signed_scaling(np.pi, "rad"),
+    "t1": Scaling(slope=0.1, intercept=0.0, window_center=1000.0, window_width=2000.0, unit="ms"),
+    "t2": Scaling(slope=0.01, intercept=0.0, window_center=60.0, window_width=120.0, unit="ms"),
+}

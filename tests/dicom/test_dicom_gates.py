@@ -59,7 +59,7 @@ def test_dciodvfy_and_dcentvfy_find_no_errors(write, make_images, tool, kind):
 
 def test_phase_images_pass_dciodvfy(write, make_images, tool):
     images = make_images()
-    written = write(images, pixels=scale_series(images, quantity="phase"), spacing_between_slices_mm=10.0)
+    written = write(images, pixels=scale_series(images, quantity="phase"))
     assert errors_of(tool("dciodvfy"), written[0].path) == []
 
 
