@@ -13,14 +13,18 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Protocol
 
 from recon_node.core.errors import ConfigError, ProtocolError, ReconNodeError, SourceError, TruncatedStream
+from recon_node.observe import PatientFilter, setup_logging
 from recon_node.sources.config import ScanConfig, check_properties, properties_from_xml
 from recon_node.sources.connection import where_it_failed
 from recon_node.sources.frames import FrameReader, WireLimits
@@ -100,18 +104,30 @@ class Opening:
     header: bytes
 
 
+_PATIENTS = PatientFilter()
+"""Of this process's log."""
+
+
+def _quiet_log() -> None:
+    """Log as the server does: on the standard error stream, which Gadgetron keeps, without patient data."""
+    setup_logging(patients=_PATIENTS)
+
+
 def acquisitions(connection: Connection) -> None:
     """Target for chains that send single acquisitions."""
+    _quiet_log()
     run(connection, "acquisitions", node_handler)
 
 
 def buckets(connection: Connection) -> None:
     """Target for chains with AcquisitionAccumulateTrigger before the module."""
+    _quiet_log()
     run(connection, "buckets", node_handler)
 
 
 def recon_data(connection: Connection) -> None:
     """Target for chains with BucketToBuffer before the module."""
+    _quiet_log()
     run(connection, "recon_data", node_handler)
 
 
@@ -151,6 +167,8 @@ def listen(
     on_port: Callable[[int], None] | None = None,
 ) -> None:
     """Serve chains that use ``<connect>``, each connection in a thread of its own, until `stopping`.
+
+    Scans that run then may end.
 
     Raises
     ------
@@ -234,9 +252,21 @@ def _trouble(
     make_handler: MakeHandler,
 ) -> str | None:
     """Reconstruct; what to report, None where all went well."""
+    with ExitStack() as guard:
+        return _guarded(guard, reader, outbox, opening, target, make_handler)
+
+
+def _guarded(
+    guard: ExitStack,
+    reader: FrameReader,
+    outbox: Outbox,
+    opening: Callable[[], Opening],
+    target: str,
+    make_handler: MakeHandler,
+) -> str | None:
     scan_id = secrets.token_hex(6)
     try:
-        session, handler = _session(scan_id, reader, outbox, opening(), target, make_handler)
+        session, handler = _session(scan_id, reader, outbox, opening(), target, make_handler, guard)
         handler(session)
         _pass_through(session)
     except TruncatedStream as error:
@@ -259,7 +289,10 @@ def _session(
     opening: Opening,
     target: str,
     make_handler: MakeHandler,
+    guard: ExitStack,
 ) -> tuple[GadgetSession, ScanHandler]:
+    headers = parse_header(opening.header)
+    guard.callback(_PATIENTS.protect(headers))
     config = opening.config.strip()
     properties = {} if not config or config.endswith(b"?>") else properties_from_xml(config)
     check_properties(properties, PROPERTIES, where="the chain's <configuration>")
@@ -272,7 +305,7 @@ def _session(
         scan_id,
         reader,
         outbox.put,
-        headers=parse_header(opening.header),
+        headers=headers,
         config=ScanConfig(properties=properties),
         expects=TARGETS[target],
         forward=mode != "reconstruct",
@@ -308,15 +341,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _quiet_log()
     try:
-        listen(options.port, options.target, host=options.host)
+        with _stopped_by_signals() as stopping:
+            listen(options.port, options.target, host=options.host, stopping=stopping)
     except ReconNodeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """Set by the first SIGTERM or Ctrl-C; the second ends the program at once."""
+    stopping = threading.Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,29 @@
-"""The node at work on scans that arrive: the same handler for the MRD server and the Gadgetron gadget.
-
-What must not be lost is on disk before a reply leaves: DICOM files first (and their place in the
-spool, where there are destinations), then the images to the scanner.
-"""
+"""The node as a service: settings, server, delivery and health port wired together."""
 
 from __future__ import annotations
 
-import logging
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError
-from recon_node.core.scan import ScanHeader
-from recon_node.delivery import Spool, check_priority
-from recon_node.dicom import WrittenInstance
-from recon_node.observe import HealthServer, Metrics, PatientFilter
-from recon_node.outbox import delivering, enqueue, has_destinations, open_spool
-from recon_node.pipeline import Pipeline, Reconstruction
-from recon_node.scans import Scan
-from recon_node.settings import DeliverySettings, DicomSettings, ServerSettings, Settings, load_settings
+from recon_node.deferral import Deferral
+from recon_node.deferred import DeferredScans
+from recon_node.delivery import check_priority
+from recon_node.metrics import HealthServer, Metrics
+from recon_node.node import Node
+from recon_node.observe import PatientFilter
+from recon_node.outbox import delivering, has_destinations, open_spool
+from recon_node.settings import ServerSettings, Settings, load_settings
+from recon_node.sources.config import DEFAULT_NAME
 from recon_node.sources.frames import WireLimits
 from recon_node.sources.recording import RecordingFolder
 from recon_node.sources.server import MrdServer, ServerLimits, server_tls
 from recon_node.sources.session import ScanHandler, ScanSession
-from recon_node.writer import SeriesWriter
-
-log = logging.getLogger(__name__)
 
 PROPERTIES = {
     "method": ("recon", "method"),
@@ -51,13 +43,18 @@ PROPERTIES = {
     "partial_fourier": ("recon", "partial_fourier"),
     "destination": ("delivery", "to"),
     "priority": ("delivery", "priority"),
+    "mode": ("server", "mode"),
 }
 """Property that a peer may set to the setting it changes."""
 
+SERVER_PROPERTIES = {
+    "mode": "direct; deferred (quick images now, the others to the PACS); or retrieve (fetch those).",
+    "scan": "With mode retrieve: the id of one deferred scan.",
+}
+"""Properties that only the server understands: name to one line of description."""
+
 _DRAIN_S = 30.0
 """How long a gadget waits for its deliveries; what is left stays in the spool."""
-
-Observer = Callable[[Reconstruction, Sequence[WrittenInstance]], None]
 
 
 def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settings:
@@ -86,122 +83,66 @@ def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settin
     return settings
 
 
-class Node:
-    """Reconstructs scans that arrive, one slice at a time on the device, however many scans are open.
+def configured(settings: Settings, name: str, properties: Mapping[str, str]) -> Settings:
+    """Settings of a named configuration, changed by what a peer asked for.
 
-    Parameters
-    ----------
-    settings : Settings
-        The whole tree.
-    spool : Spool, optional
-        Where instances are queued for the destinations in `settings.delivery`; while its disk is nearly
-        full, no scan is taken.
-    observer : callable, optional
-        Told of each finished slice and its files.
-    patients : PatientFilter, optional
-        Of the log: keeps the patient data of running scans out of it.
+    Raises
+    ------
+    ConfigError
+        No such configuration, or see `with_properties`.
+    """
+    tables = settings.server.configurations
+    if name not in tables and name != DEFAULT_NAME:
+        raise ConfigError(f"unknown configuration {name!r}; this node knows {', '.join(names(settings))}")
+    own = {key: str(value) for key, value in tables.get(name, {}).items()}
+    return with_properties(settings, {**own, **properties})
+
+
+def names(settings: Settings) -> list[str]:
+    """Configurations that a client may ask for."""
+    return sorted({DEFAULT_NAME, *settings.server.configurations})
+
+
+def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
+    """Handlers by configuration name: ``default`` and those that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        A configuration of the settings is not usable.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        spool: Spool | None = None,
-        observer: Observer | None = None,
-        patients: PatientFilter | None = None,
-    ) -> None:
-        self.settings = settings
-        self.spool = spool
-        self.observer = observer
-        self.patients = patients
-        self._pipelines: list[tuple[Settings, Pipeline]] = []
-        self._device = threading.Lock()
-        SeriesWriter.from_settings(settings, Path(settings.server.out))
-        self._pipeline(settings)
+    def handler(name: str) -> ScanHandler:
+        configured(node.settings, name, {})
 
-    def _pipeline(self, settings: Settings) -> Pipeline:
-        """One pipeline for each way of making images that was asked for, wherever they go then."""
-        way = replace(settings, dicom=DicomSettings(), delivery=DeliverySettings(), server=ServerSettings())
-        with self._device:
-            for known, pipeline in self._pipelines:
-                if known == way:
-                    return pipeline
-            pipeline = Pipeline(way)
-            self._pipelines.append((way, pipeline))
-            return pipeline
+        def handle(session: ScanSession) -> None:
+            properties = dict(session.config.properties)
+            scan_id = properties.pop("scan", None)
+            settings = configured(node.settings, name, properties)
+            if settings.server.mode == "retrieve":
+                deferral.retrieve(session, scan_id)
+            elif settings.server.mode == "deferred":
+                deferral.defer(session, settings, properties)
+            else:
+                node.reconstruct(session, settings)
 
-    def handle(self, session: ScanSession, settings: Settings | None = None) -> None:
-        """Reconstruct one scan; see `recon_node.sources.session.ScanHandler`."""
-        with ExitStack() as stack:
-            if self.patients is not None:
-                stack.callback(self.patients.protect(session.headers))
-            self._reconstruct(session, settings)
+        return handle
 
-    def _reconstruct(self, session: ScanSession, settings: Settings | None) -> None:
-        chosen = with_properties(settings or self.settings, session.config.properties)
-        if self.spool is not None:
-            self.spool.check_room(0)
-        pipeline = self._pipeline(chosen)
-        writer = SeriesWriter.from_settings(chosen, Path(chosen.server.out), fsync=True)
-        scan = Scan(session, chosen.prep)
-        total, started = expected_slices(session.headers), time.monotonic()
-        for count, kspace in enumerate(scan, 1):
-            with self._device:
-                result = pipeline.run(kspace, prepared_s=scan.waited_s)
-            instances = writer.write(result, scan.source_id)
-            self._queue(instances, chosen)
-            if self.observer is not None:
-                self.observer(result, instances)
-            session.reply(result.images, verdict=result.verdict)
-            self._say(session, result, count, total, time.monotonic() - started)
-
-    def _queue(self, instances: Sequence[WrittenInstance], settings: Settings) -> None:
-        if self.spool is not None:
-            enqueue(self.spool, [instance.path for instance in instances], settings.delivery)
-
-    def _say(
-        self, session: ScanSession, result: Reconstruction, count: int, total: int | None, seconds: float
-    ) -> None:
-        log.info(
-            "slice reconstructed",
-            extra={
-                "scan": session.scan_id,
-                "slice": result.kspace.index.slice,
-                "method": result.images.made_by.method,
-                "images": int(result.images.data.shape[0]),
-                "seconds": round(sum(result.seconds.values()), 3),
-            },
-        )
-        of = "" if total is None else f" of {total}"
-        left = "" if total is None or total <= count else f", {seconds / count * (total - count):.1f} s left"
-        session.text(f"slice {count}{of}{left}")
-        for reason in (*result.verdict.reasons, *result.kspace.notes):
-            session.text(f"WRN slice {result.kspace.index.slice}: {reason}")
+    return {name: handler(name) for name in names(node.settings)}
 
 
-def expected_slices(headers: Sequence[ScanHeader]) -> int | None:
-    """How many k-spaces the headers announce; None where they do not say."""
-    total = 0
-    for header in headers:
-        if "slice" not in header.limits:
-            return None
-        count = 1
-        for name in ("slice", "contrast", "set", "repetition"):
-            count *= header.limits[name].size if name in header.limits else 1
-        total += count
-    return total
+_gadget_nodes: list[tuple[Settings, Node]] = []
+_gadget_lock = threading.Lock()
 
 
-def server_handlers(node: Node) -> dict[str, ScanHandler]:
-    """Handlers by configuration name: ``default`` and those that the settings name."""
-
-    def handler(settings: Settings) -> ScanHandler:
-        return lambda session: node.handle(session, settings)
-
-    handlers = {"default": handler(node.settings)}
-    for name, table in node.settings.server.configurations.items():
-        handlers[name] = handler(with_properties(node.settings, {k: str(v) for k, v in table.items()}))
-    return handlers
+def _gadget_node(settings: Settings) -> Node:
+    """One node for all scans of a module that keeps running, so that networks are loaded once."""
+    with _gadget_lock:
+        for known, node in _gadget_nodes:
+            if known == settings:
+                return node
+        _gadget_nodes[:] = [(settings, Node(settings))]
+        return _gadget_nodes[0][1]
 
 
 def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
@@ -215,16 +156,20 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     ReconNodeError
         Settings, weights or destinations are not usable.
     """
-    settings = with_properties(load_settings(), properties)
-    if not (settings.delivery.to or settings.delivery.routes):
-        node = Node(settings)
-        return lambda session: node.handle(session, settings)
+    base = load_settings()
+    settings = with_properties(base, properties)
+    node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
+    node.pipeline(settings)
 
     def handle(session: ScanSession) -> None:
-        delivery = settings.delivery
-        with open_spool(delivery) as spool, delivering(spool, delivery, hurried=True) as worker:
-            Node(settings, spool=spool).handle(session, settings)
-            worker.drain(timeout=_DRAIN_S)
+        with ExitStack() as stack:
+            spool = worker = None
+            if settings.delivery.to or settings.delivery.routes:
+                spool = stack.enter_context(open_spool(settings.delivery))
+                worker = stack.enter_context(delivering(spool, settings.delivery, hurried=True))
+            node.reconstruct(session, settings, spool=spool)
+            if worker is not None:
+                worker.drain(timeout=_DRAIN_S)
 
     return handle
 
@@ -235,6 +180,7 @@ class Running:
 
     server: MrdServer
     node: Node
+    deferral: Deferral
     health_port: int | None
 
 
@@ -242,7 +188,7 @@ class Running:
 def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Iterator[Running]:
     """MRD server, delivery and health port, until the block ends.
 
-    On leaving, no new scan is taken and running ones may end.
+    On leaving, no new scan is taken and running ones may end, for as long as the settings say.
 
     Raises
     ------
@@ -258,27 +204,48 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         if has_destinations(settings.delivery):
             spool = stack.enter_context(open_spool(settings.delivery))
             stack.enter_context(delivering(spool, settings.delivery))
-        node = Node(settings, spool=spool, patients=patients)
-        recordings = None
-        if server.record is not None:
-            recordings = RecordingFolder(Path(server.record), max_bytes=server.record_limit_mb << 20)
-        mrd = MrdServer(
-            server_handlers(node),
-            host=server.host,
-            port=server.port,
-            limits=ServerLimits(scans=server.max_connections, wire=WireLimits(idle_seconds=server.timeout_s)),
-            allowed_peers=server.allowed_peers,
-            tls=_tls(server),
-            recordings=recordings,
-            on_event=metrics.on_event,
-        )
+            metrics.watch_spool(spool.counts)
+        node = Node(settings, spool=spool, metrics=metrics)
+        scans = DeferredScans(Path(server.deferred).expanduser(), max_bytes=server.deferred_limit_mb << 20)
+        metrics.watch_deferred(scans.counts)
+        deferral = Deferral(node, scans, partial(configured, settings))
+        handlers = server_handlers(node, deferral)
+        mrd = _mrd_server(server, handlers, metrics, patients)
+        stack.enter_context(deferral)
         stack.enter_context(mrd)
         port = None
         if server.health_port is not None:
             ready = partial(_not_ready, mrd)
             health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
             port = health.port
-        yield Running(server=mrd, node=node, health_port=port)
+        yield Running(server=mrd, node=node, deferral=deferral, health_port=port)
+
+
+def _mrd_server(
+    server: ServerSettings,
+    handlers: Mapping[str, ScanHandler],
+    metrics: Metrics,
+    patients: PatientFilter | None,
+) -> MrdServer:
+    recordings = None
+    if server.record is not None:
+        recordings = RecordingFolder(Path(server.record), max_bytes=server.record_limit_mb << 20)
+    return MrdServer(
+        handlers,
+        host=server.host,
+        port=server.port,
+        limits=ServerLimits(
+            scans=server.max_connections,
+            waiting=server.waiting,
+            wire=WireLimits(idle_seconds=server.timeout_s),
+        ),
+        allowed_peers=server.allowed_peers,
+        tls=_tls(server),
+        recordings=recordings,
+        on_event=metrics.on_event,
+        protect=None if patients is None else patients.protect,
+        drain_seconds=server.drain_s,
+    )
 
 
 def _not_ready(server: MrdServer) -> str | None:

@@ -155,7 +155,7 @@ class DeliverySettings:
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Rules by name: tables with `to`, `priority` and patterns by DICOM keyword."""
     priority: int = 5
-    """0 to 9, higher goes first, where no rule says otherwise."""
+    """0 to 9, higher goes first, to the device and (where no rule says otherwise) out of the spool."""
     parallel: int = 1
     """Connections to each destination at a time."""
     listen: str | None = None
@@ -175,10 +175,28 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 9002
     max_connections: int = 4
+    """Scans served at a time."""
+    waiting: int = 8
+    """More connections that may wait for their turn; others are refused."""
     timeout_s: float = 60.0
     """Silence after which a connection is given up."""
+    drain_s: float = 30.0
+    """How long running scans may go on after SIGTERM or Ctrl-C."""
     out: str = "images"
     """Folder for DICOM instances."""
+    mode: Literal["direct", "deferred", "retrieve"] = "direct"
+    """`deferred` answers with the fallback's images and makes the method's after the connection has closed;
+    `retrieve` hands back what was deferred for the same patient."""
+    deferred: str = "~/.local/state/recon-node/deferred"
+    """Folder of deferred scans."""
+    deferred_limit_mb: int = 20_000
+    """Space for them; finished ones make room first."""
+    queue: Literal["newest", "oldest"] = "newest"
+    """Which scan's slice goes first where several wait for the device (deferred scans go last)."""
+    slices_ahead: int = 2
+    """Slices that may wait in memory while another is reconstructed; then the sender has to wait."""
+    on_vanish: Literal["finish", "stop"] = "finish"
+    """A client that vanishes: `finish` its complete slices to DICOM, or `stop` at once."""
     allowed_peers: tuple[str, ...] = ()
     """Addresses or networks that may connect; empty allows all that can reach `host`."""
     tls_certificate: str | None = None
@@ -195,6 +213,14 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What ``serve`` logs, without patient data at every level."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set."""
 
@@ -205,6 +231,7 @@ class Settings:
     dicom: DicomSettings = DicomSettings()
     delivery: DeliverySettings = DeliverySettings()
     server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
 
     def replace(self, section: str, **values: Any) -> Settings:
         """A copy with keys of one section changed, checked like the file.

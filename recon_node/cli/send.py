@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import click
 
 from recon_node.cli.options import ANY_PATH, json_option, print_json, progress
+
+
+def _properties(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if any(not name or not equals for name, equals, _ in pairs):
+        raise click.BadParameter(f"found {', '.join(values)}, expected NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    from recon_node.sources.server import client_tls
+
+    if ca is None and (certificate or key):
+        raise click.UsageError("--tls-certificate and --tls-key need --tls-ca")
+    if (certificate is None) is not (key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    return None if ca is None else client_tls(ca, certificate=certificate, key=key)
 
 
 @click.command("send", short_help="Send a raw data file to an MRD server and keep the images.")
@@ -16,20 +34,35 @@ from recon_node.cli.options import ANY_PATH, json_option, print_json, progress
 @click.option(
     "--config", default="default", show_default=True, metavar="NAME", help="Configuration to ask for."
 )
+@click.option(
+    "--property",
+    "properties",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_properties,
+    help="Parameter of the configuration, for example method=sense; may be given several times.",
+)
 @click.option("--out", type=ANY_PATH, metavar="IMAGES.h5", help="Keep the images that come back.")
 @click.option("--realtime", is_flag=True, help="Keep the pace of the acquisition time stamps.")
 @click.option(
     "--timeout", type=float, default=600.0, show_default=True, help="Seconds of silence of the server."
 )
+@click.option("--tls-ca", type=ANY_PATH, help="Speak TLS, with servers that this authority signed.")
+@click.option("--tls-certificate", type=ANY_PATH, help="Certificate to show to a server that asks for one.")
+@click.option("--tls-key", type=ANY_PATH, help="Its private key.")
 @json_option
 def command(
     input: Path,  # noqa: A002 - the argument's name
     host: str,
     port: int,
     config: str,
+    properties: dict[str, str],
     out: Path | None,
     realtime: bool,
     timeout: float,
+    tls_ca: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
     as_json: bool,
 ) -> int:
     """Send INPUT (ISMRMRD HDF5 or MRD stream) as a scanner would; exit 1 if the server reports an error."""
@@ -41,9 +74,11 @@ def command(
             host=host,
             port=port,
             config=config,
+            properties=properties,
             out=out,
             realtime=realtime,
             timeout=timeout,
+            tls=_tls(tls_ca, tls_certificate, tls_key),
             on_image=lambda image: advance(1),
             on_text=lambda text: advance(0, text),
         )

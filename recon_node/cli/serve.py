@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Reconstruct scans sent by FIRE, OpenRecon, Gadgetron or `recon-node send` until stopped.
 
-    SIGTERM or Ctrl-C: no new scan is taken, running ones may end. Images are not for clinical use until
-    validated.
+    SIGTERM or Ctrl-C: no new scan is taken, running ones may end (at most `drain_s` of the settings). Images
+    are not for clinical use until validated.
     """
     from recon_node.observe import setup_logging
     from recon_node.service import serving
@@ -45,7 +45,7 @@ def command(
         server={"host": host, "port": port, "out": out, "health_port": health_port},
         delivery={"to": None if destination is None else (destination,)},
     )
-    patients = setup_logging()
+    patients = setup_logging(settings.log.level, style=settings.log.format)
     with serving(settings, patients=patients) as running:
         where = f"{settings.server.host}:{running.server.port}"
         click.echo(f"listening on {where}, images to {settings.server.out}. {WARNING}")

@@ -85,7 +85,9 @@ def run_demo(out: Path, settings: Settings, *, seed: int = 0, say: Say = lambda 
 def _through_the_node(
     raw: Path, out: Path, pacs: StorageScp, settings: Settings, say: Say
 ) -> list[SliceResult]:
-    settings = settings.replace("server", host="127.0.0.1", port=0, out=str(out / "dicom"))
+    settings = settings.replace(
+        "server", host="127.0.0.1", port=0, out=str(out / "dicom"), deferred=str(out / "deferred")
+    )
     settings = settings.replace(
         "delivery",
         spool=str(out / "spool"),

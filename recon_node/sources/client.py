@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def send_scan(
     host: str = "127.0.0.1",
     port: int = 9002,
     config: str = "default",
+    properties: Mapping[str, str] | None = None,
     out: Path | None = None,
     group: str = "images",
     realtime: bool = False,
@@ -75,6 +77,8 @@ def send_scan(
         The server.
     config : str
         Name of the configuration to ask for.
+    properties : mapping, optional
+        Parameters of the configuration, sent as OpenRecon does: JSON in a TEXT message after the header.
     out : Path, optional
         HDF5 file for the images (`image_store.ImageStore`), appended to where it exists.
     group : str
@@ -104,7 +108,9 @@ def send_scan(
         xml = source.headers[0].xml
         with _connected(host, port, timeout, tls) as transport:
             receiver = _Receiver(transport, timeout, out, group, on_image, on_text)
-            readouts = _send(source, xml, config, transport, realtime=realtime, receiver=receiver)
+            readouts = _send(
+                source, _opening(xml, config, properties), transport, realtime=realtime, receiver=receiver
+            )
             receiver.finish()
     first = receiver.first_image
     return SendSummary(
@@ -213,10 +219,17 @@ def _connected(host: str, port: int, timeout: float, tls: ssl.SSLContext | None)
         transport.close()
 
 
+def _opening(xml: str, config: str, properties: Mapping[str, str] | None) -> list[Message]:
+    """What comes before the data."""
+    opening: list[Message] = [ConfigFile(name=config), HeaderXml(xml=xml.encode())]
+    if properties:
+        opening.append(Text(text=json.dumps({"parameters": dict(properties)})))
+    return opening
+
+
 def _send(
     source: Source,
-    xml: str,
-    config: str,
+    opening: list[Message],
     transport: SocketTransport,
     *,
     realtime: bool,
@@ -225,8 +238,8 @@ def _send(
     writer = MessageWriter(transport.send)
     sent = 0
     try:
-        writer.write(ConfigFile(name=config))
-        writer.write(HeaderXml(xml=xml.encode()))
+        for message in opening:
+            writer.write(message)
         for block in _paced(source) if realtime else source:
             if receiver.ended:
                 return sent

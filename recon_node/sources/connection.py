@@ -10,11 +10,12 @@ import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError, ProtocolError, ReconNodeError, SourceError, TruncatedStream
+from recon_node.core.scan import ScanHeader
 from recon_node.sources.frames import Frame, FrameReader, WireLimits
 from recon_node.sources.messages import MessageId, close_bytes, text_bytes
 from recon_node.sources.outbox import Outbox
@@ -31,6 +32,8 @@ EventHook = Callable[[str, Event], None]
 ``refused`` (reason), ``started`` (scan, config), ``stopped`` (scan), ``finished`` (scan, outcome, seconds,
 readouts, images, bytes_received, bytes_sent); outcome is ok, error, truncated or crashed.
 """
+Protect = Callable[[Sequence[ScanHeader]], Callable[[], None]]
+"""Keeps the patient data of these headers out of the log until what it returns is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Shared:
     tls: ssl.SSLContext | None = None
     recordings: RecordingFolder | None = None
     on_event: EventHook | None = None
+    protect: Protect | None = None
 
     def emit(self, name: str, event: Event) -> None:
         """Tell the hook; what goes wrong in it must not reach a scan."""
@@ -119,7 +123,7 @@ class ServerConnection:
         outbox = Outbox(transport, max_bytes=self._limits.outbox_bytes)
         with self._recording() as recording:
             session = self._session(transport, outbox, recording)
-            outcome, trouble = self._outcome(session, outbox)
+            outcome, trouble = self._outcome(session)
         self._shared.emit(
             "finished",
             {
@@ -180,10 +184,14 @@ class ServerConnection:
         )
         return WireSession(self.scan_id, FrameReader(transport, limits=wire), outbox.put, on_frame=watch)
 
-    def _outcome(self, session: WireSession, outbox: Outbox) -> tuple[str, str | None]:
+    def _outcome(self, session: WireSession) -> tuple[str, str | None]:
         """Run the scan: how it ended, and what to tell the peer where it did not end well."""
+        with contextlib.ExitStack() as guard:
+            return self._guarded(session, guard)
+
+    def _guarded(self, session: WireSession, guard: contextlib.ExitStack) -> tuple[str, str | None]:
         try:
-            handler = self._handshake(session)
+            handler = self._handshake(session, guard)
             with self._turn(session):
                 handler(session)
         except TruncatedStream as error:
@@ -197,8 +205,10 @@ class ServerConnection:
             return "crashed", f"internal error; the node's log names scan {self.scan_id}"
         return "ok", None
 
-    def _handshake(self, session: WireSession) -> ScanHandler:
+    def _handshake(self, session: WireSession, guard: contextlib.ExitStack) -> ScanHandler:
         session.read_header()
+        if self._shared.protect is not None:
+            guard.callback(self._shared.protect(session.headers))
         session.reader.limits = self._limits.wire
         session.read_parameters()
         handler = self._shared.handlers.get(session.config.name)

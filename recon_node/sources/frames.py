@@ -7,6 +7,7 @@ really arrive.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -127,6 +128,7 @@ class FrameReader:
         self._start = 0
         self._end = len(self._memory) if self._source is None else 0
         self._deadline = 0.0
+        self._reading = threading.Lock()
         self.closed = False
 
     @property
@@ -142,9 +144,11 @@ class FrameReader:
             yield frame
 
     def next_frame(self) -> Frame | None:
-        """The next message, or None after CLOSE (or at the end of a file)."""
-        if self.closed:
-            return None
+        """The next message, or None after CLOSE (or at the end of a file); one thread at a time."""
+        with self._reading:
+            return None if self.closed else self._next_frame()
+
+    def _next_frame(self) -> Frame | None:
         if not self._wait_for_first_byte():
             return None
         (number,) = ID.unpack(self._peek(ID.size))

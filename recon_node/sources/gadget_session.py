@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator
 
 from recon_node.core.errors import ProtocolError
@@ -64,6 +65,7 @@ class GadgetSession(WireSession):
 
     def __iter__(self) -> Iterator[Readouts | Waveform]:
         for frame in self.reader:
+            self._last_data = time.monotonic()
             if frame.message_id in _PASSED_ON or (self._forward and frame.message_id in _SORTED):
                 self._put(bytes(frame.raw))
             for item in self._items(frame):

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from recon_node.core.errors import ConfigError
-from recon_node.sources.connection import EventHook, ServerConnection, ServerLimits, Shared
+from recon_node.sources.connection import EventHook, Protect, ServerConnection, ServerLimits, Shared
 from recon_node.sources.recording import RecordingFolder
 from recon_node.sources.session import ScanHandler
 
@@ -49,6 +49,10 @@ class MrdServer:
         Keeps every incoming stream.
     on_event : callable, optional
         See `connection.EventHook`.
+    protect : callable, optional
+        See `connection.Protect`.
+    drain_seconds : float
+        How long running scans may go on when the ``with`` block ends.
 
     Raises
     ------
@@ -67,6 +71,8 @@ class MrdServer:
         tls: ssl.SSLContext | None = None,
         recordings: RecordingFolder | None = None,
         on_event: EventHook | None = None,
+        protect: Protect | None = None,
+        drain_seconds: float = 30.0,
     ) -> None:
         self._limits = limits or ServerLimits()
         self._networks = [_network(peer) for peer in allowed_peers]
@@ -79,7 +85,9 @@ class MrdServer:
             tls=tls,
             recordings=recordings,
             on_event=on_event,
+            protect=protect,
         )
+        self._drain_seconds = drain_seconds
         self._lock = threading.Lock()
         self._scans: dict[threading.Thread, ServerConnection] = {}
         self._refusals: dict[threading.Thread, ServerConnection] = {}
@@ -134,7 +142,7 @@ class MrdServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop(drain_seconds=0.0 if kind else 30.0)
+        self.stop(drain_seconds=0.0 if kind else self._drain_seconds)
 
     def _join(self, seconds: float) -> int:
         """Wait for the scans; how many are still running."""

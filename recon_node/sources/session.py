@@ -50,6 +50,10 @@ class ScanSession(Protocol):
     def peer_gone(self) -> bool:
         """Whether answers cannot reach the peer any more."""
 
+    @property
+    def last_data(self) -> float:
+        """When the latest message came, `time.monotonic()` seconds."""
+
     def __iter__(self) -> Iterator[Readouts | Waveform]:
         """Readouts as they arrive, in runs of one shape."""
 
@@ -63,6 +67,9 @@ class ScanSession(Protocol):
         pixels: PixelType = "float32",
     ) -> bool:
         """Send images now; False (never an exception) if the peer is gone."""
+
+    def send_image(self, image: ImageMessage) -> bool:
+        """Send one image as it is; False if the peer is gone."""
 
     def text(self, line: str) -> bool:
         """Show a line of progress on the peer's console, where it has one."""
@@ -103,8 +110,8 @@ class WireSession:
         self._gone = False
         self.readouts = 0
         self.images = 0
-        self.last_data = time.monotonic()
-        self.on_image: Callable[[ImageMessage], None] = self.send_image
+        self._last_data = time.monotonic()
+        self.on_image: Callable[[ImageMessage], object] = self.send_image
         """What happens with images that the peer sends: by default they are sent back unchanged."""
 
     @property
@@ -126,6 +133,11 @@ class WireSession:
     def peer_gone(self) -> bool:
         """Whether answers cannot reach the peer any more."""
         return self._gone
+
+    @property
+    def last_data(self) -> float:
+        """When the latest message came, `time.monotonic()` seconds."""
+        return self._last_data
 
     def read_header(self) -> None:
         """Read configuration and header.
@@ -181,10 +193,10 @@ class WireSession:
         self.images += len(messages)
         return self._put(b"".join(map(image_bytes, messages)))
 
-    def send_image(self, image: ImageMessage) -> None:
-        """Send one image as it is."""
+    def send_image(self, image: ImageMessage) -> bool:
+        """Send one image as it is; False if the peer is gone."""
         self.images += 1
-        self._put(image_bytes(image))
+        return self._put(image_bytes(image))
 
     def text(self, line: str) -> bool:
         """Send a TEXT line (progress; ``WRN ...`` for a warning); False if the peer is gone."""
@@ -200,7 +212,7 @@ class WireSession:
         frame = self.reader.next_frame()
         if frame is None:
             return None
-        self.last_data = time.monotonic()
+        self._last_data = time.monotonic()
         if self._on_frame is not None:
             self._on_frame(frame)
         return None if frame.message_id is MessageId.CLOSE else decode(frame)

@@ -11,8 +11,9 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.delivery import StorageScp
+from recon_node.node import expected_slices
 from recon_node.observe import setup_logging
-from recon_node.service import expected_slices, serving, with_properties
+from recon_node.service import serving, with_properties
 from recon_node.settings import Settings
 from recon_node.sources.client import send_scan
 from recon_node.sources.files import open_source
@@ -20,7 +21,8 @@ from recon_node.sources.files import open_source
 
 def _settings(folder: Path, **server: object) -> Settings:
     settings = Settings().replace("recon", method="sense")
-    return settings.replace("server", port=0, out=str(folder / "dicom"), **server)
+    folders = {"out": str(folder / "dicom"), "deferred": str(folder / "deferred")}
+    return settings.replace("server", port=0, **folders, **server)
 
 
 def test_a_scan_sent_to_the_server_comes_back_and_reaches_the_pacs(

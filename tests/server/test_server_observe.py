@@ -19,7 +19,8 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.gadget import PROPERTIES
-from recon_node.observe import HealthServer, Metrics, PatientFilter, hashed, setup_logging
+from recon_node.metrics import HealthServer, Metrics
+from recon_node.observe import PatientFilter, hashed, setup_logging
 from recon_node.openrecon import (
     LABEL_NAME,
     Parameter,

@@ -1,0 +1,334 @@
+"""Long reconstructions that no console waits for: quick images now, the network's later.
+
+A deferred scan is kept on disk while the console gets the fallback method's images. Once the connection has
+closed, a thread in the background makes the images that were asked for: DICOM as for every scan, and kept
+for the console to fetch with mode ``retrieve``. A node that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError, UnsupportedScan
+from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.core.types import ImageSeries, Verdict
+from recon_node.deferred import DeferredScans, Job
+from recon_node.node import Node
+from recon_node.settings import Settings
+from recon_node.sources.config import ScanConfig
+from recon_node.sources.connection import where_it_failed
+from recon_node.sources.files import open_source
+from recon_node.sources.images import PixelType, image_messages
+from recon_node.sources.messages import ImageMessage, image_bytes
+from recon_node.sources.session import ScanSession
+from recon_node.sources.wire import read_messages
+
+log = logging.getLogger(__name__)
+
+Resolve = Callable[[str, Mapping[str, str]], Settings]
+"""Settings of a configuration's name and properties."""
+
+_RETRIES = 3
+_PAUSE_S = 5.0
+
+
+class Deferral:
+    """Takes deferred scans, reconstructs them in the background, and hands them back.
+
+    Parameters
+    ----------
+    node : Node
+    scans : DeferredScans
+        On disk.
+    resolve : callable
+        See `Resolve`.
+    """
+
+    def __init__(self, node: Node, scans: DeferredScans, resolve: Resolve) -> None:
+        self.node = node
+        self.scans = scans
+        self._resolve = resolve
+        self._stopping = threading.Event()
+        self._work = threading.Event()
+        self._tries: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="deferred", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.scans.own():
+            self.scans.recover(finish=self.node.settings.server.on_vanish == "finish")
+            self._thread.start()
+        else:
+            log.warning("another node works on the deferred scans of this folder: scans cannot be deferred")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._work.set()
+        if self._thread.is_alive():
+            self._thread.join(self.node.settings.server.drain_s)
+        self.scans.release()
+
+    def _check(self) -> None:
+        if not self._thread.is_alive():
+            raise ConfigError(
+                f"another node works on the deferred scans in {self.scans.folder.name}: "
+                "give this one a folder of its own (server.deferred)"
+            )
+
+    def defer(self, session: ScanSession, settings: Settings, properties: Mapping[str, str]) -> None:
+        """Keep a scan, and answer with the fallback's images.
+
+        Parameters
+        ----------
+        session : ScanSession
+        settings : Settings
+            With mode ``deferred``.
+        properties : mapping
+            What the peer asked for; the scan is reconstructed with them.
+
+        Raises
+        ------
+        SourceError
+            The stream broke off; what was complete is kept where the settings say so.
+        DataError
+            There is no room for the scan.
+        ConfigError
+            Another node works on this folder.
+        """
+        self._check()
+        configuration = session.config.name
+        with self.scans.start(
+            session.scan_id, session.headers, configuration=configuration, properties=properties
+        ) as arriving:
+            following = Following(session, arriving.following)
+            try:
+                self._quick(following, settings, arriving.sync)
+            except SourceError as error:
+                if settings.server.on_vanish == "finish" and not isinstance(error, UnsupportedScan):
+                    arriving.keep(whole=False)
+                    self._work.set()
+                raise
+            arriving.keep(whole=True)
+        session.text(f"deferred as {arriving.job.scan_id}: the {settings.recon.method} series follows")
+        self._work.set()
+
+    def _quick(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
+        quick = settings.replace("recon", method=settings.recon.fallback)
+        place = self.node.turns.place(priority=settings.delivery.priority)
+        try:
+            for slice_ in self.node.slices(session, quick, place):
+                sync()
+                images = slice_.result.images
+                name = " ".join(filter(None, (images.header.protocol, images.made_by.method, "quick look")))
+                session.reply(images, verdict=slice_.result.verdict, description=name)
+        except SourceError:
+            raise
+        except ReconNodeError as error:
+            # The scan itself is not lost: read on, so that all of it is kept.
+            session.text(f"WRN no quick images: {error}")
+            for _ in session:
+                pass
+
+    def retrieve(self, session: ScanSession, scan_id: str | None) -> None:
+        """Hand back the finished scans of this patient that were not handed back yet.
+
+        Parameters
+        ----------
+        session : ScanSession
+            Its header says whose scans are asked for; its data is not used.
+        scan_id : str, optional
+            This scan alone, also if it was handed back before.
+
+        Raises
+        ------
+        DataError
+            Nothing is known of such a scan, or it failed.
+        """
+        self._check()
+        for _ in session:
+            pass
+        jobs = self.scans.of_patient(session.headers, scan_id)
+        if not jobs:
+            raise DataError(
+                "no deferred scan of this patient is known to this node: expected the same patient and study "
+                "in the header, and without a patient the property scan"
+            )
+        fresh = [job for job in jobs if job.state == "done" and (scan_id is not None or not job.handed)]
+        for job in fresh:
+            self._hand_over(job, session)
+        for job in jobs:
+            if job.state in ("waiting", "arriving"):
+                session.text(f"WRN deferred scan {job.scan_id} is not finished yet: ask again later")
+        failed = [
+            f"deferred scan {job.scan_id} failed: {job.reason}" for job in jobs if job.state == "failed"
+        ]
+        if failed and not fresh:
+            raise DataError("; ".join(failed))
+
+    def _hand_over(self, job: Job, session: ScanSession) -> None:
+        sent = True
+        for message in read_messages(memoryview(job.images.read_bytes()), close_optional=True):
+            if isinstance(message, ImageMessage):
+                sent = session.send_image(message)
+        if sent:
+            job.hand_over()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            job = self._next()
+            if job is None:
+                self._work.wait(_PAUSE_S)
+                self._work.clear()
+            elif not self._reconstructed(job):
+                self._stopping.wait(_PAUSE_S)
+
+    def _next(self) -> Job | None:
+        waiting = [job for job in self.scans.jobs() if job.state == "waiting"]
+        if not waiting:
+            return None
+        return waiting[-1] if self.node.settings.server.queue == "newest" else waiting[0]
+
+    def _reconstructed(self, job: Job) -> bool:
+        """Reconstruct a scan; False if it has to be tried again."""
+        try:
+            settings = self._resolve(job.configuration, job.properties)
+            with Replayed(job, self._stopping) as session:
+                try:
+                    self.node.reconstruct(session, settings, background=True)
+                except SourceError:
+                    if job.whole and not session.stopped:
+                        raise
+                if session.stopped:
+                    return True  # it is still waiting, for the next start
+                job.finish(session.images)
+        except ReconNodeError as error:
+            return self._failed(job, str(error), retryable=error.retryable)
+        except Exception as error:  # noqa: BLE001 - one scan must not end the thread that serves all
+            return self._failed(job, f"internal error: {where_it_failed(error)}", retryable=False)
+        log.info("deferred scan finished", extra={"scan": job.scan_id, "images": len(session.images)})
+        return True
+
+    def _failed(self, job: Job, reason: str, *, retryable: bool) -> bool:
+        log.warning("deferred scan failed: %s", reason, extra={"scan": job.scan_id})
+        self._tries[job.scan_id] = self._tries.get(job.scan_id, 0) + 1
+        if retryable and self._tries[job.scan_id] < _RETRIES:
+            return False
+        job.fail(reason)
+        return True
+
+
+class Following:
+    """A session whose data is kept on its way through."""
+
+    def __init__(
+        self,
+        session: ScanSession,
+        keep: Callable[[Iterable[Readouts | Waveform]], Iterator[Readouts | Waveform]],
+    ) -> None:
+        self._session = session
+        self._items = keep(session)
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self.scan_id = session.scan_id
+        self.headers = session.headers
+        self.config = session.config
+        self.text = session.text
+        self.reply = session.reply
+        self.send_image = session.send_image
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether answers cannot reach the peer any more."""
+        return self._session.peer_gone
+
+    @property
+    def last_data(self) -> float:
+        """When the latest message came, `time.monotonic()` seconds."""
+        return self._session.last_data
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        """What has not been read yet, whoever read before."""
+        while (item := self._next()) is not None:
+            yield item
+
+    def _next(self) -> Readouts | Waveform | None:
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            try:
+                return next(self._items, None)
+            except BaseException as error:
+                self._error = error
+                raise
+
+
+class Replayed:
+    """A deferred scan as a session: its replies are collected, for the console to fetch."""
+
+    def __init__(self, job: Job, stopping: threading.Event) -> None:
+        self._source = open_source(job.scan)
+        self._stopping = stopping
+        self.scan_id = job.scan_id
+        self.headers: tuple[ScanHeader, ...] = self._source.headers
+        self.config = ScanConfig(name=job.configuration, properties=job.properties)
+        self.peer_gone = False
+        self.last_data = 0.0
+        self.stopped = False
+        self.whole = job.whole
+        self.images: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._source.close()
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        """The readouts that were kept.
+
+        Raises
+        ------
+        SourceError
+            The node is stopping, or the client had vanished before the end of its scan.
+        """
+        for item in self._source:
+            if self._stopping.is_set():
+                self.stopped = True
+                raise SourceError("the node is stopping")
+            yield item
+        if not self.whole:
+            raise SourceError("the client vanished before the end of its scan")
+
+    def reply(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int = 1,
+        description: str | None = None,
+        verdict: Verdict | None = None,
+        pixels: PixelType = "float32",
+    ) -> bool:
+        """Keep the images of one slice."""
+        messages = image_messages(
+            images, series_index=series_index, description=description, verdict=verdict, pixels=pixels
+        )
+        self.images.extend(map(image_bytes, messages))
+        return True
+
+    def send_image(self, image: ImageMessage) -> bool:
+        """Keep one image."""
+        self.images.append(image_bytes(image))
+        return True
+
+    def text(self, line: str) -> bool:
+        """Log a line: there is no console."""
+        log.debug("%s", line, extra={"scan": self.scan_id})
+        return True

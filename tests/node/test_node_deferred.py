@@ -1,0 +1,310 @@
+"""Deferred scans: quick images at once, the others later, nothing lost, and never to another patient."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from recon_node.core.errors import DataError
+from recon_node.core.types import KSpace
+from recon_node.deferred import DeferredScans, Job
+from recon_node.pipeline import Reconstruction
+from recon_node.service import Running, serving
+from recon_node.settings import Settings
+from recon_node.sources.client import SendSummary, send_scan
+from recon_node.sources.files import open_source
+from recon_node.sources.header import parse_header
+from recon_node.sources.messages import HeaderXml, ImageMessage, message_bytes
+from recon_node.sources.meta import parse_meta
+
+Run = Callable[[KSpace], Reconstruction]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def settings_in(folder: Path, **server: object) -> Settings:
+    settings = Settings().replace("recon", method="view-sharing", fallback="zero-filled")
+    folders = {"out": str(folder / "dicom"), "deferred": str(folder / "deferred")}
+    later = {"later": {"mode": "deferred"}, "fetch": {"mode": "retrieve"}}
+    return settings.replace("server", port=0, configurations=later, **folders, **server)
+
+
+def jobs(folder: Path) -> list[Job]:
+    return DeferredScans(folder / "deferred", max_bytes=1 << 40).jobs()
+
+
+def states(folder: Path) -> list[str]:
+    return [job.state for job in jobs(folder)]
+
+
+def methods(images: list[ImageMessage]) -> set[str]:
+    return {parse_meta(image.attributes)["ReconMethod"][0] for image in images}
+
+
+def ask(
+    running: Running, raw: Path, config: str, **options: object
+) -> tuple[SendSummary, list[ImageMessage]]:
+    images: list[ImageMessage] = []
+    summary = send_scan(raw, port=running.server.port, config=config, on_image=images.append, **options)
+    return summary, images
+
+
+def hold(running: Running) -> threading.Event:
+    """The final reconstruction waits until the event is set."""
+    release = threading.Event()
+    pipeline = running.node.pipeline(running.node.settings)
+    run = pipeline.run
+
+    def waits(kspace: KSpace) -> Reconstruction:
+        assert release.wait(30)
+        return run(kspace)
+
+    pipeline.run = waits
+    return release
+
+
+def test_the_console_gets_quick_images_and_the_others_when_it_asks_again(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with serving(settings_in(tmp_path)) as running:
+        sent, quick = ask(running, heart[0], "later")
+        assert sent.ok
+        assert methods(quick) == {"zero-filled"}
+        assert any("the view-sharing series follows" in text for text in sent.texts)
+        assert eventually(lambda: states(tmp_path) == ["done"])
+        fetched, final = ask(running, heart[0], "fetch")
+        assert fetched.ok
+        assert methods(final) == {"view-sharing"}
+        assert len(final) == len(quick) == 16
+        again, more = ask(running, heart[0], "fetch")
+        assert (again.ok, more) == (True, [])
+    files = list((tmp_path / "dicom").rglob("*.dcm"))
+    assert len(files) == 16
+    assert not list((tmp_path / "deferred").rglob("scan.mrd*"))
+
+
+def test_a_deferred_scan_makes_the_same_instances_as_a_direct_one(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    uids = []
+    for config in ("default", "later"):
+        with serving(settings_in(tmp_path / config)) as running:
+            assert ask(running, heart[0], config)[0].ok
+            assert config == "default" or eventually(lambda c=config: states(tmp_path / c) == ["done"])
+        files = (tmp_path / config / "dicom").rglob("*.dcm")
+        uids.append({(d.SOPInstanceUID, d.PixelData) for d in map(pydicom.dcmread, files)})
+    assert uids[0] == uids[1]
+
+
+def test_asking_before_it_is_finished_is_told_so(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving(settings_in(tmp_path)) as running:
+        release = hold(running)
+        sent, _ = ask(running, heart[0], "later")
+        assert sent.ok
+        early, images = ask(running, heart[0], "fetch")
+        assert images == []
+        assert "not finished yet" in early.warnings[0]
+        release.set()
+        assert eventually(lambda: states(tmp_path) == ["done"])
+
+
+def noted(run: Run, method: str, order: list[str]) -> Run:
+    def note(kspace: KSpace) -> Reconstruction:
+        order.append(method)
+        return run(kspace)
+
+    return note
+
+
+def test_a_scan_at_the_console_goes_before_the_slices_of_a_deferred_one(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with serving(settings_in(tmp_path)) as running:
+        release = hold(running)
+        settings = running.node.settings
+        order: list[str] = []
+        for method in ("view-sharing", "zero-filled"):
+            pipeline = running.node.pipeline(settings.replace("recon", method=method))
+            pipeline.run = noted(pipeline.run, method, order)
+        assert ask(running, heart[0], "later")[0].ok
+        assert eventually(lambda: running.node.turns.busy)
+        order.clear()
+        console = threading.Thread(
+            target=ask, args=(running, heart[0], "default"), kwargs={"properties": {"method": "zero-filled"}}
+        )
+        console.start()
+        assert eventually(lambda: running.node.turns.waiting == 1)
+        release.set()
+        console.join(30)
+        assert eventually(lambda: states(tmp_path) == ["done"])
+    assert order[0] == "zero-filled"
+    assert sorted(order) == ["view-sharing", "zero-filled", "zero-filled"]
+
+
+def test_a_deferred_scan_whose_client_vanishes_is_finished_as_far_as_it_came(
+    cut_heart: bytes, tmp_path: Path, vanish: Callable[[int, bytes, str], None]
+) -> None:
+    with serving(settings_in(tmp_path)) as running:
+        vanish(running.server.port, cut_heart, "later")
+        assert eventually(lambda: states(tmp_path) == ["done"])
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 8
+
+
+def with_patient(raw: Path, target: Path, name: str) -> Path:
+    """The scan of another patient, as an MRD stream."""
+    with open_source(raw) as source:
+        xml = source.headers[0].xml
+        patient = source.headers[0].patient
+        assert patient.name is not None
+        assert patient.patient_id is not None
+        xml = xml.replace(patient.name, name).replace(patient.patient_id, name)
+        with target.open("wb") as file:
+            file.write(message_bytes(HeaderXml(xml=xml.encode())))
+            for block in source:
+                file.write(message_bytes(block))
+    return target
+
+
+def test_images_never_go_to_another_patient(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    other = with_patient(heart[0], tmp_path / "other.mrd", "Somebody^Else")
+    nobody = with_patient(heart[0], tmp_path / "nobody.mrd", "")
+    with serving(settings_in(tmp_path)) as running:
+        assert ask(running, heart[0], "later")[0].ok
+        assert eventually(lambda: states(tmp_path) == ["done"])
+        (job,) = jobs(tmp_path)
+        for raw in (other, nobody):
+            for parameters in ({}, {"scan": job.scan_id}):
+                refused, images = ask(running, raw, "fetch", properties=parameters)
+                assert images == []
+                assert "no deferred scan of this patient" in refused.errors[0]
+        found, images = ask(running, heart[0], "fetch", properties={"scan": job.scan_id})
+        assert found.ok
+        assert len(images) == 16
+
+
+def test_a_node_that_is_started_again_goes_on_with_what_waits(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    kept(tmp_path, heart[0])
+    assert states(tmp_path) == ["waiting"]
+    with serving(settings_in(tmp_path)) as running:
+        assert eventually(lambda: states(tmp_path) == ["done"])
+        fetched, images = ask(running, heart[0], "fetch")
+        assert fetched.ok
+        assert len(images) == 16
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
+
+
+def kept(folder: Path, raw: Path, *, whole: bool = True) -> DeferredScans:
+    """A scan in the folder as a node leaves it that is killed at some point."""
+    scans = DeferredScans(folder / "deferred", max_bytes=1 << 40)
+    with open_source(raw) as source:
+        arriving = scans.start("abc", source.headers, configuration="default", properties={})
+        for _ in arriving.following(source):
+            pass
+        if whole:
+            arriving.keep(whole=True)
+        else:
+            arriving._file.close()
+    return scans
+
+
+def test_a_scan_that_was_arriving_when_the_node_was_killed_is_finished_as_far_as_it_came(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scans = kept(tmp_path, heart[0], whole=False)
+    assert scans.counts() == {"arriving": 1, "waiting": 0, "done": 0, "failed": 0}
+    with serving(settings_in(tmp_path)):
+        assert eventually(lambda: states(tmp_path) == ["done"])
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) >= 8
+
+
+def test_a_scan_that_was_arriving_is_dropped_where_the_settings_say_stop(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    kept(tmp_path, heart[0], whole=False)
+    with serving(settings_in(tmp_path, on_vanish="stop")):
+        assert states(tmp_path) == []
+
+
+def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reported(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scans = DeferredScans(tmp_path / "deferred", max_bytes=1 << 40)
+    with open_source(heart[0]) as source:
+        with scans.start("bad", source.headers, configuration="gone", properties={}) as arriving:
+            assert sum(1 for _ in arriving.following(source))
+            arriving.keep(whole=True)
+    with serving(settings_in(tmp_path)) as running:
+        assert eventually(lambda: states(tmp_path) == ["failed"])
+        answer, _ = ask(running, heart[0], "fetch")
+        assert "unknown configuration 'gone'" in answer.errors[0]
+    assert (tmp_path / "deferred" / "bad" / "scan.mrd").exists()
+
+
+def test_two_nodes_never_work_on_one_folder(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving(settings_in(tmp_path)), serving(settings_in(tmp_path)) as second:
+        refused, _ = ask(second, heart[0], "later")
+        assert "folder of its own" in refused.errors[0]
+        assert ask(second, heart[0], "default")[0].ok
+
+
+def test_finished_scans_make_room_and_waiting_ones_never_do(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    scans = kept(tmp_path, heart[0])
+    (job,) = scans.jobs()
+    size = job.scan.stat().st_size
+    tight = DeferredScans(scans.folder, max_bytes=size + 10_000)
+    with (
+        open_source(heart[0]) as source,
+        pytest.raises(DataError, match="are full"),
+        tight.start("def", source.headers, configuration="default", properties={}) as arriving,
+    ):
+        list(arriving.following(source))
+    assert [job.scan_id for job in scans.jobs()] == ["abc"]
+    job.finish([b"images"])
+    assert tight.make_room(size)
+    assert [job.scan_id for job in scans.jobs()] == ["abc"]
+    assert tight.make_room(size + 9_999)
+    assert scans.jobs() == []
+
+
+def test_patient_data_is_not_in_the_names_or_the_description(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scans = kept(tmp_path, heart[0])
+    (job,) = scans.jobs()
+    with open_source(heart[0]) as source:
+        patient = parse_header(source.headers[0].xml)[0].patient
+    described = (job.folder / "job.json").read_text()
+    assert patient.patient_id is not None
+    assert patient.patient_id not in described
+    assert job.folder.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in job.folder.iterdir())
+
+
+def test_quick_images_that_fail_do_not_lose_the_scan(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving(settings_in(tmp_path)) as running:
+
+        def fails(kspace):
+            raise DataError("not this one")
+
+        quick = running.node.settings.replace("recon", method="zero-filled")
+        running.node.pipeline(quick).run = fails
+        sent, images = ask(running, heart[0], "later")
+        assert sent.ok
+        assert images == []
+        assert "no quick images: not this one" in sent.warnings[0]
+        assert eventually(lambda: states(tmp_path) == ["done"])
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
