@@ -22,7 +22,7 @@ from recon_node.sources.header import parse_header
 from recon_node.sources.messages import HeaderXml, ImageMessage, message_bytes
 from recon_node.sources.meta import parse_meta
 
-Run = Callable[[KSpace], Reconstruction]
+Run = Callable[..., Reconstruction]
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60.0) -> bool:
@@ -67,9 +67,9 @@ def hold(running: Running) -> threading.Event:
     pipeline = running.node.pipeline(running.node.settings)
     run = pipeline.run
 
-    def waits(kspace: KSpace) -> Reconstruction:
+    def waits(kspace: KSpace, **options: float) -> Reconstruction:
         assert release.wait(30)
-        return run(kspace)
+        return run(kspace, **options)
 
     pipeline.run = waits
     return release
@@ -121,9 +121,9 @@ def test_asking_before_it_is_finished_is_told_so(heart: tuple[Path, Path], tmp_p
 
 
 def noted(run: Run, method: str, order: list[str]) -> Run:
-    def note(kspace: KSpace) -> Reconstruction:
+    def note(kspace: KSpace, **options: float) -> Reconstruction:
         order.append(method)
-        return run(kspace)
+        return run(kspace, **options)
 
     return note
 
@@ -297,7 +297,7 @@ def test_patient_data_is_not_in_the_names_or_the_description(
 def test_quick_images_that_fail_do_not_lose_the_scan(heart: tuple[Path, Path], tmp_path: Path) -> None:
     with serving(settings_in(tmp_path)) as running:
 
-        def fails(kspace):
+        def fails(kspace: KSpace, **options: float) -> Reconstruction:
             raise DataError("not this one")
 
         quick = running.node.settings.replace("recon", method="zero-filled")
