@@ -6,10 +6,15 @@ import dataclasses
 import glob
 import hashlib
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -172,18 +177,59 @@ def _run_all(
     if scheduler is not None:
         yield from _on_dask(paths, out, settings, scheduler)
     elif workers > 1:
-        # Fork would copy the locks of torch's threads; a fresh interpreter per worker is safe.
-        with ProcessPoolExecutor(min(workers, len(paths)), mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(replay_file, path, out, settings) for path in paths]
-            try:
-                for job in as_completed(jobs):
-                    yield job.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        yield from _on_processes(paths, out, settings, workers)
     else:
         _pipeline(settings)
         for path in paths:
             yield replay_file(path, out, settings)
+
+
+def _on_processes(paths: Sequence[Path], out: Path, settings: Settings, workers: int) -> Iterator[FileResult]:
+    before = set(active_children())
+    # Fork would copy the locks of torch's threads; a fresh interpreter per worker is safe.
+    pool = ProcessPoolExecutor(
+        min(workers, len(paths)), mp_context=get_context("spawn"), initializer=_die_with_parent
+    )
+    try:
+        with _interrupts_held():
+            jobs = {pool.submit(replay_file, path, out, settings): path for path in paths}
+        for job in as_completed(jobs):
+            try:
+                yield job.result()
+            except BrokenProcessPool:
+                yield FileResult(
+                    path=jobs[job],
+                    error=f"{jobs[job]}: a worker process was killed (out of memory?) before this file was "
+                    "done: use fewer --workers, then --resume",
+                )
+    except BaseException:
+        for worker in set(active_children()) - before:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started within never see Ctrl-C, which a terminal sends to all: this one ends them."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _die_with_parent() -> None:
+    """A worker must not wait for work for ever after its parent was killed."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def _on_dask(paths: Sequence[Path], out: Path, settings: Settings, scheduler: str) -> Iterator[FileResult]:

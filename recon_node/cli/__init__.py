@@ -94,6 +94,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output went away (for example `| head`); nothing more can be said to it.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open until exit
         return 1
+    except OSError as error:  # what the system refuses: a full disk, a folder that may not be written
+        where = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"recon-node: {where}{error.strerror or error}", err=True)
+        return 1
     return result if isinstance(result, int) else 0
 
 

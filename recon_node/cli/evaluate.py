@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recon_node.cli.options import METHODS, json_option, print_json, progress, recon_options, settings_from
+from recon_node.cli.options import METHODS, json_option, network_options, print_json, progress, settings_from
 
 
 def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
@@ -42,7 +42,7 @@ def _words(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]
 @click.option("--vendor", help="Only scanners of this vendor.")
 @click.option("--field", "field_t", type=float, metavar="TESLA", help="Only this field strength.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@recon_options
+@network_options
 @json_option
 def command(config: Path | None, as_json: bool, method: str | None, **options: Any) -> None:
     """Compare methods on simulated hearts that no network was trained on.

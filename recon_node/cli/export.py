@@ -58,6 +58,13 @@ def _key(path: Path) -> bytes:
         ) from error
 
 
+def check_destination(destination: str, settings: DeliverySettings) -> None:
+    """Refuse a destination that is none before the work for it begins."""
+    from recon_node.outbox import open_destinations
+
+    open_destinations(settings, [destination])[destination].close()
+
+
 def export_and_report(
     folders: list[Path],
     destination: str,

@@ -35,17 +35,12 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(function)
 
 
-def recon_options(function: F) -> F:
-    """Options that choose how images are made."""
+def network_options(function: F) -> F:
+    """Options that choose a method and its weights."""
     for option in (
         click.option("--method", type=click.Choice(METHODS), help="Reconstruction method [cardiomm]."),
         click.option("--weights", metavar="NAME|FILE", help="Shipped weights by name, or a file [default]."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute [auto]."),
-        click.option(
-            "--partial-fourier",
-            type=click.Choice(get_args(get_type_hints(ReconSettings)["partial_fourier"])),
-            help="The side of k-space that was never measured [zero].",
-        ),
         click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it."),
         click.option(
             "--coil-maps",
@@ -56,6 +51,16 @@ def recon_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def recon_options(function: F) -> F:
+    """Options that choose how images are made."""
+    function = click.option(
+        "--partial-fourier",
+        type=click.Choice(get_args(get_type_hints(ReconSettings)["partial_fourier"])),
+        help="The side of k-space that was never measured [zero].",
+    )(function)
+    return network_options(function)
 
 
 def prep_options(function: F) -> F:
@@ -97,6 +102,18 @@ def settings_from(
 def print_json(value: Any) -> None:
     """JSON on stdout."""
     click.echo(json.dumps(value, indent=2))
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; it becomes `path` at the end of the block, or nothing at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

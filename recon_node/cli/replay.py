@@ -50,10 +50,13 @@ def command(
     Writes OUT/<study>/<series>/*.dcm and OUT/summary.json. Exit 1 if any input failed; the others are
     reconstructed all the same. Images are not for clinical use until validated.
     """
+    from recon_node.cli.export import check_destination, export_and_report
     from recon_node.replay import SUMMARY, FileResult, find_inputs, replay
 
     settings = settings_from(config, **by_section(given))
     paths = find_inputs(inputs)
+    if destination is not None:
+        check_destination(destination, settings.delivery)
     with progress("reconstructing", len(paths)) as advance:
 
         def report(result: FileResult) -> None:
@@ -75,8 +78,6 @@ def command(
         click.echo(f"{len(entries)} series from {whole}: {out / SUMMARY}")
     code = 1 if failed else 0
     if destination is not None and entries:
-        from recon_node.cli.export import export_and_report
-
         code |= export_and_report([out], destination, settings.delivery)
     return code
 

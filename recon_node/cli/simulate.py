@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recon_node.cli.options import ANY_PATH
+from recon_node.cli.options import ANY_PATH, written_whole
 
 
 @click.command("simulate", short_help="Write raw data as a scanner would send it.")
@@ -47,7 +48,10 @@ def command(output: Path, **options: Any) -> None:
     """Write a beating heart to OUT.h5 (ISMRMRD): noise scan, oversampling, ACS lines, a full header."""
     from recon_node.simulate import simulate_scan
 
-    simulate_scan(output, **options)
+    truth = options.pop("truth")
+    with ExitStack() as stack:
+        options["truth"] = None if truth is None else stack.enter_context(written_whole(truth))
+        simulate_scan(stack.enter_context(written_whole(output)), **options)
     click.echo(f"{output}: {options['slices']} slices, {options['acceleration']:g}x {options['pattern']}")
-    if options["truth"] is not None:
-        click.echo(f"{options['truth']}: the truth")
+    if truth is not None:
+        click.echo(f"{truth}: the truth")

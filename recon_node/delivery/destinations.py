@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def open_destination(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) 
     ----------
     dest : str
         A key of `named`; ``dicom://AET@host:port``; ``dicoms://...`` (TLS); an ``http(s)://`` STOW-RS
-        base URL; anything else is a folder. DICOM addresses take options as a query
+        base URL; anything else is a folder (a bare word only where it exists: a misspelt name must not
+        become one). DICOM addresses take options as a query
         (``?calling=NODE&ca=ca.pem&certificate=node.pem&key=node.key``).
     named : mapping
         Name to options: ``address`` as above, and for DICOM ``calling``, ``ca``, ``certificate``,
@@ -82,6 +84,12 @@ def open_destination(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) 
                 f"destination {dest!r} has no address, expected for example dicom://AET@host:104"
             )
         return _open(address, dest, options)
+    if "://" not in dest and os.sep not in dest and dest and not Path(dest).is_dir():
+        known = ", ".join(sorted(named)) or "none"
+        raise ConfigError(
+            f"destination {dest!r} is not configured (configured: {known}), and there is no such folder: "
+            f"write ./{dest} for a new one"
+        )
     return _open(dest, None, {})
 
 

@@ -8,8 +8,9 @@ made up, so the truth is known.
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from recon_node.core.types import ImageSeries
 from recon_node.delivery import StorageScp
 from recon_node.demo.data import SliceResult, Truth, read_truth
 from recon_node.demo.page import write_demo_report
+from recon_node.dicom import WrittenInstance
 from recon_node.evaluation import series_metrics
 from recon_node.methods import classical
+from recon_node.pipeline import Reconstruction
 from recon_node.results import summary_entry, write_summary
 from recon_node.service import serving
 from recon_node.settings import Method, Settings
@@ -95,13 +98,22 @@ def _through_the_node(
         to=("demo-pacs",),
     )
     slices: list[SliceResult] = []
+    stopped = threading.Event()
+
+    def keep(result: Reconstruction, instances: Sequence[WrittenInstance]) -> None:
+        if stopped.is_set():
+            raise ReconNodeError("the demo was stopped")
+        slices.append(SliceResult(result=result, instances=instances))
+
     with serving(settings) as running:
-        running.node.observer = lambda result, instances: slices.append(
-            SliceResult(result=result, instances=instances)
-        )
+        running.node.observer = keep
         say(f"streaming it to the node's MRD server on port {running.server.port}")
         started = time.monotonic()
-        sent = send_scan(raw, port=running.server.port, out=out / "images.h5", on_text=say)
+        try:
+            sent = send_scan(raw, port=running.server.port, out=out / "images.h5", on_text=say)
+        except BaseException:
+            stopped.set()  # the node would go on for the PACS's sake: it does not need its client any more
+            raise
         if not sent.ok:
             raise ReconNodeError(f"the node reports: {'; '.join(sent.errors) or 'no CLOSE'}")
         expected = sum(len(part.instances) for part in slices)

@@ -222,6 +222,7 @@ def test_unreachable_peers_are_told_apart() -> None:
         ("dicom://X@host?commitment=perhaps", "true or false"),
         ("ftp://host", "unknown scheme"),
         ("", "empty folder name"),
+        ("orthank", "not configured"),
     ],
 )
 def test_a_wrong_address_says_what_was_expected(dest: str, text: str) -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import threading
+import time
+from multiprocessing import active_children
 from pathlib import Path
 
 import h5py
@@ -10,6 +13,8 @@ import numpy as np
 import pytest
 
 from recon_node.cli import run
+from recon_node.replay import FileResult, replay
+from recon_node.settings import Settings
 
 
 def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
@@ -98,3 +103,44 @@ def test_unknown_weights_are_one_line(
 
 def test_a_missing_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such file" in _fails(["replay", str(tmp_path / "x.h5"), "--out", str(tmp_path)], capsys)
+
+
+def test_a_misspelt_destination_is_refused_before_the_work_and_makes_no_folder(
+    heart: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = _fails(["replay", str(heart[0]), "--out", "out", "--to", "orthank"], capsys, code=2)
+    assert "orthank" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_is_a_file_is_one_line(
+    heart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").touch()
+    arguments = ["replay", str(heart[0]), "--out", str(tmp_path / "out"), "--method", "zero-filled"]
+    assert "out: File exists" in _fails(arguments, capsys)
+
+
+def test_a_worker_that_is_killed_is_told_with_its_file(
+    heart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy.h5"
+    shutil.copy(heart[0], copy)
+    found: list[FileResult] = []
+
+    def kill() -> None:
+        while not active_children():
+            time.sleep(0.01)
+        active_children()[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    settings = Settings().replace("recon", method="zero-filled")
+    results = replay([heart[0], copy], tmp_path / "out", settings, workers=2, report=found.append)
+    killer.join()
+    assert len(results) == len(found) == 2
+    assert [r.error for r in results if r.error is not None and "killed" in r.error]

@@ -1,0 +1,104 @@
+"""Ctrl-C as a terminal sends it: to every process of the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recon_node.simulate import simulate_scan
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def heart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw data that takes a while."""
+    raw = tmp_path_factory.mktemp("raw") / "heart.h5"
+    simulate_scan(raw, acceleration=8, pattern="random", coils=8, slices=3, phases=25, matrix=128, seed=1)
+    return raw
+
+
+def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for `reached` while `process` runs."""
+    end = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "the command did not get there in time"
+        time.sleep(0.02)
+
+
+def interrupted(
+    arguments: list[str], reached: Callable[[], bool], code: int = signal.SIGINT
+) -> tuple[int, str]:
+    """Exit code and stderr of a command that gets Ctrl-C (or `code`) once `reached` says so."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recon_node", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        until(reached, process)
+        os.killpg(process.pid, code)
+        told = process.communicate(timeout=PATIENCE_S)[1].strip()
+        end = time.monotonic() + PATIENCE_S
+        while group_lives(process.pid):
+            assert time.monotonic() < end, "a process of the command outlived it"
+            time.sleep(0.02)
+    finally:
+        if group_lives(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return process.returncode, told
+
+
+def group_lives(group: int) -> bool:
+    """Whether a process group has members."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_replay_says_so_in_one_line_and_leaves_whole_series_only(
+    signal_: int, heart: Path, tmp_path: Path
+) -> None:
+    arguments = ["replay", str(heart), "--out", str(tmp_path), "--method", "kt"]
+    code, told = interrupted(arguments, lambda: any(tmp_path.rglob("*.dcm")), signal_)
+    assert (code, told) == (130, "recon-node: interrupted")
+    for series in {path.parent for path in tmp_path.rglob("*.dcm")}:
+        assert len(list(series.glob("*.dcm"))) == 25
+
+
+def test_ctrl_c_ends_the_workers_of_a_replay_without_a_word_of_theirs(heart: Path, tmp_path: Path) -> None:
+    copies = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for copy in copies:
+        os.link(heart, copy)
+    out = tmp_path / "out"
+    arguments = ["replay", *map(str, copies), "--out", str(out), "--workers", "2", "--method", "kt"]
+    code, told = interrupted(arguments, lambda: any(out.rglob("*.dcm")))
+    assert (code, told) == (130, "recon-node: interrupted")
+
+
+def test_ctrl_c_ends_a_demo_before_it_is_through(tmp_path: Path) -> None:
+    code, told = interrupted(["demo", "--out", str(tmp_path)], lambda: any(tmp_path.glob("pacs/**/*.dcm")))
+    assert (code, told) == (130, "recon-node: interrupted")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_ctrl_c_ends_a_simulation_without_half_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "x.h5"
+    arguments = ["simulate", str(out), "--slices", "40"]
+    code, told = interrupted(arguments, lambda: any(tmp_path.iterdir()))
+    assert (code, told) == (130, "recon-node: interrupted")
+    assert not list(tmp_path.iterdir())
