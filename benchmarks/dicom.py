@@ -147,6 +147,8 @@ def main() -> None:
     print(f"write_series / (build + dcmwrite) {ours / rates['build + dcmwrite']:8.1f}   goal 40")
     print(f"write_series / dcmwrite           {ours / rates['dcmwrite']:8.1f}")
     print(f"write_series / raw write          {ours / rates['raw write']:8.2f}   goal 0.70")
+    bound = rates["raw write"] / rates["build + dcmwrite"]
+    print(f"raw write / (build + dcmwrite)    {bound:8.1f}   what this file system leaves to be gained")
 
 
 if __name__ == "__main__":

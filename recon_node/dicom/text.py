@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date, time
+from math import isfinite
 
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
@@ -31,7 +32,8 @@ def person_name(text: str) -> str:
 
 def decimal(value: float) -> str:
     """DS: the shortest faithful decimal string of at most 16 characters."""
-    return str(DSfloat(float(value), auto_format=True)) if value else "0"
+    short = repr(float(value)) if value else "0"
+    return short if len(short) <= 16 and isfinite(value) else str(DSfloat(float(value), auto_format=True))
 
 
 def dicom_date(text: str | None) -> str:
