@@ -124,6 +124,8 @@ class DicomSettings:
     """Velocity that turns the phase by 180 degrees."""
     turn: Literal["none", "radiological"] = "none"
     """`radiological`: mirror or transpose until the patient's left is on the right of the picture."""
+    format: Literal["mr", "enhanced-mr", "legacy-enhanced-mr"] = "mr"
+    """An instance for each image, or one with all images of a series."""
     compression: Literal["none", "rle", "jpeg-ls", "jpeg-2000"] = "none"
     """Lossless."""
     mark: Literal["none", "overlay", "burn"] = "none"

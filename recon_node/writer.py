@@ -12,7 +12,7 @@ import numpy as np
 
 from recon_node.core.errors import ConfigError, DicomError
 from recon_node.core.types import ImageSeries
-from recon_node.dicom import Provenance, Site, WrittenInstance, transfer_syntax, write_series
+from recon_node.dicom import MARKS, Provenance, Site, WrittenInstance, transfer_syntax, write_series
 from recon_node.images import (
     LEAST_CONTRASTS,
     Scaling,
@@ -50,8 +50,8 @@ class SeriesWriter:
     Raises
     ------
     ConfigError
-        The settings name a quantity that is none, a velocity without its VENC, or a compression that
-        is not installed.
+        The settings name a quantity that is none, a velocity without its VENC, a compression that is
+        not installed, or a mark that the format does not hold.
     """
 
     out: Path
@@ -70,6 +70,11 @@ class SeriesWriter:
             raise ConfigError(f"dicom.images: found {found}, expected some of {known}")
         if "velocity" in self.settings.images and not (self.settings.venc_cm_s or 0) > 0:
             raise ConfigError("dicom.images has velocity: set dicom.venc_cm_s to the scan's encoding")
+        form, mark = self.settings.format, self.settings.mark
+        if mark not in MARKS[form]:
+            raise ConfigError(
+                f"dicom.mark: found {mark}, expected {' or '.join(MARKS[form])} in format {form}"
+            )
         transfer_syntax(self.settings.compression)
 
     @classmethod
@@ -119,6 +124,7 @@ class SeriesWriter:
                 compression=settings.compression,
                 mark=settings.mark,
                 contrasts=self.contrasts,
+                form=settings.format,
                 fsync=self.fsync,
             )
         result.seconds["dicom"] = time.perf_counter() - start

@@ -45,26 +45,32 @@ def transfer_syntax(compression: Compression) -> UID:
 
 
 def compressed_frame(frame: NDArray[np.uint16], syntax: UID) -> bytes:
-    """Encapsulated pixel data of one image, without the delimiter that ends it.
+    """Encapsulated pixel data of one image, without the delimiter that ends it; see `compressed_frames`."""
+    return compressed_frames(frame[None], syntax)
+
+
+def compressed_frames(frames: NDArray[np.uint16], syntax: UID) -> bytes:
+    """Encapsulated pixel data of `(frame, y, x)` images, without the delimiter that ends it.
 
     Raises
     ------
     DicomError
         Where the encoder fails.
     """
-    rows, columns = frame.shape
+    _, rows, columns = frames.shape
+    encoder = get_encoder(syntax)
+    description = {
+        "rows": rows,
+        "columns": columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "bits_allocated": 16,
+        "bits_stored": 16,
+        "pixel_representation": 0,
+        "photometric_interpretation": "MONOCHROME2",
+    }
     try:
-        encoded = get_encoder(syntax).encode(
-            frame,
-            rows=rows,
-            columns=columns,
-            number_of_frames=1,
-            samples_per_pixel=1,
-            bits_allocated=16,
-            bits_stored=16,
-            pixel_representation=0,
-            photometric_interpretation="MONOCHROME2",
-        )
+        encoded = [encoder.encode(frame, **description) for frame in frames]
     except (RuntimeError, ValueError) as error:
         raise DicomError(f"{syntax.name} cannot encode an image of {rows}x{columns}: {error}") from error
-    return encapsulate([encoded], has_bot=True)
+    return encapsulate(encoded, has_bot=True)

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
-from recon_node.dicom.build import Pixels, build_series
+from recon_node.dicom.build import Pixels, SeriesTemplate, build_series
 from recon_node.dicom.compress import Compression
 from recon_node.dicom.mark import Mark
 from recon_node.dicom.modules import DEFAULT_SITE, Site
+from recon_node.dicom.multiframe import Format, encode_multiframe
 from recon_node.dicom.provenance import Provenance
 from recon_node.dicom.sequence import PhaseEncoding
 from recon_node.dicom.template import EncodedInstance, encode_series
@@ -49,6 +52,7 @@ def write_series(
     compression: Compression = "none",
     mark: Mark = "none",
     contrasts: bool = False,
+    form: Format = "mr",
     fsync: bool = False,
 ) -> list[WrittenInstance]:
     """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm``.
@@ -62,6 +66,8 @@ def write_series(
         As for `build_series`.
     phase_encoding, compression, mark, contrasts
         As for `build_series`.
+    form : {"mr", "enhanced-mr", "legacy-enhanced-mr"}
+        An instance for each image, or one for all of them.
     folder : Path
         Made if it does not exist.
     fsync : bool
@@ -86,21 +92,33 @@ def write_series(
         mark=mark,
         contrasts=contrasts,
     )
-    target = Path(folder) / template.uids.study / template.uids.series
+    study = Path(folder) / template.uids.study
+    if form != "mr":
+        whole, instance = encode_multiframe(template, form)
+        target = study / str(whole.SeriesInstanceUID)
+        write_folder(target, [("0001.dcm", instance)], fsync=fsync)
+        return [_written(target / "0001.dcm", whole.file_meta, template, str(whole.SeriesInstanceUID), 1)]
+    target = study / template.uids.series
     names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]
     write_folder(target, zip(names, encode_series(template), strict=True), fsync=fsync)
     return [
-        WrittenInstance(
-            path=target / name,
-            sop_class_uid=str(template.meta.MediaStorageSOPClassUID),
-            sop_instance_uid=uid,
-            series_instance_uid=template.uids.series,
-            study_instance_uid=template.uids.study,
-            transfer_syntax_uid=str(template.meta.TransferSyntaxUID),
-            instance_number=phase + 1,
-        )
+        _written(target / name, template.meta, template, template.uids.series, phase + 1, uid)
         for phase, (name, uid) in enumerate(zip(names, template.instance_uids, strict=True))
     ]
+
+
+def _written(
+    path: Path, meta: Dataset, template: SeriesTemplate, series: str, number: int, uid: str | None = None
+) -> WrittenInstance:
+    return WrittenInstance(
+        path=path,
+        sop_class_uid=str(meta.MediaStorageSOPClassUID),
+        sop_instance_uid=uid or str(meta.MediaStorageSOPInstanceUID),
+        series_instance_uid=series,
+        study_instance_uid=template.uids.study,
+        transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        instance_number=number,
+    )
 
 
 def write_folder(target: Path, files: Iterable[tuple[str, EncodedInstance]], *, fsync: bool) -> None:

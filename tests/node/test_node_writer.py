@@ -130,6 +130,14 @@ def test_a_radiologist_sees_the_patients_left_on_the_right(slice_: Reconstructio
     assert sorted(turned.pixel_array.ravel()) == sorted(ordinary.pixel_array.ravel())
 
 
+@pytest.mark.parametrize("form", ["enhanced-mr", "legacy-enhanced-mr"])
+def test_a_series_may_be_one_instance(slice_: Reconstruction, write: Write, form: str) -> None:
+    [whole, phase] = write(slice_, format=form, images=("magnitude", "phase"))
+    assert dcmread(whole.path).NumberOfFrames == 8
+    assert passes(whole.path)
+    assert passes(phase.path)
+
+
 def test_compression_mark_and_site_reach_the_instances(slice_: Reconstruction, write: Write) -> None:
     doubtful = replace(slice_, verdict=Verdict(verdict="warn", score=0.4))
     values = {"department": "Radiology", "study_description": "Heart", "institution": "Elsewhere"}
@@ -147,6 +155,7 @@ def test_compression_mark_and_site_reach_the_instances(slice_: Reconstruction, w
         ({"images": ("magnitude", "colour")}, "found colour"),
         ({"images": ("",)}, "expected some of"),
         ({"images": ("velocity",)}, "venc_cm_s"),
+        ({"format": "enhanced-mr", "mark": "burn"}, "expected none in format enhanced-mr"),
     ],
 )
 def test_settings_that_make_no_images_stop_the_node_at_its_start(
