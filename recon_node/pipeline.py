@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from recon_node.coils import espirit
+from recon_node.coils import espirit, on_device
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods import Methods, make_methods
+from recon_node.model.series import device_errors, pick_device
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, Method, Settings
 from recon_node.trust import judge_reconstruction
@@ -41,13 +42,22 @@ class Reconstruction:
     """Wall time by stage."""
 
 
-def coil_maps(kspace: KSpace, settings: CoilSettings | None = None) -> CoilMaps:
+def coil_maps(kspace: KSpace, settings: CoilSettings | None = None, *, device: str = "cpu") -> CoilMaps:
     """ESPIRiT maps from the calibration lines of `kspace`.
+
+    Parameters
+    ----------
+    kspace : KSpace
+    settings : CoilSettings, optional
+    device : str
+        ``auto``, ``cpu`` (numpy) or ``cuda`` (torch).
 
     Raises
     ------
     CalibrationError
         There are no calibration lines, or too few for the kernel.
+    DeviceError
+        CUDA was asked for and is absent, or full.
     """
     options = settings or CoilSettings()
     if kspace.calibration is None:
@@ -55,16 +65,17 @@ def coil_maps(kspace: KSpace, settings: CoilSettings | None = None) -> CoilMaps:
             f"slice {kspace.index.slice}: found no fully sampled calibration (ACS) lines, expected at "
             f"least {options.kernel}: acquire them, or send a separate calibration scan"
         )
-    return espirit(
-        kspace.calibration,
-        kspace.data.shape[-2:],
-        kernel=options.kernel,
-        threshold=_threshold(kspace, options),
-        maps=options.maps,
-        crop=options.crop,
-        soft=options.soft,
-        noise_std=kspace.calibration_noise or 1.0,
-    )
+    with device_errors():
+        return espirit(
+            on_device(kspace.calibration, pick_device(device)),
+            kspace.data.shape[-2:],
+            kernel=options.kernel,
+            threshold=_threshold(kspace, options),
+            maps=options.maps,
+            crop=options.crop,
+            soft=options.soft,
+            noise_std=kspace.calibration_noise or 1.0,
+        )
 
 
 def _threshold(kspace: KSpace, options: CoilSettings) -> float | Literal["auto"]:
@@ -95,7 +106,7 @@ class Pipeline:
         """Images of one slice, and how far to believe them; `prepared_s` is what `kspace` took to make."""
         seconds: dict[str, float] = {} if prepared_s is None else {"prep": prepared_s}
         prompts = build_prompts(kspace.header, kspace.sampling, overrides=self.settings.prompts.overrides())
-        maps = _timed("coils", seconds, lambda: coil_maps(kspace, self.settings.coils))
+        maps = _timed("coils", seconds, lambda: self._maps(kspace))
         text = _timed("prompts", seconds, lambda: self._text(prompts))
         chosen = self.methods.chosen
         images = _timed("model", seconds, lambda: chosen.reconstruct(kspace, maps, text))
@@ -127,6 +138,9 @@ class Pipeline:
                 return kspace, images
             images, note = filled, f"missing side of k-space filled by {method}, not measured"
         return dataclasses.replace(kspace, notes=(*kspace.notes, note)), images
+
+    def _maps(self, kspace: KSpace) -> CoilMaps:
+        return coil_maps(kspace, self.settings.coils, device=self.settings.recon.device)
 
     def _text(self, prompts: Prompts) -> TextEmbedding | None:
         return None if self.methods.encoder is None else embed(prompts, self.methods.encoder)

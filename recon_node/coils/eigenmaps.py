@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Complex = NDArray[np.complexfloating[Any, Any]]
+from recon_node.coils.arrays import Array, as_complex, as_real, beside, contiguous, namespace
+
 Real = NDArray[np.floating[Any]]
 
-_DOUBLE_STEPS = 4
+_UNWANTED = 0.7
+"""Eigenvalues up to here are damped alike by the Chebyshev filter; those of signal are near one."""
+_DEGREE = 6
+_ROUNDS = 16
 _TOLERANCE = 1e-3
 """Norm of ``G x - value x`` at which an eigenvector is good enough."""
 _VANISHING = 1e-12
@@ -34,16 +38,15 @@ def dirichlet(positions: Real, count: int) -> Real:
     return np.where(small, 1.0, np.sin(count * safe) / (count * np.sin(safe)))
 
 
-def operator_samples(kernels: Complex) -> Complex:
+def operator_samples(kernels: Array) -> Array:
     """``G`` on the smallest grid that determines it, `(m, m, coil, coil)` with ``m = 2 kernel - 1``."""
     kernel = kernels.shape[-1]
     m = 2 * kernel - 1
-    wave = np.exp(2j * np.pi * np.outer(np.arange(m), np.arange(kernel)) / m) / np.sqrt(kernel)
-    wave = wave.astype(np.complex64)
+    turns = np.exp(2j * np.pi * np.outer(np.arange(m), np.arange(kernel)) / m) / np.sqrt(kernel)
+    wave = beside(turns.astype(np.complex64), kernels)
     spectra = wave @ (kernels @ wave.T)
-    by_point = np.ascontiguousarray(spectra.transpose(2, 3, 1, 0))
-    samples: Complex = by_point @ by_point.conj().swapaxes(-1, -2)
-    return samples
+    by_point = contiguous(namespace(spectra).moveaxis(spectra, (0, 1), (3, 2)))
+    return by_point @ by_point.conj().swapaxes(-1, -2)
 
 
 class Operator:
@@ -51,82 +54,94 @@ class Operator:
 
     Parameters
     ----------
-    samples : ndarray
+    samples : array
         `(m, m, coil, coil)` complex64, see `operator_samples`.
     """
 
-    def __init__(self, samples: Complex) -> None:
+    def __init__(self, samples: Array) -> None:
         self.samples = samples
         self.coils = samples.shape[-1]
 
-    def on_grid(self, y: Real, x: Real) -> Complex:
+    def on_grid(self, y: Real, x: Real) -> Array:
         """``G`` on the grid of fractions `y` times `x`, `(len(y) * len(x), coil, coil)` complex64."""
         m, coils = self.samples.shape[0], self.coils
-        flat = self.samples.view(np.float32).reshape(m, -1)
-        rows = dirichlet(y, m).astype(np.float32) @ flat
-        grid = dirichlet(x, m).astype(np.float32) @ rows.reshape(len(y), m, -1)
-        return grid.view(np.complex64).reshape(-1, coils, coils)
+        flat = as_real(self.samples.reshape(m, -1))
+        to_y, to_x = (beside(dirichlet(at, m).astype(np.float32), flat) for at in (y, x))
+        grid = to_x @ (to_y @ flat).reshape(len(y), m, -1)
+        return as_complex(grid).reshape(-1, coils, coils)
 
 
-def dominant(matrices: Complex, start: Complex) -> tuple[Real, Complex]:
-    """Leading eigenpairs of Hermitian matrices by orthogonal iteration.
+def dominant(matrices: Array, start: Array) -> tuple[Array, Array]:
+    """Leading eigenpairs of Hermitian matrices by filtered orthogonal iteration.
 
     Parameters
     ----------
-    matrices : ndarray
+    matrices : array
         `(n, coil, coil)` complex64, eigenvalues between 0 and 1.
-    start : ndarray
+    start : array
         `(n, coil, count)` first guess.
 
     Returns
     -------
-    values : ndarray
+    values : array
         `(n, count)` float32, decreasing.
-    vectors : ndarray
+    vectors : array
         `(n, coil, count)` complex64, orthonormal columns.
     """
-    squared = matrices @ matrices
-    fourth = squared @ squared
-    vectors = orthonormal(matrices @ start)
-    for _ in range(_DOUBLE_STEPS):
-        vectors = orthonormal(fourth @ vectors)
+    vectors = _filtered(matrices, orthonormal(matrices @ start))
     values, vectors, error = _ritz(matrices, vectors)
-    for _ in range(4 * _DOUBLE_STEPS):
-        open_ = np.flatnonzero((error > _TOLERANCE) & (values[:, 0] > 0.5))
-        if open_.size == 0:
+    for _ in range(_ROUNDS):
+        left = (error > _TOLERANCE) & (values[:, 0] > 0.5)
+        if not bool(left.any()):
             break
-        again = orthonormal(fourth[open_] @ (fourth[open_] @ vectors[open_]))
-        values[open_], vectors[open_], error[open_] = _ritz(matrices[open_], again)
+        again = _filtered(matrices[left], vectors[left])
+        values[left], vectors[left], error[left] = _ritz(matrices[left], again)
     return values, vectors
 
 
-def orthonormal(vectors: Complex) -> Complex:
+def _filtered(matrices: Array, vectors: Array) -> Array:
+    """Orthonormal vectors after a Chebyshev polynomial of `matrices`, small on the eigenvalues 0 to 0.7."""
+    before, now = vectors, matrices @ vectors * (2 / _UNWANTED) - vectors
+    for _ in range(_DEGREE - 1):
+        before, now = now, matrices @ now * (4 / _UNWANTED) - 2 * now - before
+    return orthonormal(now)
+
+
+def orthonormal(vectors: Array) -> Array:
     """Columns of `(n, coil, count)` made orthonormal one after the other (Gram-Schmidt, twice)."""
-    columns: list[Complex] = []
+    columns: list[Array] = []
     for i in range(vectors.shape[-1]):
         column = _unit(vectors[..., i])
         for earlier in columns * 2:
-            column = column - earlier * np.sum(earlier.conj() * column, axis=-1, keepdims=True)
+            column = column - earlier * (earlier.conj() * column).sum(-1)[:, None]
         columns.append(_unit(column) if i else column)
-    return np.stack(columns, axis=-1)
+    return namespace(vectors).stack(columns, -1)
 
 
-def _unit(vectors: Complex) -> Complex:
+def norm(vectors: Array, axis: int) -> Array:
+    """Euclidean length of complex vectors along an axis."""
+    xp = namespace(vectors)
+    return xp.sqrt((xp.square(vectors.real) + xp.square(vectors.imag)).sum(axis))
+
+
+def _unit(vectors: Array) -> Array:
     """`(n, coil)` scaled to unit length; vanishing vectors become zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: Complex = np.where(length > _VANISHING, vectors / np.maximum(length, _VANISHING), 0)
-    return unit
+    xp = namespace(vectors)
+    length = norm(vectors, -1)[:, None]
+    safe = xp.where(length > _VANISHING, length, 1)
+    return xp.where(length > _VANISHING, vectors / safe, 0)
 
 
-def _ritz(matrices: Complex, vectors: Complex) -> tuple[Real, Complex, Real]:
+def _ritz(matrices: Array, vectors: Array) -> tuple[Array, Array, Array]:
+    xp = namespace(matrices)
     image = matrices @ vectors
     small = vectors.conj().swapaxes(-1, -2) @ image
     if vectors.shape[-1] == 1:
-        values = small[:, 0, :].real.copy()
+        values = small[:, 0, :].real + 0
     else:
-        rising, turn = np.linalg.eigh(small)
-        values = rising[:, ::-1].copy()
-        turn = turn[..., ::-1]
+        rising, turn = xp.linalg.eigh(small)
+        values = xp.flip(rising, (1,))
+        turn = xp.flip(turn, (2,))
         vectors, image = vectors @ turn, image @ turn
-    error = np.linalg.norm(image - vectors * values[:, None, :], axis=1).max(axis=-1)
+    error = xp.amax(norm(image - vectors * values[:, None, :], 1), -1)
     return values, vectors, error

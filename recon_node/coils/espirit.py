@@ -8,17 +8,20 @@ Method: Uecker et al., Magn Reson Med 71:990-1001 (2014). What differs is how it
    per axis: its values on a grid of that many points determine it everywhere (`eigenmaps`).
 3. Its dominant eigenvectors are found on a coarse grid, brought to one phase by a virtual coil and
    interpolated; where neighbours disagree, pixel by pixel (`gridding`).
+
+The same code runs in numpy and, given a torch tensor, on that tensor's device (`arrays`).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from recon_node.coils.eigenmaps import Complex, Operator, Real, operator_samples
+from recon_node.coils.arrays import Array, cast, is_tensor, namespace, to_host
+from recon_node.coils.eigenmaps import Operator, norm, operator_samples
 from recon_node.coils.gridding import dense_maps, interpolated_maps
 from recon_node.coils.kernels import position_gram, signal_kernels
 from recon_node.core.errors import CalibrationError
@@ -46,8 +49,9 @@ def espirit(
 
     Parameters
     ----------
-    calibration : array_like
-        `(coil, ay, ax)` complex; fully sampled centre of k-space, zero frequency at ``n // 2``.
+    calibration : array_like or torch.Tensor
+        `(coil, ay, ax)` complex; fully sampled centre of k-space, zero frequency at ``n // 2``. A tensor is
+        worked on where it lies (CUDA).
     shape : tuple of int
         `(y, x)` of the maps.
     kernel : int
@@ -81,10 +85,10 @@ def espirit(
         not finite.
     """
     data = _checked(calibration, shape, kernel, maps)
-    scale = float(np.abs(data).max())
+    scale = float(namespace(data).abs(data).max())
     data = data / scale
     if threshold == "auto":
-        relative, floor = 0.0, noise_edge(data.shape, kernel) * noise_std / scale
+        relative, floor = 0.0, noise_edge(tuple(data.shape), kernel) * noise_std / scale
     else:
         relative, floor = float(threshold), 0.0
     operator = Operator(operator_samples(signal_kernels(data, kernel, relative, floor)))
@@ -97,13 +101,13 @@ def espirit(
     return _cropped(values, vectors, crop, soft)
 
 
-def virtual_coil(calibration: Complex) -> Complex:
-    """Channel combination with most energy, `(coil,)`; its largest weight is real and positive."""
+def virtual_coil(calibration: Array) -> Array:
+    """Channel combination with most energy, `(coil,)` complex64; its largest weight is real and positive."""
+    xp = namespace(calibration)
     flat = calibration.reshape(calibration.shape[0], -1)
-    combination = np.linalg.eigh(flat @ flat.conj().T)[1][:, -1]
-    largest = combination[np.argmax(np.abs(combination))]
-    weights: Complex = (combination * np.abs(largest) / largest).astype(np.complex64)
-    return weights
+    combination = xp.linalg.eigh(flat @ flat.conj().T)[1][:, -1]
+    largest = combination[xp.argmax(xp.abs(combination))]
+    return cast(combination * (xp.abs(largest) / largest), "complex64")
 
 
 @lru_cache(maxsize=32)
@@ -118,40 +122,40 @@ def noise_edge(shape: tuple[int, ...], kernel: int) -> float:
     return float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
 
 
-def _checked(calibration: ArrayLike, shape: tuple[int, int], kernel: int, maps: int) -> Complex:
-    data = np.asarray(calibration)
+def _checked(calibration: ArrayLike, shape: tuple[int, int], kernel: int, maps: int) -> Array:
+    data: Array = calibration if is_tensor(calibration) else np.asarray(calibration)
     if data.ndim != 3:
-        raise CalibrationError(f"calibration data has shape {data.shape}, expected axes (coil, ay, ax)")
+        raise CalibrationError(
+            f"calibration data has shape {tuple(data.shape)}, expected axes (coil, ay, ax)"
+        )
     if min(data.shape[1:]) < kernel:
         raise CalibrationError(
             f"calibration region is {data.shape[1]} x {data.shape[2]}, smaller than the {kernel} x {kernel}"
             " kernel: acquire more central lines or use a smaller kernel"
         )
     if data.shape[1] > shape[0] or data.shape[2] > shape[1]:
-        raise CalibrationError(f"calibration region {data.shape[1:]} is larger than the image {shape}")
+        raise CalibrationError(f"calibration region {tuple(data.shape[1:])} is larger than the image {shape}")
     if not 1 <= maps <= data.shape[0]:
         raise CalibrationError(
             f"{maps} map sets asked for with {data.shape[0]} coils: expected 1 to that many"
         )
-    data = data.astype(np.complex128)
-    if not np.isfinite(data).all():
+    data = cast(data, "complex128")
+    if not bool(namespace(data).isfinite(data).all()):
         raise CalibrationError("calibration data holds NaN or infinite samples: check the raw data")
-    if not data.any():
+    if not bool((data != 0).any()):
         raise CalibrationError("calibration data is zero everywhere: the central lines carry no signal")
     return data
 
 
-def _cropped(values: Real, vectors: Complex, crop: float, soft: bool) -> CoilMaps:
-    length = np.sqrt(np.sum(np.square(vectors.real) + np.square(vectors.imag), axis=1))
-    weight = _fade(values, crop) if soft else (values > crop).astype(np.float32)
-    gain = weight / np.maximum(length, np.finfo(np.float32).tiny)
-    vectors *= gain[:, None]
-    return CoilMaps(data=vectors, support=values[0] > crop)
+def _cropped(values: Array, vectors: Array, crop: float, soft: bool) -> CoilMaps:
+    weight = _fade(values, crop) if soft else cast(values > crop, "float32")
+    length = norm(vectors, 1)
+    vectors *= (weight / namespace(length).where(length > 0, length, 1))[:, None]
+    return CoilMaps(data=to_host(vectors), support=to_host(values[0] > crop))
 
 
-def _fade(values: Real, crop: float) -> NDArray[Any]:
+def _fade(values: Array, crop: float) -> Array:
     """Smooth step from 0 to 1, one half at eigenvalue `crop`."""
     half = min(_FADE, 1 - crop)
-    t = np.clip((values - crop + half) / (2 * half), 0, 1)
-    faded: NDArray[Any] = (t * t * (3 - 2 * t)).astype(np.float32)
-    return faded
+    t = namespace(values).clip((values - crop + half) / (2 * half), 0, 1)
+    return t * t * (3 - 2 * t)

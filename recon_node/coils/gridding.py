@@ -1,65 +1,65 @@
 """Eigenmaps of the ESPIRiT operator on every pixel: coarse grid, interpolation, exact repair.
 
-Eigenvectors vary slowly wherever the object is, except at the edges of folded regions and where the
-virtual coil that fixes their phase vanishes. There neighbouring grid points disagree, and the pixels
-between them are computed one by one.
+Eigenvectors vary slowly wherever the object is, except at the edges of folded regions. There neighbouring
+grid points disagree, and the pixels between them are computed one by one. Where neighbours agree but for
+their phase (around a point where the virtual coil that fixes it vanishes), they are brought to one phase
+before they are interpolated.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.coils.eigenmaps import Complex, Operator, Real, dominant, fractions
+from recon_node.coils.arrays import Array, as_complex, beside, contiguous, namespace, to_host
+from recon_node.coils.eigenmaps import Operator, Real, dominant, fractions
 
 _AGREEMENT = 0.9
-"""Neighbouring unit eigenvectors with a smaller real inner product are not interpolated between."""
+"""Neighbouring unit eigenvectors with a smaller inner product are not interpolated between."""
 _ROWS_AT_ONCE = 8
+_STENCIL = np.arange(-1, 3)
+"""Nodes around a cell that cubic interpolation takes, along each axis."""
 
 
-def dense_maps(
-    operator: Operator, shape: tuple[int, int], virtual: Complex, count: int
-) -> tuple[Real, Complex]:
+def dense_maps(operator: Operator, shape: tuple[int, int], virtual: Array, count: int) -> tuple[Array, Array]:
     """Eigenvalues `(count, y, x)` and eigenvectors `(count, coil, y, x)`, each pixel on its own."""
-    values = np.empty((count, *shape), np.float32)
-    vectors = np.empty((count, operator.coils, *shape), np.complex64)
-    x = fractions(shape[1])
-    y = fractions(shape[0])
+    x, y = fractions(shape[1]), fractions(shape[0])
+    xp = namespace(virtual)
+    values, vectors = [], []
     for first in range(0, shape[0], _ROWS_AT_ONCE):
-        rows = slice(first, first + _ROWS_AT_ONCE)
-        matrices = operator.on_grid(y[rows], x)
-        found, pointing = dominant(matrices, _start(len(matrices), virtual, count))
-        block = (len(y[rows]), shape[1])
-        values[:, rows] = found.T.reshape(count, *block)
-        vectors[:, :, rows] = in_phase(pointing, virtual).transpose(2, 1, 0).reshape(count, -1, *block)
-    return values, vectors
+        rows = y[first : first + _ROWS_AT_ONCE]
+        found, pointing = _solved(operator.on_grid(rows, x), virtual, count)
+        values.append(found.T.reshape(count, len(rows), shape[1]))
+        vectors.append(xp.moveaxis(pointing, 0, 2).swapaxes(0, 1).reshape(count, -1, len(rows), shape[1]))
+    return xp.concatenate(values, 1), xp.concatenate(vectors, 2)
 
 
 def interpolated_maps(
-    operator: Operator, shape: tuple[int, int], virtual: Complex, grid: int, crop: float
-) -> tuple[Real, Complex]:
+    operator: Operator, shape: tuple[int, int], virtual: Array, grid: int, crop: float
+) -> tuple[Array, Array]:
     """As `dense_maps` with one map, by interpolation from a periodic `grid` x `grid`."""
     coarse = np.arange(grid) / grid
-    matrices = operator.on_grid(coarse, coarse)
-    found, pointing = dominant(matrices, _start(len(matrices), virtual, 1))
-    nodes = np.ascontiguousarray(in_phase(pointing, virtual)[..., 0].T).reshape(-1, grid, grid)
+    found, pointing = _solved(operator.on_grid(coarse, coarse), virtual, 1)
+    nodes = contiguous(pointing[..., 0].T).reshape(-1, grid, grid)
     levels = found.reshape(grid, grid)
-    to_y, to_x = cubic(shape[0], grid), cubic(shape[1], grid)
+    weights = cubic(shape[0], grid), cubic(shape[1], grid)
+    to_y, to_x = (beside(matrix, nodes) for matrix in weights)
     values = to_y @ levels @ to_x.T
     vectors = _interpolate(nodes, to_y, to_x)
-    torn = _torn_cells(nodes, levels, crop)
+    twisted, torn = _odd_cells(nodes, levels, crop)
+    if twisted.any():
+        _untwist(nodes, vectors, twisted, weights, virtual)
     if torn.any():
         _repair(operator, values, vectors, torn, virtual)
     return values[None], vectors[None]
 
 
-def in_phase(vectors: Complex, virtual: Complex) -> Complex:
+def in_phase(vectors: Array, virtual: Array) -> Array:
     """`(n, coil, count)` vectors turned so that their inner product with `virtual` is real and positive."""
-    onto = np.einsum("c,ncm->nm", virtual.conj(), vectors)
-    length = np.abs(onto)
-    turn = np.where(length > 0, onto.conj() / np.where(length > 0, length, 1), 1)
-    turned: Complex = vectors * turn[:, None, :]
-    return turned
+    xp = namespace(vectors)
+    return vectors * _back_turn(xp.einsum("c,ncm->nm", virtual.conj(), vectors))[:, None, :]
 
 
 def cubic(size: int, grid: int) -> Real:
@@ -76,56 +76,94 @@ def cubic(size: int, grid: int) -> Real:
         ]
     )
     matrix = np.zeros((size, grid), np.float32)
-    for step, weight in zip(range(-1, 3), weights, strict=True):
+    for step, weight in zip(_STENCIL, weights, strict=True):
         np.add.at(matrix, (np.arange(size), (base + step) % grid), weight)
     return matrix
 
 
-def _start(number: int, virtual: Complex, count: int) -> Complex:
+def _solved(matrices: Array, virtual: Array, count: int) -> tuple[Array, Array]:
+    """Leading eigenpairs, every vector in phase with the virtual coil."""
+    values, vectors = dominant(matrices, _start(len(matrices), virtual, count))
+    return values, in_phase(vectors, virtual)
+
+
+def _back_turn(inner: Array) -> Array:
+    """Unit factors that make inner products real and positive; 1 where they vanish."""
+    xp = namespace(inner)
+    length = xp.abs(inner)
+    return xp.where(length > 0, inner.conj() / xp.where(length > 0, length, 1), 1)
+
+
+def _start(number: int, virtual: Array, count: int) -> Array:
     """First guess: the virtual coil, then fixed pseudo-random vectors."""
     rng = np.random.default_rng(count)
     first = rng.standard_normal((len(virtual), count, 2)).astype(np.float32).view(np.complex64)[..., 0]
-    first[:, 0] = virtual + 0.01 * first[:, 0] / np.linalg.norm(first[:, 0])
-    return np.broadcast_to(first, (number, *first.shape))
+    first[:, 0] = to_host(virtual) + 0.01 * first[:, 0] / np.linalg.norm(first[:, 0])
+    return namespace(virtual).broadcast_to(beside(first, virtual), (number, *first.shape))
 
 
-def _interpolate(nodes: Complex, to_y: Real, to_x: Real) -> Complex:
-    """`(coil, grid, grid)` to `(coil, y, x)` by two real matrix products."""
+def _interpolate(nodes: Array, to_y: Array, to_x: Array) -> Array:
+    """`(coil, grid, grid)` to `(coil, y, x)` by real matrix products: along x on the coarse rows, then y."""
+    xp = namespace(nodes)
     coils, grid = nodes.shape[:2]
-    along_y = to_y @ nodes.view(np.float32).reshape(coils, grid, 2 * grid)
-    lines = along_y.view(np.complex64).reshape(-1, grid)
-    real = np.stack([lines.real, lines.imag], axis=0) @ to_x.T
-    out = np.empty(real.shape[1:], np.complex64)
-    out.real, out.imag = real
-    return out.reshape(coils, len(to_y), len(to_x))
+    lines = nodes.reshape(-1, grid)
+    along_x = xp.stack([lines.real @ to_x.T, lines.imag @ to_x.T], -1)
+    return as_complex(to_y @ along_x.reshape(coils, grid, -1))
 
 
-def _torn_cells(nodes: Complex, levels: Real, crop: float) -> NDArray[np.bool_]:
-    """Cells `(grid, grid)` (node and its next neighbours) that must not be interpolated."""
-    inside = levels > crop - 0.1
-    torn = np.zeros(levels.shape, bool)
+def _odd_cells(nodes: Array, levels: Array, crop: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Cells `(grid, grid)` (a node and its next neighbours): twisted ones, and torn ones."""
+    xp = namespace(nodes)
+    inside = to_host(levels) > crop - 0.1
+    twisted, torn = (np.zeros(inside.shape, bool) for _ in range(2))
     for axis in (0, 1):
-        agree = np.sum((nodes.conj() * np.roll(nodes, -1, axis + 1)).real, axis=0)
-        edge = (agree < _AGREEMENT) & inside & np.roll(inside, -1, axis)
-        torn |= edge | np.roll(edge, 1, 1 - axis)
-    return torn
+        inner = to_host(xp.einsum("cyx,cyx->yx", nodes.conj(), xp.roll(nodes, -1, axis + 1)))
+        both = inside & np.roll(inside, -1, axis)
+        twisted |= _touching((inner.real < _AGREEMENT) & both, axis)
+        torn |= _touching((np.abs(inner) < _AGREEMENT) & both, axis)
+    return twisted & ~torn, torn
+
+
+def _touching(edges: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Cells that have an edge along `axis` at one of their sides."""
+    return edges | np.roll(edges, 1, 1 - axis)
+
+
+def _cells(size: int, grid: int) -> NDArray[Any]:
+    """Cell that each of `size` pixels lies in."""
+    return np.asarray(np.floor((fractions(size) % 1.0) * grid), dtype=int)
+
+
+def _untwist(
+    nodes: Array, vectors: Array, twisted: NDArray[np.bool_], weights: tuple[Real, Real], virtual: Array
+) -> None:
+    """Interpolate the pixels of twisted cells between nodes turned to the phase of the cell's own."""
+    xp, grid = namespace(nodes), twisted.shape[0]
+    cell_y, cell_x = (_cells(len(matrix), grid) for matrix in weights)
+    y, x = np.nonzero(twisted[np.ix_(cell_y, cell_x)])
+    near_y = (cell_y[y][:, None] + _STENCIL) % grid
+    near_x = (cell_x[x][:, None] + _STENCIL) % grid
+    share = weights[0][y[:, None], near_y][:, :, None] * weights[1][x[:, None], near_x][:, None, :]
+    stencil = nodes[:, near_y[:, :, None], near_x[:, None, :]]
+    own = stencil[:, :, 1, 1].conj()
+    turn = _back_turn(xp.einsum("cp,cpij->pij", own, stencil)) * beside(share, nodes)
+    found = xp.einsum("cpij,pij->cp", stencil, turn)
+    vectors[:, y, x] = found * _back_turn(virtual.conj() @ found)
 
 
 def _repair(
-    operator: Operator, values: Real, vectors: Complex, torn: NDArray[np.bool_], virtual: Complex
+    operator: Operator, values: Array, vectors: Array, torn: NDArray[np.bool_], virtual: Array
 ) -> None:
-    grid = torn.shape[0]
-    y, x = fractions(values.shape[0]), fractions(values.shape[1])
-    cell_y = np.floor((y % 1.0) * grid).astype(int)
-    cell_x = np.floor((x % 1.0) * grid).astype(int)
+    """Compute the pixels of torn cells one by one."""
+    grid, (ny, nx) = torn.shape[0], values.shape
+    cell_y, cell_x = _cells(ny, grid), _cells(nx, grid)
+    y, x, matrices = [], [], []
     for row in np.flatnonzero(torn.any(axis=1)):
-        rows = np.flatnonzero(cell_y == row)
-        columns = np.flatnonzero(torn[row][cell_x])
-        if rows.size == 0 or columns.size == 0:
-            continue
-        matrices = operator.on_grid(y[rows], x[columns])
-        found, pointing = dominant(matrices, _start(len(matrices), virtual, 1))
-        block = np.ix_(rows, columns)
-        values[block] = found.reshape(len(rows), len(columns))
-        turned = in_phase(pointing, virtual)[..., 0].T
-        vectors[:, rows[:, None], columns] = turned.reshape(-1, len(rows), len(columns))
+        rows, columns = np.flatnonzero(cell_y == row), np.flatnonzero(torn[row][cell_x])
+        matrices.append(operator.on_grid(fractions(ny)[rows], fractions(nx)[columns]))
+        y.append(np.repeat(rows, len(columns)))
+        x.append(np.tile(columns, len(rows)))
+    found, pointing = _solved(namespace(values).concatenate(matrices), virtual, 1)
+    where = np.concatenate(y), np.concatenate(x)
+    values[where] = found[:, 0]
+    vectors[:, where[0], where[1]] = pointing[..., 0].T

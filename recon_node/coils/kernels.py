@@ -7,29 +7,27 @@ calibration region and one column per sample of that window and coil (Uecker et 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg.blas import zherk
 
-Complex = NDArray[np.complexfloating[Any, Any]]
+from recon_node.coils.arrays import Array, beside, cast, copied, namespace, windows
 
 _BLOCK = 64
 """Vectors in the first try of the subspace iteration; doubled until it holds the signal space."""
 _SPARE = 8
 """Vectors beyond the signal space that make the last ones of it converge."""
 _SWEEPS = 2
+_RANK_DEFICIT = 1e-12
+"""Shift, as a fraction of the trace, that lets vectors of a rank-deficient block be factored."""
 
 
-def calibration_matrix(calibration: Complex, kernel: int) -> Complex:
+def calibration_matrix(calibration: Array, kernel: int) -> Array:
     """The calibration matrix `A`, `(position, coil * kernel * kernel)`, of `(coil, ay, ax)` data."""
-    windows = np.lib.stride_tricks.sliding_window_view(calibration, (kernel, kernel), axis=(1, 2))
-    rows = windows.transpose(1, 2, 0, 3, 4)
+    rows = namespace(calibration).moveaxis(windows(calibration, kernel), 0, 2)
     return rows.reshape(rows.shape[0] * rows.shape[1], -1)
 
 
-def position_gram(calibration: Complex, kernel: int) -> Complex:
+def position_gram(calibration: Array, kernel: int) -> Array:
     """``A A^H``, `(position, position)`, without forming `A`.
 
     The inner product of two windows is the sum over the window of inner products of single samples,
@@ -37,26 +35,28 @@ def position_gram(calibration: Complex, kernel: int) -> Complex:
     """
     coils, ay, ax = calibration.shape
     flat = calibration.reshape(coils, ay * ax)
-    gram: Complex = (flat.T @ flat.conj()).reshape(ay, ax, ay, ax)
+    gram = (flat.T @ flat.conj()).reshape(ay, ax, ay, ax)
     ny, nx = ay - kernel + 1, ax - kernel + 1
-    rows = gram[:ny, :, :ny, :].copy()
+    rows = copied(gram[:ny, :, :ny, :])
     for i in range(1, kernel):
         rows += gram[i : i + ny, :, i : i + ny, :]
-    both = rows[:, :nx, :, :nx].copy()
+    both = copied(rows[:, :nx, :, :nx])
     for i in range(1, kernel):
         both += rows[:, i : i + nx, :, i : i + nx]
     return both.reshape(ny * nx, ny * nx)
 
 
-def sample_gram(matrix: Complex) -> Complex:
-    """``A^H A`` of the complex128 calibration matrix; the rank-k update computes one triangle only."""
+def sample_gram(matrix: Array) -> Array:
+    """``A^H A`` of the complex128 calibration matrix; numpy's by a rank-k update of one triangle only."""
+    if namespace(matrix) is not np:
+        return matrix.conj().T @ matrix
     upper = zherk(1.0, matrix.T)
-    gram: Complex = np.triu(upper, 1).conj()
+    gram = np.triu(upper, 1).conj()
     gram += np.triu(upper).T
     return gram
 
 
-def leading_eigenvectors(gram: Complex, relative: float, floor: float) -> tuple[NDArray[Any], Complex]:
+def leading_eigenvectors(gram: Array, relative: float, floor: float) -> tuple[Array, Array]:
     """Eigenpairs of a Hermitian positive `gram` above ``max(relative * largest, floor)``.
 
     Blocked subspace iteration from fixed random vectors, in single precision (the cutoff lies far
@@ -65,41 +65,49 @@ def leading_eigenvectors(gram: Complex, relative: float, floor: float) -> tuple[
 
     Returns
     -------
-    values : ndarray
+    values : array
         Decreasing.
-    vectors : ndarray
+    vectors : array
         `(row, vector)` complex128, orthonormal.
     """
-    block = _BLOCK
+    xp, block = namespace(gram), _BLOCK
     while True:
-        if 2 * block >= gram.shape[0]:
-            values, vectors = np.linalg.eigh(gram)
-        else:
-            values, vectors = _ritz(gram, block)
-        kept = int(np.count_nonzero(values > max(relative * values[-1], floor)))
-        if kept + _SPARE <= block or 2 * block >= gram.shape[0]:
-            kept = max(kept, 1)
-            return values[::-1][:kept], vectors[:, ::-1][:, :kept]
+        whole = 2 * block >= gram.shape[0]
+        values, vectors = xp.linalg.eigh(gram) if whole else _ritz(gram, block)
+        cutoff = max(relative * float(values[-1]), floor)
+        kept = int(xp.count_nonzero(values > cutoff))
+        if whole or kept + _SPARE <= block:
+            first = len(values) - max(kept, 1)
+            return xp.flip(values[first:], (0,)), xp.flip(vectors[:, first:], (1,))
         block *= 2
 
 
-def _ritz(gram: Complex, block: int) -> tuple[NDArray[Any], Complex]:
-    rng = np.random.default_rng(block)
-    single = (gram / np.trace(gram).real).astype(np.complex64)
-    start = rng.standard_normal((gram.shape[0], 2 * block), np.float32).view(np.complex64)
+def _ritz(gram: Array, block: int) -> tuple[Array, Array]:
+    xp, rng = namespace(gram), np.random.default_rng(block)
+    single = cast(gram / float(xp.trace(gram).real), "complex64")
+    drawn = rng.standard_normal((gram.shape[0], 2 * block), np.float32).view(np.complex64)
+    basis = beside(drawn, gram)
     for _ in range(_SWEEPS):
-        start = np.linalg.qr(single @ start)[0]
-    basis = start.astype(np.complex128)
-    values, turn = np.linalg.eigh(basis.conj().T @ (gram @ basis))
+        basis = _orthonormal(cast(single @ cast(basis, "complex64"), "complex128"))
+    values, turn = xp.linalg.eigh(basis.conj().T @ (gram @ basis))
     return values, basis @ turn
 
 
-def signal_kernels(calibration: Complex, kernel: int, relative: float, floor: float = 0.0) -> Complex:
+def _orthonormal(vectors: Array) -> Array:
+    """Orthonormal basis of the columns `(row, vector)`, by the Cholesky factor of their Gram matrix."""
+    xp = namespace(vectors)
+    gram = vectors.conj().T @ vectors
+    shift = _RANK_DEFICIT * float(xp.trace(gram).real)
+    lower = xp.linalg.cholesky(gram + shift * beside(np.eye(gram.shape[0]), gram))
+    return vectors @ xp.linalg.inv(lower).conj().T
+
+
+def signal_kernels(calibration: Array, kernel: int, relative: float, floor: float = 0.0) -> Array:
     """Orthonormal k-space kernels that span the signal space.
 
     Parameters
     ----------
-    calibration : ndarray
+    calibration : array
         `(coil, ay, ax)` complex128.
     kernel : int
         Window size along both axes.
@@ -110,7 +118,7 @@ def signal_kernels(calibration: Complex, kernel: int, relative: float, floor: fl
 
     Returns
     -------
-    ndarray
+    array
         `(vector, coil, kernel, kernel)` complex64: windows of noiseless data lie in their span.
     """
     coils = calibration.shape[0]
@@ -119,10 +127,9 @@ def signal_kernels(calibration: Complex, kernel: int, relative: float, floor: fl
     if positions <= matrix.shape[1]:
         gram = position_gram(calibration, kernel)
         values, vectors = leading_eigenvectors(gram, relative**2, floor**2)
-        left = (vectors / np.sqrt(values)).astype(np.complex64)
-        rows = left.conj().T @ matrix.astype(np.complex64)
+        left = cast(vectors / namespace(values).sqrt(values), "complex64")
+        rows = left.conj().T @ cast(matrix, "complex64")
     else:
         _, vectors = leading_eigenvectors(sample_gram(matrix), relative**2, floor**2)
-        rows = vectors.conj().T.astype(np.complex64)
-    kernels: Complex = rows.reshape(-1, coils, kernel, kernel)
-    return kernels
+        rows = cast(vectors, "complex64").conj().T
+    return rows.reshape(-1, coils, kernel, kernel)

@@ -2,11 +2,14 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recon_node.coils import espirit, espirit_slices
+from recon_node.coils.eigenmaps import Operator, dominant, operator_samples
 from recon_node.coils.espirit import noise_edge, virtual_coil
+from recon_node.coils.gridding import dense_maps, interpolated_maps
 from recon_node.coils.kernels import calibration_matrix, position_gram, sample_gram, signal_kernels
 from recon_node.core.errors import CalibrationError
 from recon_node.core.fft import centred_fft, centred_ifft
@@ -91,6 +94,62 @@ def test_interpolation_from_the_coarse_grid_equals_every_pixel_on_its_own(scene,
         assert np.percentile(difference[both], 99) < 0.05
 
 
+def test_the_coarse_grid_is_as_good_on_a_field_of_view_that_wraps(new_scene) -> None:
+    images, layers, calibration = folded(new_scene)
+    coarse, dense = (espirit(calibration, images.shape[1:], grid=grid) for grid in (32, 64))
+    where = (layers > 0) & coarse.support & dense.support
+    assert where.sum() > 0.9 * ((layers > 0) & dense.support).sum()
+    assert residual(images, coarse.data, where) < 1.02 * residual(images, dense.data, where)
+
+
+def test_pixels_around_a_zero_of_the_virtual_coil_are_interpolated_in_one_phase(scene) -> None:
+    kernels = signal_kernels(scene.calibration.astype(complex), 6, 0.02)
+    operator = Operator(operator_samples(kernels))
+    vectors = dense_maps(operator, (64, 64), virtual_coil(scene.calibration.astype(complex)), 1)[1][0]
+    heart = scene.body & (np.hypot(*(np.mgrid[-32:32, -32:32])) < 16)
+    virtual = (vectors[:, 30, 30] - vectors[:, 34, 36]).astype(np.complex64)  # vanishes about in between
+    dense = dense_maps(operator, (64, 64), virtual, 1)[1][0]
+    coarse = interpolated_maps(operator, (64, 64), virtual, 32, 0.9)[1][0]
+    onto = np.abs(np.sum(virtual.conj()[:, None, None] * dense, axis=0))
+    assert onto[heart].min() < 0.02 < 0.1 < onto[heart].max()
+    coarse /= np.linalg.norm(coarse, axis=0)
+    assert np.abs(np.linalg.norm(coarse - dense, axis=0))[heart & (onto > 0.02)].max() < 0.05
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_filtered_iteration_finds_the_leading_eigenpairs(count: int) -> None:
+    rng = np.random.default_rng(5)
+    draw = rng.standard_normal((50, 9, 9, 2)) @ [1, 1j]
+    basis = np.linalg.qr(draw)[0]
+    levels = np.sort(rng.uniform(0, 0.85, (50, 9)), axis=1)[:, ::-1].copy()
+    levels[:, :count] = np.linspace(1, 0.93, count)
+    matrices = ((basis * levels[:, None]) @ basis.conj().swapaxes(1, 2)).astype(np.complex64)
+    start = rng.standard_normal((50, 9, count, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    values, vectors = dominant(matrices, start)
+    np.testing.assert_allclose(values, levels[:, :count], atol=1e-4)
+    overlap = np.abs(np.sum(basis[:, :, :count].conj() * vectors, axis=1))
+    assert overlap.min() > 0.999
+
+
+@pytest.mark.parametrize("options", [{}, {"maps": 2}, {"threshold": "auto"}, {"soft": True, "crop": 0.8}])
+@pytest.mark.parametrize("coils", [4, 16])
+def test_a_torch_tensor_gives_the_maps_that_numpy_gives(new_scene, coils: int, options: dict) -> None:
+    scene = new_scene(coils=coils)
+    ours = espirit(scene.calibration, (72, 64), **options)
+    tensors = espirit(torch.tensor(scene.calibration), (72, 64), **options)
+    assert isinstance(tensors.data, np.ndarray)
+    assert np.count_nonzero(ours.support != tensors.support) <= 2
+    both = ours.support & tensors.support
+    assert np.abs(ours.data[0] - tensors.data[0])[:, both].max() < 5e-3  # both stop at 1e-3
+
+
+def test_a_tensor_that_is_no_calibration_is_refused_as_an_array_is() -> None:
+    with pytest.raises(CalibrationError, match=r"shape \(8, 24\)"):
+        espirit(torch.ones(8, 24), (32, 32))
+    with pytest.raises(CalibrationError, match="NaN"):
+        espirit(torch.full((4, 24, 24), float("nan")), (32, 32))
+
+
 def test_every_map_is_real_and_positive_on_the_virtual_coil(scene) -> None:
     maps = espirit(scene.calibration, (64, 64))
     onto = np.einsum("c,cyx->yx", virtual_coil(scene.calibration.astype(complex)).conj(), maps.data[0])
@@ -105,8 +164,8 @@ def test_the_same_calibration_gives_the_same_maps_bit_for_bit(scene) -> None:
 
 
 def test_scaling_the_data_changes_nothing(scene) -> None:
-    first, second = espirit(scene.calibration, (64, 64)), espirit(1e-7 * scene.calibration, (64, 64))
-    np.testing.assert_allclose(first.data, second.data, atol=1e-4)
+    first, second = (espirit(2.0**power * scene.calibration, (64, 64)) for power in (0, -24))
+    np.testing.assert_array_equal(first.data, second.data)
 
 
 def test_permuting_coils_permutes_maps(scene) -> None:

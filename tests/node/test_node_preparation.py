@@ -12,10 +12,11 @@ import h5py
 import numpy as np
 import pydicom
 import pytest
+import torch
 
 from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import ConfigError, DeviceError
 from recon_node.pipeline import Pipeline, coil_maps
 from recon_node.scans import open_scan
 from recon_node.settings import CoilSettings, PrepSettings, Settings
@@ -160,3 +161,20 @@ def test_crop_and_soft_reach_the_maps(heart: tuple[Path, Path]) -> None:
     assert narrow.support.sum() < wide.support.sum()
     norm = np.linalg.norm(coil_maps(kspace, CoilSettings(soft=True)).data[0], axis=0)
     assert np.any((norm > 0.05) & (norm < 0.95))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_maps_on_a_device_that_is_absent_are_refused(heart: tuple[Path, Path]) -> None:
+    kspace = next(open_scan(heart[0]))
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        coil_maps(kspace, device="cuda")
+    np.testing.assert_array_equal(coil_maps(kspace, device="auto").data, coil_maps(kspace).data)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_maps_on_the_gpu_equal_those_on_the_cpu(heart: tuple[Path, Path]) -> None:
+    kspace = next(open_scan(heart[0]))
+    host, device = coil_maps(kspace), coil_maps(kspace, device="cuda")
+    both = host.support & device.support
+    assert both.sum() > 0.99 * host.support.sum()
+    assert np.abs(host.data[0] - device.data[0])[:, both].max() < 5e-3
