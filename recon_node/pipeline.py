@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from recon_node.coils import espirit, on_device
+from recon_node.coils import espirit, placed
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods import Methods, make_methods
-from recon_node.model.series import device_errors, pick_device
+from recon_node.model.device import on_device
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, Method, Settings
 from recon_node.trust import judge_reconstruction
@@ -65,9 +65,11 @@ def coil_maps(kspace: KSpace, settings: CoilSettings | None = None, *, device: s
             f"slice {kspace.index.slice}: found no fully sampled calibration (ACS) lines, expected at "
             f"least {options.kernel}: acquire them, or send a separate calibration scan"
         )
-    with device_errors():
-        return espirit(
-            on_device(kspace.calibration, pick_device(device)),
+    calibration = kspace.calibration
+    return on_device(
+        device,
+        lambda place: espirit(
+            placed(calibration, place),
             kspace.data.shape[-2:],
             kernel=options.kernel,
             threshold=_threshold(kspace, options),
@@ -75,7 +77,8 @@ def coil_maps(kspace: KSpace, settings: CoilSettings | None = None, *, device: s
             crop=options.crop,
             soft=options.soft,
             noise_std=kspace.calibration_noise or 1.0,
-        )
+        ),
+    )
 
 
 def _threshold(kspace: KSpace, options: CoilSettings) -> float | Literal["auto"]:

@@ -1,7 +1,7 @@
 """Coil sensitivity maps: calibration data, ESPIRiT, coil combination."""
 
 from recon_node.coils.acs import calibration_region
-from recon_node.coils.arrays import on_device
+from recon_node.coils.arrays import placed
 from recon_node.coils.batch import espirit_slices
 from recon_node.coils.combine import combine, expand, root_sum_of_squares
 from recon_node.coils.espirit import espirit
@@ -12,6 +12,6 @@ __all__ = [
     "espirit",
     "espirit_slices",
     "expand",
-    "on_device",
+    "placed",
     "root_sum_of_squares",
 ]

@@ -31,7 +31,7 @@ def is_tensor(array: object) -> bool:
     return type(array).__module__.partition(".")[0] == "torch"
 
 
-def on_device(array: NDArray[Any], device: Any) -> Array:
+def placed(array: NDArray[Any], device: Any) -> Array:
     """`array` itself for a CPU device, else a torch tensor there.
 
     Parameters
