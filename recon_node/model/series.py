@@ -25,7 +25,7 @@ def check(kspace: KSpace, maps: CoilMaps | None) -> None:
     """
     if not kspace.mask.any():
         raise DataError("the sampling mask is empty: no line of this slice was acquired")
-    if not np.isfinite(kspace.data.view(np.float32)).all():
+    if not np.isfinite(kspace.data).all():
         raise DataError("k-space holds NaN or infinite samples: check the raw data")
     if not kspace.data.any():
         raise DataError("all samples of the slice are zero: check the receive chain")

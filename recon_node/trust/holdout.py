@@ -1,4 +1,10 @@
-"""Holding back measured samples, to see whether an image made without them predicts them."""
+"""Holding back measured samples, to see whether an image made without them predicts them.
+
+What is held back has to be as hard to come by as what was never measured. Where every phase samples the same
+lines, a missing line is missing in all of them; so held-out lines are, too, or neighbouring phases would give
+away what no phase knows of the others. Where single points are sampled, what is missing lies in gaps; so
+held-out points come in patches as wide as the gaps, or their neighbours would give them away.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +34,12 @@ def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: in
     Parameters
     ----------
     kspace : KSpace
-        One slice.
+        One slice. Where all its phases sample the same, they lose the same samples.
     frames : int
         Most phases to take, from the middle of the series.
     fraction : float
-        Share held out: of the ky lines of each phase where whole lines were sampled, else of the single
-        samples; at least one.
+        Share held out: of the ky lines of each phase where whole lines were sampled, else of the patches
+        with samples; at least one.
     seed : int
         Of the choice.
 
@@ -48,7 +54,10 @@ def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: in
     spare = mask & ~_acs(kspace)
     rng = np.random.default_rng(seed)
     by_line = bool(np.all(mask == mask.any(axis=2, keepdims=True)))
-    lines = np.stack([_choose(frame, by_line, fraction, rng) for frame in spare])
+    units = _lines(mask.shape) if by_line else _patches(mask.shape, kspace.sampling.effective_acceleration)
+    still = bool((kspace.mask == kspace.mask[:1]).all())
+    chosen = [_choose(frame, units, fraction, rng) for frame in (spare[:1] if still else spare)]
+    lines = np.array(np.broadcast_to(np.stack(chosen), spare.shape))
     if not lines.any():
         return None
     measured = kspace.data[part]
@@ -85,17 +94,24 @@ def _acs(kspace: KSpace) -> NDArray[np.bool_]:
     return inside
 
 
+def _lines(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """`(ky, kx)`: the number of the line each sample belongs to."""
+    return np.broadcast_to(np.arange(shape[1])[:, None], shape[1:])
+
+
+def _patches(shape: tuple[int, ...], acceleration: float) -> NDArray[np.intp]:
+    """`(ky, kx)`: the number of the square patch each sample belongs to, about as wide as two gaps."""
+    side = max(2, round(2 * float(np.sqrt(acceleration))))
+    rows, columns = (np.arange(size) // side for size in shape[1:])
+    return rows[:, None] * (int(columns[-1]) + 1) + columns
+
+
 def _choose(
-    spare: NDArray[np.bool_], by_line: bool, fraction: float, rng: np.random.Generator
+    spare: NDArray[np.bool_], units: NDArray[np.intp], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Samples of one phase `(ky, kx)` to hold out of those to spare."""
-    chosen = np.zeros_like(spare)
-    units = np.flatnonzero(spare.any(axis=1)) if by_line else np.flatnonzero(spare)
-    if not units.size:
-        return chosen
-    some = rng.choice(units, max(1, round(fraction * units.size)), replace=False)
-    if by_line:
-        chosen[some] = spare[some]
-    else:
-        chosen.reshape(-1)[some] = True
-    return chosen
+    """Samples of one phase `(ky, kx)` to hold out of those to spare: some units, whole."""
+    able = np.unique(units[spare])
+    if not able.size:
+        return np.zeros_like(spare)
+    some = rng.choice(able, max(1, round(fraction * able.size)), replace=False)
+    return spare & np.isin(units, some)

@@ -43,6 +43,7 @@ class Limit:
 DEFAULTS: Mapping[str, Limit] = MappingProxyType(
     {
         "heldout_ratio": Limit(typical=0.9, warn=1.1, fallback=1.6),
+        "heldout_share": Limit(typical=0.8, warn=0.95, fallback=math.inf),
         "offgrid_ratio": Limit(typical=1.1, warn=1.3, fallback=2.0),
         "fit_ratio": Limit(typical=1.5, warn=4.0, fallback=10.0),
         "consistency": Limit(typical=0.15, warn=0.35, fallback=0.7),
@@ -53,8 +54,9 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
 """Used for weights without a calibration of their own.
 
 A network has to predict held-out samples about as well as parallel imaging (ratio 1); 10 % worse is
-doubtful, 60 % worse means that it invents structure. The others are wide: they catch coil maps of another
-scan, a lost data consistency and intensities that cannot be, not fine differences.
+doubtful, 60 % worse means that it invents structure. An image that predicts held-out samples hardly better
+than an empty one (share 1) may be right, but nothing vouches for it. The others are wide: they catch coil
+maps of another scan, a lost data consistency and intensities that cannot be, not fine differences.
 """
 
 
@@ -65,7 +67,8 @@ class Limits:
     default: Mapping[str, Limit] = field(default_factory=lambda: DEFAULTS)
     groups: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
     weak_patterns: frozenset[str] = frozenset()
-    """Sampling patterns at which these weights were measured below parallel imaging: never ``pass``."""
+    """Sampling at which these weights were measured below parallel imaging, by pattern or by pattern and
+    acceleration (``uniform``, ``uniform 8x``): never ``pass``."""
 
     def of(self, group: str) -> Mapping[str, Limit]:
         """Limits by measure of a group; of the default where the group or a measure has none."""

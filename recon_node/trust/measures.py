@@ -22,8 +22,18 @@ from recon_node.trust.offgrid import calibration_error, central
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 
-MEASURES = ("heldout_ratio", "offgrid_ratio", "fit_ratio", "consistency", "map_residual", "peak_ratio")
+MEASURES = (
+    "heldout_ratio",
+    "heldout_share",
+    "offgrid_ratio",
+    "fit_ratio",
+    "consistency",
+    "map_residual",
+    "peak_ratio",
+)
 """Measures that limits exist for; in each, larger is worse."""
+_CLEAR = 4
+"""Held-out signal this many times its own uncertainty is worth predicting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,9 @@ class Measures:
     heldout_ratio: float | None = None
     """Error of predicted held-out samples over that of the better of two: the reference method on the
     same samples, and predicting nothing at all. Noise is taken off both."""
+    heldout_share: float | None = None
+    """Error of predicted held-out samples over that of predicting nothing (1: the image knows nothing of
+    them, and then the ratio above says little). None where the samples hardly rise above the noise."""
     offgrid_ratio: float | None = None
     """Error of predicted calibration samples beside the sampled grid, over the reference method's; None where
     the grid has them all."""
@@ -91,7 +104,7 @@ def measure(
     ReconNodeError
         What the callables raise.
     """
-    if not np.isfinite(images.data.view(np.float32)).all():
+    if not np.isfinite(images.data).all():
         return Measures(finite=False)
     image = with_phase(images.data, kspace, maps)
     residual = _power(kspace.data - predict(image, maps), kspace.mask)
@@ -139,18 +152,27 @@ def _with_heldout(
     errors = []
     for method in (reconstruct, reference):
         image = method(held.kspace).data
-        if not np.isfinite(image.view(np.float32)).all():
+        if not np.isfinite(image).all():
             return replace(taken, finite=False)
         difference = held.measured - predict(with_phase(image, held.kspace, maps), maps)
         errors.append((_power(difference, held.lines), _power(difference, held.kspace.mask)))
     (out, kept), (reference_out, reference_kept) = errors
-    best = min(reference_out, _power(held.measured, held.lines))
+    nothing = _power(held.measured, held.lines)
+    best = min(reference_out, nothing)
     return replace(
         taken,
         heldout_error=float(np.sqrt(out)),
+        heldout_share=_share(held, out, nothing),
         heldout_ratio=_ratio(*_without_noise(held.kspace, held.lines, out, best)),
         fit_ratio=_ratio(kept, reference_kept),
     )
+
+
+def _share(held: HeldOut, error: float, nothing: float) -> float | None:
+    error, signal = _without_noise(held.kspace, held.lines, error, nothing)
+    if held.kspace.whitened and signal < _CLEAR * _floor(held.kspace, held.lines):
+        return None
+    return _ratio(error, signal)
 
 
 def _without_noise(
@@ -159,8 +181,12 @@ def _without_noise(
     """Both powers less the noise variance of whitened k-space, at least three of its standard errors."""
     if not kspace.whitened:
         return power, reference
-    floor = 3 / np.sqrt(max(1, int(where.sum()) * kspace.data.shape[1]))
+    floor = _floor(kspace, where)
     return max(power - 1, floor), max(reference - 1, floor)
+
+
+def _floor(kspace: KSpace, where: NDArray[np.bool_]) -> float:
+    return 3 / float(np.sqrt(max(1, int(where.sum()) * kspace.data.shape[1])))
 
 
 def _ratio(power: float, reference: float) -> float | None:

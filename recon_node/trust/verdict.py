@@ -9,10 +9,11 @@ from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdic
 from recon_node.trust.calibration import group_of
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
 from recon_node.trust.measures import MEASURES, Measures, Reconstruct, measure
-from recon_node.trust.novelty import TrainedOn, novelty
+from recon_node.trust.novelty import TrainedOn, novelty, words_of
 
 _SAYS = {
     "heldout_ratio": "held-out lines are predicted {value:.2f} times as badly as by parallel imaging",
+    "heldout_share": "of held-out lines {percent:.0f} % are missed, almost as if nothing were known of them",
     "offgrid_ratio": "calibration lines it was not given are predicted {value:.1f} times as badly as by "
     "parallel imaging",
     "fit_ratio": "measured lines are missed {value:.2f} times as far as by parallel imaging",
@@ -99,8 +100,9 @@ def judge_reconstruction(
     )
     table = limits or Limits()
     doubts = list(novelty(prompts, kspace.sampling, trained or TrainedOn()))
-    if kspace.sampling.pattern in table.weak_patterns:
-        doubts.append(f"on {kspace.sampling.pattern} sampling these weights measured below parallel imaging")
+    pattern = kspace.sampling.pattern
+    if table.weak_patterns & {pattern, f"{pattern} {words_of(prompts).get('acceleration')}"}:
+        doubts.append(f"on {pattern} sampling these weights measured below parallel imaging")
     return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
 
 

@@ -126,6 +126,11 @@ def scene():
     return make_scene()
 
 
+@pytest.fixture(scope="module")
+def point_scene():
+    return make_scene(by_line=False)
+
+
 @pytest.fixture
 def changed():
     """A scene with some fields of its k-space replaced."""

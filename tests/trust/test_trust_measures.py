@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recon_node.core.errors import DataError
+from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps
 from recon_node.trust import hold_out, measure
 
@@ -43,8 +44,6 @@ def test_an_image_that_copies_every_sample_but_leaves_the_gaps_empty_is_found_ou
     scene = any_scene
 
     def zero_filled(kspace):
-        from recon_node.core.fft import centred_ifft
-
         return scene.series(np.sum(scene.maps.data[0].conj() * centred_ifft(kspace.data), axis=1))
 
     m = measured(scene, zero_filled(scene.kspace), zero_filled)
@@ -112,6 +111,54 @@ def test_held_out_samples_are_measured_ones_outside_the_acs(any_scene):
     assert not held.kspace.data[np.broadcast_to(held.lines[:, None], held.kspace.data.shape)].any()
     assert held.kspace.trigger_times_ms == kspace.trigger_times_ms[part]
     assert held.lines.any(axis=(1, 2)).all()
+
+
+def test_phases_that_sample_the_same_lines_lose_the_same_lines(scene, changed):
+    mask = np.broadcast_to(scene.kspace.mask[:1], scene.kspace.mask.shape)
+    still = changed(scene, mask=mask, data=scene.kspace.data * mask[:, None])
+    held = hold_out(still.kspace)
+    assert held.lines.any()
+    assert (held.lines == held.lines[:1]).all()
+    assert (hold_out(scene.kspace).lines != held.lines).any()
+
+
+def test_neighbouring_phases_give_nothing_away_where_all_sample_the_same(scene, changed):
+    """A still object whose phases are averaged: perfect at lines held out of one phase, blind at others."""
+    mask = np.broadcast_to(scene.kspace.mask[:1], scene.kspace.mask.shape)
+    still = changed(scene, mask=mask, data=scene.kspace.data * mask[:, None])
+
+    def shares(kspace):
+        count = np.maximum(kspace.mask.sum(axis=0), 1)
+        average = np.broadcast_to(kspace.data.sum(axis=0) / count, kspace.data.shape)
+        return scene.series(np.sum(scene.maps.data[0].conj() * centred_ifft(average), axis=1))
+
+    m = measure(still.kspace, scene.maps, shares(still.kspace), reconstruct=shares, reference=scene.sense)
+    assert m.heldout_share > 0.9
+
+
+def test_single_points_are_held_out_in_patches_as_wide_as_the_gaps(point_scene):
+    held = hold_out(point_scene.kspace)
+    for lines, mask in zip(held.lines, held.kspace.mask, strict=True):
+        rows, columns = np.nonzero(lines)
+        near = sum(mask[(rows + dy) % 48, (columns + dx) % 40] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+        assert near.mean() < 9 * 0.4 * 0.7  # neighbours sampled less often than anywhere else
+
+
+def test_an_image_that_knows_nothing_of_held_out_lines_misses_all_of_them(scene):
+    def nothing(kspace):
+        return scene.series(np.zeros((len(kspace.data), 48, 40)) + 1e-9j)
+
+    truth = measured(scene, scene.oracle(scene.kspace), scene.oracle)
+    assert measured(scene, scene.oracle(scene.kspace), nothing).heldout_share == pytest.approx(1, abs=0.01)
+    assert truth.heldout_share < 0.3
+
+
+def test_held_out_lines_of_noise_vouch_for_nothing(scene, changed):
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=(2, *scene.kspace.data.shape)) / np.sqrt(2)
+    data = ((noise[0] + 1j * noise[1]) * scene.kspace.mask[:, None]).astype(np.complex64)
+    quiet = changed(scene, data=data)
+    assert measured(quiet, scene.oracle(scene.kspace), scene.sense).heldout_share is None
 
 
 def test_the_seed_decides_what_is_held_out(scene):

@@ -225,3 +225,28 @@ def test_a_faithful_reconstruction_passes_and_an_invented_one_is_withheld(scene)
 def test_limits_keep_the_patterns_the_weights_are_weak_at(tmp_path):
     save_limits(Limits(weak_patterns=frozenset({"uniform"})), tmp_path / "limits.json")
     assert load_limits(tmp_path / "limits.json").weak_patterns == {"uniform"}
+
+
+@pytest.mark.parametrize(
+    ("weak", "verdict"), [({"random"}, "warn"), ({"random 4x"}, "warn"), ({"random 8x", "uniform"}, "pass")]
+)
+def test_a_weak_pattern_is_never_passed_alone_or_with_its_acceleration(scene, weak, verdict):
+    kspace = scene.kspace
+    found = judge_reconstruction(
+        kspace,
+        scene.maps,
+        scene.oracle(kspace),
+        prompts=scene.prompts,
+        reconstruct=scene.oracle,
+        reference=scene.sense,
+        limits=Limits(weak_patterns=frozenset(weak)),
+    )
+    assert found.verdict == verdict
+
+
+def test_an_image_that_nothing_vouches_for_is_doubted_not_withheld():
+    verdict = judge(Measures(finite=True, heldout_ratio=0.9, heldout_share=0.99))
+    assert verdict.verdict == "warn"
+    assert verdict.reasons == (
+        "of held-out lines 99 % are missed, almost as if nothing were known of them (limit 0.95)",
+    )
