@@ -64,13 +64,21 @@ class Methods:
         return TrainedOn(max_acceleration=max(training["accelerations"]), words=words)
 
 
-def make_methods(settings: ReconSettings) -> Methods:
+def make_methods(settings: ReconSettings, *, limits: bool = True) -> Methods:
     """Load what the settings ask for, once.
+
+    Parameters
+    ----------
+    settings : ReconSettings
+        Method, weights, device and the rest.
+    limits : bool
+        Whether to read the trust limits beside the weights.
 
     Raises
     ------
     WeightsError
-        Weights missing or damaged, or made for another text encoder than the one at hand.
+        Weights missing or damaged, made for another text encoder than the one at hand, or with trust limits
+        of other weights beside them.
     """
     fallback = classical(settings.fallback, settings)
     if settings.method != "cardiomm":
@@ -92,14 +100,31 @@ def make_methods(settings: ReconSettings) -> Methods:
         compile=settings.compile,
         coil_maps=settings.coil_maps,
     )
-    limits = find_weights(settings.weights).with_suffix(LIMITS_SUFFIX)
     return Methods(
         chosen=chosen,
         fallback=fallback,
         encoder=encoder,
         weights=weights,
-        limits=load_limits(limits) if limits.exists() else None,
+        limits=_limits(settings.weights, weights) if limits else None,
     )
+
+
+def limits_file(weights: str) -> Path:
+    """Where the trust limits of weights lie, whether or not they do."""
+    return find_weights(weights).with_suffix(LIMITS_SUFFIX)
+
+
+def _limits(name: str, weights: LoadedWeights) -> Limits | None:
+    path = limits_file(name)
+    if not path.exists():
+        return None
+    limits = load_limits(path)
+    if limits.weights_sha256 not in (None, weights.sha256):
+        raise WeightsError(
+            f"{path} holds the trust limits of other weights ({limits.weights_sha256}, found "
+            f"{weights.sha256}): make new ones with `recon-node weights calibrate {name}`, or remove it"
+        )
+    return limits
 
 
 def classical(method: Method, settings: ReconSettings) -> Reconstructor:

@@ -10,24 +10,22 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recon_node.cli.options import METHODS, json_option, network_options, print_json, progress, settings_from
-
-
-def _numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r}: expected numbers separated by commas") from error
-
-
-def _words(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(","))
+from recon_node.cli.options import (
+    METHODS,
+    json_option,
+    network_options,
+    numbers,
+    print_json,
+    progress,
+    settings_from,
+    words,
+)
 
 
 @click.command("evaluate", short_help="Measure reconstructions against a known truth.")
-@click.option("--methods", default=",".join(sorted(METHODS)), callback=_words, show_default=True)
-@click.option("--patterns", default="random,uniform", callback=_words, show_default=True)
-@click.option("--accelerations", default="4,8,16", callback=_numbers, show_default=True)
+@click.option("--methods", default=",".join(sorted(METHODS)), callback=words, show_default=True)
+@click.option("--patterns", default="random,uniform", callback=words, show_default=True)
+@click.option("--accelerations", default="4,8,16", callback=numbers, show_default=True)
 @click.option(
     "--scans",
     type=click.IntRange(1),

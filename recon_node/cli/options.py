@@ -23,6 +23,19 @@ ANY_PATH = click.Path(path_type=Path)
 WARNING = "Not for clinical use until validated."
 
 
+def numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
+    """Callback: numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: expected numbers separated by commas") from error
+
+
+def words(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    """Callback: words separated by commas."""
+    return tuple(part.strip() for part in value.split(","))
+
+
 def config_option(function: F) -> F:
     """``--config FILE``: settings file."""
     return click.option(

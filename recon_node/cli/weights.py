@@ -1,7 +1,8 @@
-"""``recon-node weights``: list, verify and import network weights."""
+"""``recon-node weights``: list, verify, import and calibrate network weights."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,23 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from recon_node.cli.options import ANY_PATH, WARNING, json_option, print_json
+from recon_node.cli.options import (
+    ANY_PATH,
+    WARNING,
+    config_option,
+    json_option,
+    numbers,
+    print_json,
+    progress,
+    settings_from,
+    words,
+)
 
 if TYPE_CHECKING:
     from recon_node.model.weights import LoadedWeights, WeightsInfo
 
 
-@click.group("weights", short_help="List, verify and import network weights.")
+@click.group("weights", short_help="List, verify, import and calibrate network weights.")
 def command() -> None:
     """Network weights. None is validated for clinical use."""
 
@@ -85,6 +96,64 @@ def import_(checkpoint: Path, out: Path | None, encoder_folder: Path | None) -> 
     click.echo(f"{LICENCE} {WARNING}")
     if encoder is None:
         click.echo("Its text tower was not compared with yours: import with --encoder-folder to do so.")
+
+
+@command.command("calibrate")
+@click.argument("weights", default="default", metavar="[NAME|FILE]")
+@click.option("--scans", type=click.IntRange(1), default=7, show_default=True, help="Hearts a condition.")
+@click.option("--modalities", default="cine", callback=words, show_default=True)
+@click.option("--patterns", default="uniform,random,radial", callback=words, show_default=True)
+@click.option("--accelerations", default="4,8,16,24", callback=numbers, show_default=True)
+@click.option("--matrix", type=click.IntRange(32), default=128, show_default=True)
+@click.option("--phases", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--seed", type=int, default=1000, show_default=True)
+@click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it.")
+@click.option("--out", type=ANY_PATH, help="File to write [beside the weights: FILE with .limits.json].")
+@config_option
+@json_option
+def calibrate_(
+    weights: str,
+    encoder_folder: str | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    **plan: Any,
+) -> None:
+    """Measure trust limits for weights on simulated hearts, and how well they tell good from bad.
+
+    The node reads the file beside the weights. A reconstruction is good where it is at least as near to
+    the truth as the fallback's. Limits of other weights are refused, so this is to be run after training.
+    """
+    from recon_node.evaluation.heldout import Study
+    from recon_node.evaluation.limits import Scanned, calibrated, others
+    from recon_node.methods import limits_file, make_methods
+    from recon_node.model.weights import load_weights
+    from recon_node.trust import save_limits
+
+    settings = settings_from(config, recon={"weights": weights, "encoder_folder": encoder_folder})
+    path = out or limits_file(weights)
+    modalities = plan.pop("modalities")
+    studies = [Study(methods=(), modality=modality, **plan) for modality in modalities]
+    methods = make_methods(dataclasses.replace(settings.recon, method="cardiomm"), limits=False)
+    total = sum(study.conditions * study.scans for study in (*studies, *others(studies)))
+    with progress("measuring", total) as advance:
+
+        def report(one: Scanned) -> None:
+            advance(1, f"{one.group}, {one.condition}")
+
+        sha256 = load_weights(weights).sha256
+        limits, found = calibrated(studies, methods, weights_sha256=sha256, report=report)
+    save_limits(limits, path)
+    if as_json:
+        weak = sorted(limits.weak_patterns)
+        print_json({"file": str(path), "weak": weak, "outcomes": [dataclasses.asdict(one) for one in found]})
+        return
+    click.echo(f"{path}: limits of {', '.join(limits.groups) or 'all groups together'}")
+    click.echo(f"below the fallback on average: {', '.join(sorted(limits.weak_patterns)) or 'nowhere'}")
+    for one in found:
+        kind = "as good as the fallback's" if one.good else "worse than the fallback's"
+        counts = f"{one.passed} passed, {one.warned} warned of, {one.withheld} withheld"
+        click.echo(f"other hearts, image {kind}: {counts}")
 
 
 def _entry(weights: WeightsInfo | LoadedWeights, source: str | None = None) -> dict[str, Any]:

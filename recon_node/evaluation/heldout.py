@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.scan import SliceGeometry, SliceIndex
-from recon_node.core.types import KSpace, Prompts
+from recon_node.core.types import CoilMaps, KSpace, Prompts
 from recon_node.evaluation.metrics import series_metrics
 from recon_node.evaluation.studies import Result
-from recon_node.methods import Methods, make_methods
+from recon_node.methods import make_methods
 from recon_node.pipeline import coil_maps
 from recon_node.prep import classify_sampling
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
@@ -43,9 +43,14 @@ class Study:
     seed: int = 0
 
     @property
+    def conditions(self) -> int:
+        """Number of conditions."""
+        return len(self.patterns) * len(self.accelerations)
+
+    @property
     def total(self) -> int:
         """Number of results."""
-        return len(self.methods) * len(self.patterns) * len(self.accelerations) * self.scans
+        return len(self.methods) * self.conditions * self.scans
 
 
 def kspace_of(example: Example, mask: NDArray[np.bool_], *, acs: int) -> KSpace:
@@ -108,8 +113,22 @@ def run_study(
     return results
 
 
-def _results(study: Study, recon: ReconSettings) -> Iterator[Result]:
-    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in study.methods}
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """One heart under one condition, ready to be reconstructed."""
+
+    scan: str
+    condition: str
+    """For example ``random 8x``."""
+    truth: NDArray[np.complex64]
+    """`(phase, y, x)` complex64."""
+    kspace: KSpace
+    maps: CoilMaps
+    prompts: Prompts
+
+
+def cases(study: Study) -> Iterator[Case]:
+    """Every heart of a study under each of its conditions."""
     for scan in range(study.scans):
         example = draw_example(
             np.random.default_rng([*SALT, study.seed, scan]),
@@ -122,32 +141,36 @@ def _results(study: Study, recon: ReconSettings) -> Iterator[Result]:
         )
         for pattern in study.patterns:
             for acceleration in study.accelerations:
-                yield from _condition(study, made, example, scan, pattern, acceleration)
+                yield _case(study, example, scan, pattern, acceleration)
 
 
-def _condition(
-    study: Study,
-    made: dict[Method, Methods],
-    example: Example,
-    scan: int,
-    pattern: str,
-    acceleration: float,
-) -> Iterator[Result]:
+def _case(study: Study, example: Example, scan: int, pattern: str, acceleration: float) -> Case:
     rng = np.random.default_rng([*SALT, study.seed, scan, 1])
     shape = (example.kspace.shape[0], study.matrix, study.matrix)
     mask = draw_mask(pattern, acceleration, shape=shape, acs=study.acs, rng=rng)
     kspace = kspace_of(example, mask, acs=study.acs)
-    maps = coil_maps(kspace)
-    prompts = Prompts(
-        metadata=metadata_prompt(kspace.header, overrides=example.metadata),
-        undersampling=undersampling_prompt(kspace.sampling),
+    return Case(
+        scan=str(scan),
+        condition=f"{pattern} {acceleration:g}x",
+        truth=example.images,
+        kspace=kspace,
+        maps=coil_maps(kspace),
+        prompts=Prompts(
+            metadata=metadata_prompt(kspace.header, overrides=example.metadata),
+            undersampling=undersampling_prompt(kspace.sampling),
+        ),
     )
-    for name, methods in made.items():
-        text = None if methods.encoder is None else embed(prompts, methods.encoder)
-        images = methods.chosen.reconstruct(kspace, maps, text).data
-        yield Result(
-            scan=str(scan),
-            condition=f"{pattern} {acceleration:g}x",
-            method=name,
-            metrics=series_metrics(images, example.images, normalise=False),
-        )
+
+
+def _results(study: Study, recon: ReconSettings) -> Iterator[Result]:
+    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in study.methods}
+    for case in cases(study):
+        for name, methods in made.items():
+            text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
+            images = methods.chosen.reconstruct(case.kspace, case.maps, text).data
+            yield Result(
+                scan=case.scan,
+                condition=case.condition,
+                method=name,
+                metrics=series_metrics(images, case.truth, normalise=False),
+            )

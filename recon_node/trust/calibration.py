@@ -17,6 +17,9 @@ from recon_node.trust.limits import DEFAULTS, Limit, Limits
 from recon_node.trust.measures import MEASURES, Measures
 from recon_node.trust.novelty import words_of
 
+_ABSOLUTE = ("heldout_ratio", "offgrid_ratio")
+"""Measures against parallel imaging: worse than that is worse, however common among the calibration set."""
+
 
 def group_of(prompts: Prompts) -> str:
     """Group of a scan: its modality and acceleration in the words of the prompts, ``cine 8x``."""
@@ -60,7 +63,8 @@ def calibrate(
     Limits
         A group with too few scans for `warn_level` (19 at 0.95) has no limits of its own and takes those
         of all groups together; a fallback limit that cannot be had from the data is the default one, or twice
-        the warning limit if that is larger.
+        the warning limit if that is larger. Measures against parallel imaging keep their default limits
+        where the data would loosen them.
 
     Raises
     ------
@@ -102,6 +106,8 @@ def _limits(values: Mapping[str, Sequence[float]], levels: tuple[float, float, f
             continue
         far = conformal_quantile(some, fallback_level)
         fallback = max(DEFAULTS[name].fallback, 2 * warn) if math.isinf(far) else slack * max(far, warn)
+        if name in _ABSOLUTE:
+            warn, fallback = min(warn, DEFAULTS[name].warn), min(fallback, DEFAULTS[name].fallback)
         typical = sorted(some)[len(some) // 2]
         limits[name] = Limit(typical=min(typical, warn), warn=warn, fallback=fallback)
     return limits

@@ -70,20 +70,33 @@ class Limits:
     """Sampling at which these weights were measured below parallel imaging, by pattern or by pattern and
     acceleration (``uniform``, ``uniform 8x``): never ``pass``."""
 
+    weights_sha256: str | None = None
+    """Of the weights these limits were measured with; None where it is not said."""
+
     def of(self, group: str) -> Mapping[str, Limit]:
         """Limits by measure of a group; of the default where the group or a measure has none."""
         return {**DEFAULTS, **self.default, **self.groups.get(group, {})}
 
 
 def save_limits(limits: Limits, path: Path) -> None:
-    """Write `limits` as JSON."""
+    """Write `limits` as JSON.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be written.
+    """
     table = {
         "version": VERSION,
+        "weights_sha256": limits.weights_sha256,
         "default": _plain(limits.default),
         "weak_patterns": sorted(limits.weak_patterns),
         "groups": {group: _plain(entries) for group, entries in sorted(limits.groups.items())},
     }
-    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    try:
+        path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def load_limits(path: Path) -> Limits:
@@ -102,6 +115,7 @@ def load_limits(path: Path) -> Limits:
             default=_entries(table["default"]),
             weak_patterns=frozenset(table.get("weak_patterns", ())),
             groups={group: _entries(entries) for group, entries in table["groups"].items()},
+            weights_sha256=table.get("weights_sha256"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is no table of trust limits: {error!r}") from error

@@ -7,7 +7,7 @@ import pytest
 
 from recon_node.cli import COMMANDS, run
 
-WITHIN = {"spool": ("list", "retry", "purge"), "weights": ("list", "verify", "import")}
+WITHIN = {"spool": ("list", "retry", "purge"), "weights": ("list", "verify", "import", "calibrate")}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -250,3 +250,12 @@ def test_an_image_that_nothing_vouches_for_is_doubted_not_withheld():
     assert verdict.reasons == (
         "of held-out lines 99 % are missed, almost as if nothing were known of them (limit 0.95)",
     )
+
+
+def test_a_calibration_never_loosens_what_is_measured_against_parallel_imaging():
+    poor = [
+        ("cine 8x", Measures(finite=True, heldout_ratio=3.0 + i / 100, peak_ratio=9.0)) for i in range(99)
+    ]
+    limits = calibrate(poor).of("cine 8x")
+    assert limits["heldout_ratio"] == Limit(typical=1.1, warn=1.1, fallback=1.6)
+    assert limits["peak_ratio"].warn == 9.0

@@ -1,0 +1,150 @@
+"""Trust limits for given weights, from simulated hearts that no network was trained on.
+
+A reconstruction counts as good where it is at least as near to the truth as the one that would stand in for
+it. Limits are quantiles of the good ones' measures (`recon_node.trust.calibrate`); conditions under which the
+network is below its stand-in on average are kept by name. How well the limits tell good from bad is counted
+on other hearts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recon_node.evaluation.heldout import Case, Study, cases
+from recon_node.evaluation.metrics import series_metrics
+from recon_node.methods import Methods
+from recon_node.prompts import embed
+from recon_node.trust import Limits, Measures, calibrate, group_of, judge, measure
+
+LEAST = 3
+"""Scans of a condition that say whether the network is weak there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """One reconstruction of known quality."""
+
+    group: str
+    """Of limits, for example ``cine 8x``."""
+    condition: str
+    """Pattern and acceleration, for example ``random 8x``."""
+    gain_db: float
+    """PSNR of the network minus that of its stand-in."""
+    measures: Measures
+
+    @property
+    def good(self) -> bool:
+        """Whether the network's image is at least as near to the truth as its stand-in's."""
+        return self.gain_db >= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What limits say of good or of bad reconstructions."""
+
+    good: bool
+    passed: int
+    warned: int
+    withheld: int
+
+
+def scanned(study: Study, methods: Methods) -> Iterator[Scanned]:
+    """Reconstruct and measure every case of a study with a network and its stand-in.
+
+    Parameters
+    ----------
+    study : Study
+        Hearts and conditions; its methods are not looked at.
+    methods : Methods
+        Of the method ``cardiomm``.
+    """
+    for case in cases(study):
+        yield _scanned(case, methods)
+
+
+def _scanned(case: Case, methods: Methods) -> Scanned:
+    text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
+    images = methods.chosen.reconstruct(case.kspace, case.maps, text)
+    instead = methods.fallback.reconstruct(case.kspace, case.maps, None)
+    learned, classical = (
+        series_metrics(made.data, case.truth, normalise=False).psnr for made in (images, instead)
+    )
+    return Scanned(
+        group=group_of(case.prompts),
+        condition=case.condition,
+        gain_db=learned - classical,
+        measures=measure(
+            case.kspace,
+            case.maps,
+            images,
+            reconstruct=lambda part: methods.chosen.reconstruct(part, case.maps, text),
+            reference=lambda part: methods.fallback.reconstruct(part, case.maps, None),
+        ),
+    )
+
+
+def derive(found: Iterable[Scanned], *, weights_sha256: str) -> Limits:
+    """Limits for the weights with this hash.
+
+    Raises
+    ------
+    ConfigError
+        If too few reconstructions are good to tell what good ones look like.
+    """
+    everything = list(found)
+    gains: dict[str, list[float]] = defaultdict(list)
+    for one in everything:
+        gains[one.condition].append(one.gain_db)
+    weak = {name for name, some in gains.items() if len(some) >= LEAST and float(np.mean(some)) < 0}
+    limits = calibrate((one.group, one.measures) for one in everything if one.good)
+    return dataclasses.replace(limits, weak_patterns=frozenset(weak), weights_sha256=weights_sha256)
+
+
+def outcomes(found: Sequence[Scanned], limits: Limits) -> list[Outcome]:
+    """How many good and bad reconstructions each verdict gets; weak patterns are left out of account."""
+    said: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    for one in found:
+        said[one.good][judge(one.measures, limits.of(one.group)).verdict] += 1
+    return [
+        Outcome(good=good, passed=some["pass"], warned=some["warn"], withheld=some["fallback"])
+        for good, some in said.items()
+    ]
+
+
+def calibrated(
+    studies: Sequence[Study],
+    methods: Methods,
+    *,
+    weights_sha256: str,
+    report: Callable[[Scanned], None] = lambda one: None,
+) -> tuple[Limits, list[Outcome]]:
+    """Limits from these studies, and what they say of half as many other hearts.
+
+    Raises
+    ------
+    ConfigError
+        As `derive`.
+    """
+
+    def measured(some: Iterable[Study]) -> list[Scanned]:
+        found = []
+        for study in some:
+            for one in scanned(study, methods):
+                found.append(one)
+                report(one)
+        return found
+
+    limits = derive(measured(studies), weights_sha256=weights_sha256)
+    return limits, outcomes(measured(others(studies)), limits)
+
+
+def others(studies: Sequence[Study]) -> list[Study]:
+    """The same conditions on half as many other hearts."""
+    return [
+        dataclasses.replace(study, seed=study.seed + 1, scans=max(1, study.scans // 2)) for study in studies
+    ]
