@@ -114,8 +114,7 @@ def _open(address: str, name: str | None, options: dict[str, Any]) -> OpenDestin
     if scheme in ("dicom", "dicoms"):
         return _open_dicom(address, name, options)
     if scheme in ("http", "https"):
-        _refuse_unknown(address, options, _HTTP_OPTIONS)
-        return StowDestination(address, name=name, access=HttpAccess(**options))
+        return StowDestination(address, name=name, access=_http_access(address, options))
     if scheme not in ("", "file"):
         expected = "dicom://, dicoms://, http://, https://, a folder or a configured name"
         raise ConfigError(f"destination {address!r}: unknown scheme {scheme!r}, expected {expected}")
@@ -124,6 +123,17 @@ def _open(address: str, name: str | None, options: dict[str, Any]) -> OpenDestin
     if not path:
         raise ConfigError("destination: empty folder name")
     return FolderDestination(Path(path).expanduser(), name=name)
+
+
+def _http_access(address: str, options: dict[str, Any]) -> HttpAccess:
+    _refuse_unknown(address, options, _HTTP_OPTIONS)
+    checked: dict[str, Any] = {k: _seconds(k, v) if k.endswith("_s") else str(v) for k, v in options.items()}
+    for name in ("ca", "certificate", "key"):
+        if name in checked and not Path(checked[name]).is_file():
+            raise ConfigError(f"TLS file {checked[name]} ({name} of {address!r}): no such file")
+    if ("certificate" in checked or "key" in checked) and not address.startswith("https:"):
+        raise ConfigError(f"destination {address!r}: a client certificate needs https://")
+    return HttpAccess(**checked)
 
 
 def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> DicomDestination:

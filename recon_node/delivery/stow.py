@@ -90,13 +90,16 @@ class StowDestination(OneByOne):
             About the server.
         """
         dataset = read_dataset(file)
+        answer: Dataset | None
         try:
             answer = self._client.store_instances([dataset])
         except requests.RequestException as error:
-            fault = self._fault(error)
-            if isinstance(fault, PacsRejected):
-                return Outcome(file, fault)
-            raise fault from error
+            answer = _told_in_conflict(error)
+            if answer is None:
+                fault = self._fault(error)
+                if isinstance(fault, PacsRejected):
+                    return Outcome(file, fault)
+                raise fault from error
         except (ValueError, TypeError, KeyError, AttributeError, SyntaxError) as error:
             return Outcome(file, PacsUnreachable(f"{self.name}: answer not understood: {error}"))
         return Outcome(file, *_judge(answer, self.name))
@@ -125,6 +128,8 @@ class StowDestination(OneByOne):
     def _fault(self, error: requests.RequestException) -> DeliveryError:
         if isinstance(error, requests.exceptions.SSLError):
             return PacsMisconfigured(f"{self.name}: TLS failed: {_innermost(error)}")
+        if isinstance(error, requests.JSONDecodeError):
+            return PacsUnreachable(f"{self.name}: answer not understood (is it a DICOMweb service?)")
         if isinstance(error, requests.Timeout):
             return PacsUnreachable(f"{self.name}: no answer in time")
         if error.response is None:
@@ -138,6 +143,16 @@ class StowDestination(OneByOne):
             what = {401: "log in refused", 403: "not allowed", 404: "no STOW-RS service at this URL"}
             return PacsMisconfigured(f"{self.name}: {what.get(code, 'request not understood')} (HTTP {code})")
         return PacsRejected(f"{self.name}: the server refused the instance (HTTP {code})", status=code)
+
+
+def _told_in_conflict(error: requests.RequestException) -> Dataset | None:
+    """The reasons that come with HTTP 409, where no instance was stored (PS3.18 10.5.3.1)."""
+    if error.response is None or error.response.status_code != 409:
+        return None
+    try:
+        return Dataset.from_json(error.response.json())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _judge(answer: Dataset, name: str) -> tuple[DeliveryError | None, str | None]:

@@ -39,6 +39,21 @@ def test_storescp_stores_in_whatever_syntax_it_prefers(mr_files: Files, tmp_path
     assert_same_pixels(list(folder.iterdir()), files)
 
 
+def test_dcmqrscp_archives_what_is_sent(mr_files: Files, tmp_path: Path) -> None:
+    port, folder, files = free_port(), tmp_path / "archive", mr_files(4)
+    folder.mkdir()
+    settings = tmp_path / "dcmqrscp.cfg"
+    settings.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nARCHIVE {folder} RW (200, 1024mb) ANY\nAETable END\n"
+    )
+    with running([need("dcmqrscp"), "-c", str(settings), str(port)], port, tmp_path / "log"):
+        deliver(f"dicom://ARCHIVE@127.0.0.1:{port}", files)
+        deliver(f"dicom://ARCHIVE@127.0.0.1:{port}", files[:2])
+    assert_same_pixels(list(folder.glob("*.dcm")), files)
+
+
 @pytest.mark.parametrize("option", ["--refuse", "--abort-after", "--abort-during"])
 def test_a_storescp_that_refuses_or_aborts_is_an_error(mr_files: Files, tmp_path: Path, option: str) -> None:
     port = free_port()

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration_servers import Certificates, Orthanc, free_port
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "dicom"))
+
+from dicom_samples import HEADER, MADE_BY, blob, geometry
+
 from recon_node.core.errors import PacsMisconfigured
+from recon_node.core.scan import SliceIndex
+from recon_node.core.types import ImageSeries
 from recon_node.delivery import (
     CommitmentListener,
     DeliveryWorker,
@@ -18,7 +26,9 @@ from recon_node.delivery import (
     echo,
     open_destination,
 )
+from recon_node.dicom import Provenance, write_series
 from recon_node.export import export
+from recon_node.images import scale_series
 from recon_node.settings import DeliverySettings
 
 pytestmark = pytest.mark.real
@@ -141,10 +151,13 @@ def test_the_spool_outlives_a_restart_of_orthanc(
     assert_same_pixels(orthanc, files)
 
 
-def test_orthanc_over_tls_with_client_certificates(
-    start_orthanc: Start, mr_files: Files, certificates: Certificates
+def test_orthanc_over_tls_with_client_certificates_both_ways(
+    start_orthanc: Start, mr_files: Files, certificates: Certificates, tmp_path: Path
 ) -> None:
+    port = free_port()
+    modality = {"AET": "RECON-NODE", "Host": "127.0.0.1", "Port": port, "UseDicomTls": True}
     orthanc = start_orthanc(
+        DicomModalities={"node": {**modality, "AllowStorageCommitment": True}},
         DicomTlsEnabled=True,
         DicomTlsCertificate=str(certificates.server),
         DicomTlsPrivateKey=str(certificates.server_key),
@@ -154,9 +167,14 @@ def test_orthanc_over_tls_with_client_certificates(
     trusting = f"{address}?ca={certificates.ca}&connect=3&associate=3"
     full = f"{trusting}&certificate={certificates.client}&key={certificates.client_key}"
     files = mr_files(2)
-    destination = open_destination(full)
-    destination.send(files)
-    destination.close()
+    own = f"certificate={certificates.client}&key={certificates.client_key}&ca={certificates.ca}"
+    settings = DeliverySettings(
+        spool=str(tmp_path / "spool"),
+        destinations={"pacs": {"address": full, "commitment": True}},
+        listen=f"dicoms://RECON-NODE@127.0.0.1:{port}?{own}",
+        reserve_mb=0,
+    )
+    assert export(files, "pacs", settings).delivered == 2
     assert_same_pixels(orthanc, files)
     with pytest.raises(PacsMisconfigured, match="TLS"):
         echo(trusting)
@@ -164,3 +182,34 @@ def test_orthanc_over_tls_with_client_certificates(
         echo(full.replace(f"ca={certificates.ca}&", ""))
     with pytest.raises(PacsMisconfigured, match="elsewhere"):
         echo(full + "&server_name=elsewhere.example")
+
+
+def content(file: bytes) -> bytes:
+    """A file without preamble and file meta information, which are the keeper's own."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
+def test_orthanc_gives_back_the_bytes_of_every_kind_of_series(start_orthanc: Start, tmp_path: Path) -> None:
+    images = ImageSeries(
+        data=blob((3, 40, 48)), geometry=geometry(), header=HEADER, index=SliceIndex(), made_by=MADE_BY
+    )
+    kinds: list[dict[str, Any]] = [
+        {"compression": "none"},
+        {"compression": "rle"},
+        {"compression": "jpeg-ls"},
+        {"compression": "jpeg-2000"},
+        {"form": "enhanced-mr"},
+        {"form": "legacy-enhanced-mr"},
+    ]
+    orthanc = start_orthanc()
+    for number, kind in enumerate(kinds):
+        # Compression leaves the UIDs alone, and Orthanc keeps the first of each.
+        provenance = Provenance(made_by=MADE_BY, source_id=str(number))
+        written = write_series(
+            images, tmp_path / str(number), pixels=scale_series(images), provenance=provenance, **kind
+        )
+        destination = open_destination(orthanc.address)
+        destination.send([instance.path for instance in written])
+        destination.close()
+        kept = {content(orthanc.file(instance)) for instance in orthanc.instances()}
+        assert {content(instance.path.read_bytes()) for instance in written} <= kept, kind
