@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import shutil
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="session")
 def golden() -> ModuleType:
     """benchmarks/golden.py: weights by formula and comparisons with the golden files."""
-    spec = importlib.util.spec_from_file_location("recon_node_golden", BENCHMARKS / "golden.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.golden")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from recon_node.core.errors import DataError, WeightsError
+from benchmarks import golden_cases
+from recon_node.core.errors import DataError, ModelError, WeightsError
 from recon_node.model import CardioMMConfig, UNetConfig, import_published, load_weights, verify_weights
 from recon_node.model.published import convert
 
@@ -61,6 +62,26 @@ def test_in_float64_only_rounding_is_left(golden):
     rows = list(golden.whole(golden.KEPT / "A_strong.npz", double=True))
     assert rows[-1].quantity == "output"
     assert rows[-1].error < 1e-14
+
+
+def test_the_second_implementation_reproduces_the_golden_output(golden):
+    assert golden_cases.anchor(golden.KEPT / "A_strong.npz").error < 1e-12
+
+
+@pytest.mark.parametrize("case", golden_cases.CASES, ids=lambda case: case.name)
+def test_the_network_equals_the_second_implementation(case):
+    with torch.no_grad():
+        rows = list(golden_cases.compare(case))
+    assert [row.quantity for row in rows] == ["float32", "float64"]
+    assert [row for row in rows if not row.error <= row.limit] == []
+
+
+def test_the_second_implementation_notices_a_wrong_rule():
+    case = next(case for case in golden_cases.CASES if case.name == "square calibration")
+    data, state = golden_cases.inputs(case), golden_cases.checkpoint(case.config, case.weights)
+    arrays = [data[name][0] for name in ("kspace", "mask", "meta", "us")]
+    square, columns = (golden_cases.Reference(state)(*arrays, acs=8, rule=r) for r in ("square", "columns"))
+    assert np.linalg.norm(square - columns) > 1e-4 * np.linalg.norm(square)
 
 
 def test_every_module_reproduces_its_golden_outputs(golden):
@@ -229,10 +250,47 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         import_published(tmp_path / "list.ckpt")
 
 
+def test_the_network_takes_the_precision_of_its_weights_not_of_its_input(checkpoint):
+    kspace, mask, meta, us = inputs()
+    net = import_published(checkpoint)
+    single = net(kspace, mask, meta, us, acs=6)
+    assert torch.equal(net(kspace.to(torch.complex128), mask, meta.double(), us.double(), acs=6), single)
+    double = net.double()(kspace, mask, meta, us, acs=6)
+    assert double.dtype == torch.float64
+    assert distance(single, double) < 1e-6
+
+
+def test_text_features_of_another_encoder_are_refused(checkpoint):
+    kspace, mask, meta, us = inputs()
+    with pytest.raises(ModelError, match="text encoder it was trained with"):
+        import_published(checkpoint)(kspace, mask, meta[:, :8], us, acs=6)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda k, m: k.mul_(float("nan")), "NaN or infinite"),
+        (lambda k, m: k[1].zero_(), "all samples of an item are zero"),
+        (lambda k, m: m[1].zero_(), "mask of an item is empty"),
+    ],
+)
+def test_k_space_that_says_nothing_is_refused(checkpoint, spoil, words):
+    kspace, mask, meta, us = inputs()
+    spoil(kspace, mask)
+    with pytest.raises(DataError, match=words):
+        import_published(checkpoint)(kspace, mask, meta, us, acs=6)
+
+
+def test_an_image_smaller_than_the_network_is_refused(checkpoint):
+    with pytest.raises(DataError, match="at least 8 x 8"):
+        import_published(checkpoint)(*inputs(shape=(6, 18)), acs=6)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda k, m, a, b: (k[0], m, a, b),
+        lambda k, m, a, b: (k, m, a[:1], b),
         lambda k, m, a, b: (k.real, m, a, b),
         lambda k, m, a, b: (k, m.float(), a, b),
         lambda k, m, a, b: (k, m[:, :1], a, b),
