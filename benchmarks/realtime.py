@@ -1,0 +1,123 @@
+"""What the node adds to a scan: its work beside the network, and the wait for the first DICOM file.
+
+Run: ``python -m benchmarks.realtime [--method cardiomm] [--slices 4] [--phases 12] [--matrix 128] [--json]``
+
+A simulated scan is sent by ``recon-node send --realtime``, a process of its own, at the pace of its
+acquisition time stamps. Work is the node's CPU time (a busy machine does not change it), less the CPU time
+inside the reconstructor, as a fraction of the scan's duration. Latency is wall time from the arrival of a
+slice's last line to its DICOM files on the disk, network included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
+from recon_node.core.scan import Readouts
+from recon_node.core.types import ImageSeries
+from recon_node.service import serving
+from recon_node.settings import Method, Settings
+from recon_node.simulate import simulate_scan
+from recon_node.sources.files import open_source
+
+
+class Timed:
+    """A reconstructor that counts its CPU seconds."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.name = inner.name
+        self.seconds = 0.0
+
+    def reconstruct(self, *arguments: Any) -> ImageSeries:
+        start = time.thread_time()
+        try:
+            return self._inner.reconstruct(*arguments)
+        finally:
+            self.seconds += time.thread_time() - start
+
+
+def scan_seconds(raw: Path) -> float:
+    """From the first acquisition to the last."""
+    with open_source(raw) as source:
+        blocks = [block for block in source if isinstance(block, Readouts)]
+    stamps = np.concatenate([block.head["acquisition_time_stamp"] for block in blocks]).astype(np.int64)
+    return float(np.ptp(stamps)) * TIME_STAMP_UNIT_MS / 1000
+
+
+def measure(method: str, *, slices: int, phases: int, matrix: int, acceleration: int = 8) -> dict[str, Any]:
+    """Send one scan in real time to a node with `method`."""
+    with tempfile.TemporaryDirectory(prefix="realtime") as name:
+        folder = Path(name)
+        raw = folder / "scan.h5"
+        shape = {"coils": 8, "slices": slices, "phases": phases, "matrix": matrix}
+        simulate_scan(raw, acceleration=acceleration, pattern="random", seed=3, **shape)
+        settings = Settings().replace("recon", method=method, device="cpu", threads=1)
+        settings = settings.replace(
+            "server", port=0, out=str(folder / "dicom"), deferred=str(folder / "deferred")
+        )
+        latencies: list[float] = []
+        with serving(settings) as running:
+            methods = running.node.pipeline(settings).methods
+            network = Timed(methods.chosen)
+            object.__setattr__(methods, "chosen", network)
+            told = running.node.metrics.on_slice
+
+            def on_slice(seconds: Any, verdict: str, instances: int, latency_seconds: float) -> None:
+                latencies.append(latency_seconds)
+                told(seconds, verdict, instances, latency_seconds)
+
+            running.node.metrics.on_slice = on_slice
+            command = [sys.executable, "-m", "recon_node", "send", str(raw), "--realtime"]
+            before = time.process_time()
+            subprocess.run([*command, "--port", str(running.server.port)], check=True, capture_output=True)
+            spent = time.process_time() - before
+        duration = scan_seconds(raw)
+    if len(latencies) != slices:
+        raise SystemExit(f"{len(latencies)} of {slices} slices came")
+    return {
+        "method": method,
+        "scan_s": duration,
+        "network_cpu_s": network.seconds,
+        "other_cpu_s": spent - network.seconds,
+        "overhead": (spent - network.seconds) / duration,
+        "latency_median_s": statistics.median(latencies),
+        "latency_worst_s": max(latencies),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--method", choices=get_args(Method), default="cardiomm")
+    parser.add_argument("--slices", type=int, default=4)
+    parser.add_argument("--phases", type=int, default=12)
+    parser.add_argument("--matrix", type=int, default=128)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = measure(options.method, slices=options.slices, phases=options.phases, matrix=options.matrix)
+    if options.json:
+        print(json.dumps(found))
+        return
+    print(f"{found['method']}: a scan of {found['scan_s']:.1f} s, {options.slices} slices")
+    print(
+        f"CPU: network {found['network_cpu_s']:.1f} s, everything else {found['other_cpu_s']:.2f} s = "
+        f"{100 * found['overhead']:.1f} % of the scan"
+    )
+    print(
+        f"last line of a slice to its DICOM on disk: median {found['latency_median_s']:.2f} s, "
+        f"worst {found['latency_worst_s']:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
