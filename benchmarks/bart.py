@@ -39,8 +39,3 @@ def run(*arguments: str | Path) -> float:
 def coil_last(array: NDArray[Any]) -> NDArray[Any]:
     """`(coil, y, x)` as BART wants it: `(x, y, 1, coil)`."""
     return array.transpose(2, 1, 0)[:, :, None, :]
-
-
-def coil_first(array: NDArray[Any]) -> NDArray[Any]:
-    """The first map set of `(x, y, 1, coil, ...)` as `(coil, y, x)`."""
-    return array.reshape(*array.shape[:4], -1)[:, :, 0, :, 0].transpose(2, 1, 0)

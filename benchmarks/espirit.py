@@ -1,15 +1,18 @@
 """ESPIRiT beside BART's ecalib and sigpy's EspiritCalib: CPU seconds, projection residual, map error.
 
-`OMP_NUM_THREADS=1 python -m benchmarks.espirit [--size N] [--coils 8 16 32] [--repeat N]`
+`OMP_NUM_THREADS=1 python -m benchmarks.espirit [--size N] [--coils 8 16 32] [--repeat N] [--hard]`
 
 All three get the same k-space, calibrate on its 24 x 24 centre with 6 x 6 kernels and cut the
 singular values at the same level (0.02 of the largest; BART's -t counts their squares). Runs are
-interleaved and one thread each; BART's time includes starting it and reading and writing files.
+interleaved and one thread each; BART's time includes starting it and reading and writing files. The SENSE
+error is that of one CG-SENSE with each one's maps. ``--hard``: few calibration lines, low signal, 4 and 64
+coils, a field of view that wraps, and how slices scale.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 import tracemalloc
@@ -19,11 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from benchmarks import bart
-from recon_node.coils import espirit
+from benchmarks.tune_classical import as_kspace
+from recon_node.coils import espirit, espirit_slices
 from recon_node.core.fft import centred_fft
+from recon_node.core.scan import ScanHeader
+from recon_node.core.types import CoilMaps
+from recon_node.model import Sense
 
 THRESHOLD = 0.02
 ACS = 24
@@ -56,18 +64,19 @@ def measured(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def with_bart(kspace: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+def with_bart(kspace: NDArray[Any], acs: int, sets: int = 1) -> tuple[float, NDArray[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         bart.write(Path(folder, "k"), bart.coil_last(kspace))
         names = [Path(folder, name) for name in ("k", "s", "e")]
-        seconds = bart.run("ecalib", "-m1", f"-r{ACS}", "-k6", f"-t{THRESHOLD**2}", *names)
-        return seconds, bart.coil_first(bart.read(names[1]))
+        seconds = bart.run("ecalib", f"-m{sets}", f"-r{acs}", "-k6", f"-t{THRESHOLD**2}", *names)
+        maps = bart.read(names[1])
+        return seconds, maps.reshape(*maps.shape[:2], -1, sets, order="F").transpose(3, 2, 1, 0)
 
 
-def with_sigpy(kspace: NDArray[Any]) -> NDArray[Any]:
+def with_sigpy(kspace: NDArray[Any], acs: int) -> NDArray[Any]:
     from sigpy.mri.app import EspiritCalib
 
-    app = EspiritCalib(kspace, calib_width=ACS, thresh=THRESHOLD, kernel_width=6, crop=0.9, show_pbar=False)
+    app = EspiritCalib(kspace, calib_width=acs, thresh=THRESHOLD, kernel_width=6, crop=0.9, show_pbar=False)
     return app.run()
 
 
@@ -85,46 +94,126 @@ def quality(
     )
 
 
-def compare(size: int, coils: int, snr: float, repeat: int) -> None:
+def sense_error(
+    found: NDArray[Any], kspace: NDArray[Any], image: NDArray[Any], where: NDArray[np.bool_]
+) -> float:
+    """Relative error of the magnitudes of a CG-SENSE image from every third line, made with these maps."""
+    size = kspace.shape[-1]
+    mask = np.zeros((1, *kspace.shape[1:]), dtype=bool)
+    mask[:, size // 2 % 3 :: 3] = True
+    mask[:, size // 2 - 12 : size // 2 + 12] = True
+    maps = CoilMaps(data=found[None].astype(np.complex64), support=np.abs(found).sum(axis=0) > 0)
+    made = Sense(iterations=30, device="cpu").reconstruct(
+        as_kspace((kspace * mask)[None], mask, header(size)), maps
+    )
+    wrong = (np.abs(made.data[0]) - np.abs(image))[where]
+    return float(np.linalg.norm(wrong) / np.linalg.norm(image[where]))
+
+
+def header(size: int) -> ScanHeader:
+    return ScanHeader(
+        encoded_matrix=(size, size, 1),
+        encoded_fov_mm=(300.0, 300.0, 8.0),
+        recon_matrix=(size, size, 1),
+        recon_fov_mm=(300.0, 300.0, 8.0),
+    )
+
+
+def compare(size: int, coils: int, acs: int, snr: float, repeat: int, *, sigpy: bool = True) -> None:
     rng = np.random.default_rng(coils)
     image, maps, body = object_and_maps(size, coils, rng)
     images = snr * maps * image
     noise = rng.standard_normal((2, *images.shape)) / np.sqrt(2)
     kspace = (centred_fft(images) + noise[0] + 1j * noise[1]).astype(np.complex64)
-    centre = slice(size // 2 - ACS // 2, size // 2 + ACS // 2)
+    centre = slice(size // 2 - acs // 2, size // 2 + acs // 2)
     calibration = kspace[:, centre, centre]
-    seconds: dict[str, list[float]] = {name: [] for name in ("ours", "bart", "sigpy", "fft")}
+    seconds: dict[str, list[float]] = {name: [] for name in ("ours", "fft", "bart", "sigpy")}
     found: dict[str, Any] = {}
-    for _ in range(repeat):
+    for turn in range(repeat):
         took, result = measured(lambda: espirit(calibration, (size, size), threshold=THRESHOLD))
         seconds["ours"].append(took)
         found["ours"] = result.data[0]
-        seconds["fft"].append(measured(lambda: np.fft.fft2(kspace))[0])
-        took, found["bart"] = with_bart(kspace)
-        seconds["bart"].append(took)
-    took, found["sigpy"] = measured(lambda: with_sigpy(kspace))
-    seconds["sigpy"].append(took)
+        seconds["fft"].append(measured(lambda: scipy.fft.fft2(kspace))[0])
+        if turn < 3:
+            took, sets = with_bart(kspace, acs)
+            found["bart"] = sets[0]
+            seconds["bart"].append(took)
+        if sigpy and not turn:
+            took, found["sigpy"] = measured(lambda: with_sigpy(kspace, acs))
+            seconds["sigpy"].append(took)
+    where = body.copy()
+    for result in found.values():
+        where &= np.abs(result).sum(axis=0) > 0
+    median = {name: float(np.median(values)) for name, values in seconds.items() if values}
+    figures = {name: quality(result, maps, images, where) for name, result in found.items()}
+    blurred = {name: sense_error(unit(result), kspace, snr * image, where) for name, result in found.items()}
+    ratios = [f"{median[name] / median['ours']:.0f}x" if name in median else "" for name in ("bart", "sigpy")]
+    print(
+        f"| {coils} | {acs} | {snr:g} | {ratios[0]} | {ratios[1]} | {median['ours'] / median['fft']:.1f}x"
+        f" | {' / '.join(f'{figure[0]:.5f}' for figure in figures.values())}"
+        f" | {' / '.join(f'{figure[1]:.5f}' for figure in figures.values())}"
+        f" | {' / '.join(f'{value:.4f}' for value in blurred.values())} | {peak_mb(calibration, size):.0f} |",
+        flush=True,
+    )
+
+
+def unit(maps: NDArray[Any]) -> NDArray[Any]:
+    return maps / np.maximum(np.linalg.norm(maps, axis=0), 1e-9)
+
+
+def peak_mb(calibration: NDArray[Any], size: int) -> float:
     tracemalloc.start()
     espirit(calibration, (size, size), threshold=THRESHOLD)
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    where = body.copy()
-    for result in found.values():
-        where &= np.abs(result).sum(axis=0) > 0
-    median = {name: float(np.median(values)) for name, values in seconds.items()}
-    figures = {name: quality(result, maps, images, where) for name, result in found.items()}
-    ratios = [
-        median["bart"] / median["ours"],
-        median["sigpy"] / median["ours"],
-        median["ours"] / median["fft"],
-    ]
-    residuals = " / ".join(f"{figures[name][0]:.5f}" for name in ("ours", "bart", "sigpy"))
-    errors = " / ".join(f"{figures[name][1]:.5f}" for name in ("ours", "bart", "sigpy"))
-    print(
-        f"| {coils} | {snr:g} | {ratios[0]:.0f}x | {ratios[1]:.0f}x | {ratios[2]:.1f}x | {residuals}"
-        f" | {errors} | {peak:.0f} |",
-        flush=True,
-    )
+    return peak
+
+
+def compare_folded(size: int, coils: int) -> None:
+    """A field of view of 0.6 of the image along y: share of the coil images that the maps cannot explain."""
+    rng = np.random.default_rng(1)
+    image, maps, body = object_and_maps(size, coils, rng)
+    keep = round(0.6 * size) // 2 * 2
+    images = np.zeros((coils, keep, size), complex)
+    layers = np.zeros((keep, size), int)
+    for row in range(size):
+        images[:, row % keep] += 40 * (maps * image)[:, row]
+        layers[row % keep] += body[row]
+    noise = rng.standard_normal((2, *images.shape)) / np.sqrt(2)
+    kspace = (centred_fft(images) + noise[0] + 1j * noise[1]).astype(np.complex64)
+    calibration = kspace[:, keep // 2 - 12 : keep // 2 + 12, size // 2 - 12 : size // 2 + 12]
+    found = {
+        "ours, one set": espirit(calibration, (keep, size), threshold=THRESHOLD).data,
+        "ours, two sets": espirit(calibration, (keep, size), threshold=THRESHOLD, maps=2).data,
+        "BART, two sets": with_bart(kspace, ACS, sets=2)[1],
+    }
+    print("| folded field of view | not explained, one layer | two layers |\n|---|---|---|")
+    for name, basis in found.items():
+        figures = [f"{unexplained(basis, images, layers == n):.4f}" for n in (1, 2)]
+        print(f"| {name} | {figures[0]} | {figures[1]} |", flush=True)
+
+
+def unexplained(basis: NDArray[Any], images: NDArray[Any], where: NDArray[np.bool_]) -> float:
+    vectors, signal = basis.transpose(2, 3, 1, 0)[where], images.transpose(1, 2, 0)[where][..., None]
+    left = signal - vectors @ (np.linalg.pinv(vectors, rcond=1e-3) @ signal)
+    return float(np.linalg.norm(left) / np.linalg.norm(signal))
+
+
+def compare_slices(size: int, coils: int) -> None:
+    rng = np.random.default_rng(2)
+    image, maps, _ = object_and_maps(size, coils, rng)
+    kspace = centred_fft(40 * maps * image).astype(np.complex64)
+    centre = slice(size // 2 - 12, size // 2 + 12)
+    block = kspace[:, centre, centre]
+    espirit(block, (size, size))
+    for slices, workers in ((4, 1), (16, 1), (16, None)):
+        start, begin = time.process_time(), time.perf_counter()
+        espirit_slices([block] * slices, (size, size), workers=workers)
+        wall, cpu = time.perf_counter() - begin, time.process_time() - start
+        who = "one worker" if workers else f"{len(os.sched_getaffinity(0))} cores"
+        print(
+            f"{slices} slices, {who}: {1e3 * cpu / slices:.1f} ms CPU, {1e3 * wall / slices:.1f} ms wall a slice"
+        )
 
 
 def main() -> None:
@@ -133,16 +222,24 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--coils", type=int, nargs="*", default=[8, 16, 32])
     parser.add_argument("--snr", type=float, default=40.0)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--hard", action="store_true")
     options = parser.parse_args()
-    print(f"{options.size} x {options.size}, {ACS} x {ACS} calibration, one thread, medians of CPU seconds")
+    print(f"{options.size} x {options.size}, 6 x 6 kernels, one thread, medians of CPU seconds")
     print(
-        "| coils | SNR | faster than BART | than sigpy | times coil FFTs | residual ours/BART/sigpy"
-        " | map error ours/BART/sigpy | peak MB |"
+        "| coils | ACS | SNR | faster than BART | than sigpy | times coil FFTs | residual ours/BART/sigpy"
+        " | map error ours/BART/sigpy | SENSE error ours/BART/sigpy | peak MB |"
     )
-    print("|---" * 8 + "|")
-    for coils in options.coils:
-        compare(options.size, coils, options.snr, options.repeat)
+    print("|---" * 10 + "|")
+    if not options.hard:
+        for coils in options.coils:
+            compare(options.size, coils, ACS, options.snr, options.repeat)
+        return
+    for coils, acs, snr in ((4, 24, 40.0), (8, 12, 40.0), (8, 24, 5.0)):
+        compare(options.size, coils, acs, snr, options.repeat)
+    compare(options.size, 64, ACS, options.snr, 1, sigpy=False)
+    compare_folded(options.size, 8)
+    compare_slices(options.size, 16)
 
 
 if __name__ == "__main__":

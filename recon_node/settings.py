@@ -56,7 +56,7 @@ class CoilSettings:
     """ESPIRiT."""
 
     kernel: int = 6
-    """Side of the k-space kernels in samples."""
+    """Side of the k-space kernels in samples; 4 or 5 suits fewer than about 16 calibration lines better."""
     threshold: float | Literal["auto"] = 0.02
     """Singular values below this fraction of the largest are noise; `auto` takes the noise level of whitened
     data (0.02 where it is not known)."""
