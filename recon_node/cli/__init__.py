@@ -34,6 +34,10 @@ COMMANDS = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: like Ctrl-C, but for a server it is the ordinary end."""
+
+
 class LazyGroup(click.Group):
     """Finds a command in the module of its name, so that `--help` does not load torch."""
 
@@ -102,4 +106,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated

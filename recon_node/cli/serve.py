@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from recon_node.cli import Terminated
 from recon_node.cli.options import WARNING, recon_options, settings_from
 
 
@@ -30,11 +31,11 @@ def command(
     destination: str | None,
     config: Path | None,
     **recon: Any,
-) -> None:
+) -> int:
     """Reconstruct scans sent by FIRE, OpenRecon, Gadgetron or `recon-node send` until stopped.
 
-    SIGTERM or Ctrl-C: no new scan is taken, running ones may end (at most `drain_s` of the settings). Images
-    are not for clinical use until validated.
+    SIGTERM (exit 0) or Ctrl-C (exit 130): no new scan is taken, running ones may end (at most `drain_s` of
+    the settings). Images are not for clinical use until validated.
     """
     from recon_node.observe import setup_logging
     from recon_node.service import serving
@@ -51,7 +52,10 @@ def command(
         click.echo(f"listening on {where}, images to {settings.server.out}. {WARNING}")
         if running.health_port is not None:
             click.echo(f"health: http://127.0.0.1:{running.health_port}/healthz")
+        code = 0
         try:
             threading.Event().wait()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             click.echo("stopping: running scans may end", err=True)
+            code = 0 if isinstance(stop, Terminated) else 130
+    return code

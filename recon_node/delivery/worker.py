@@ -30,6 +30,9 @@ from recon_node.delivery.spool import Spool
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_BATCH = 200
 _HOUSEKEEPING_S = 60.0
+_STOP_S = 30.0
+_INTERRUPTED_S = 3.0
+"""A person waits at the keyboard: what hangs in the network stays in the spool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,8 @@ class DeliveryWorker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self.stop(timeout=_INTERRUPTED_S if interrupted else _STOP_S)
 
     def health(self) -> dict[str, Health]:
         """Destination to how sending to it goes."""
@@ -130,7 +134,7 @@ class DeliveryWorker:
                 self._spawn(f"deliver-{number}", self._send_loop, name)
             self._spawn("confirm", self._confirm_loop, name)
 
-    def stop(self, *, timeout: float = 30.0) -> None:
+    def stop(self, *, timeout: float = _STOP_S) -> None:
         """Finish the instance at hand, put the rest back, close connections; at most `timeout` s.
 
         Threads that are stuck in the network longer than that do not keep the program from ending;

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from recon_node.cli import run
+from recon_node.delivery import Spool
 from recon_node.simulate import simulate_scan
 
 PATIENCE_S = 120.0
@@ -25,6 +31,34 @@ def heart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return raw
 
 
+@dataclass
+class Silent:
+    """A peer that takes a connection and never says a word."""
+
+    port: int
+    called: threading.Event
+
+
+@pytest.fixture
+def silent() -> Iterator[Silent]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = Silent(server.getsockname()[1], threading.Event())
+        server.settimeout(PATIENCE_S)
+        taken: list[socket.socket] = []
+
+        def take() -> None:
+            with contextlib.suppress(TimeoutError):
+                taken.append(server.accept()[0])
+                peer.called.set()
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        yield peer
+        taking.join()
+        for connection in taken:
+            connection.close()
+
+
 def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait for `reached` while `process` runs."""
     end = time.monotonic() + PATIENCE_S
@@ -35,12 +69,15 @@ def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def interrupted(
-    arguments: list[str], reached: Callable[[], bool], code: int = signal.SIGINT
+    arguments: list[str],
+    reached: Callable[[], bool],
+    code: int = signal.SIGINT,
+    stdout: int = subprocess.DEVNULL,
 ) -> tuple[int, str]:
     """Exit code and stderr of a command that gets Ctrl-C (or `code`) once `reached` says so."""
     process = subprocess.Popen(
         [sys.executable, "-m", "recon_node", *arguments],
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -101,4 +138,42 @@ def test_ctrl_c_ends_a_simulation_without_half_a_file(tmp_path: Path) -> None:
     arguments = ["simulate", str(out), "--slices", "40"]
     code, told = interrupted(arguments, lambda: any(tmp_path.iterdir()))
     assert (code, told) == (130, "recon-node: interrupted")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("signal_", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_server_is_ended_by_either_signal_and_says_so(signal_: int, expected: int, tmp_path: Path) -> None:
+    listening = tmp_path / "listening"
+    with listening.open("w") as told_there:
+        code, told = interrupted(
+            ["serve", "--port", "0", "--method", "sense", "--out", str(tmp_path / "images")],
+            lambda: "listening" in listening.read_text(),
+            signal_,
+            stdout=told_there.fileno(),
+        )
+    assert code == expected
+    assert told == "stopping: running scans may end"
+
+
+def test_ctrl_c_ends_an_export_to_a_pacs_that_never_answers_and_loses_nothing(
+    heart: Path, silent: Silent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECON_NODE__DELIVERY__SPOOL", str(tmp_path / "spool"))
+    images = tmp_path / "images"
+    assert run(["replay", str(heart), "--out", str(images), "--method", "zero-filled"]) == 0
+    address = f"dicom://PACS@127.0.0.1:{silent.port}?associate=600"
+    code, told = interrupted(["export", str(images), "--to", address], silent.called.is_set)
+    assert (code, told) == (130, "recon-node: interrupted")
+    assert len(list(images.rglob("*.dcm"))) == 75
+    with Spool(tmp_path / "spool") as spool:
+        counts = spool.counts()[address]
+    assert counts["waiting"] > 0
+    assert sum(counts.values()) == counts["waiting"]
+
+
+def test_ctrl_c_ends_a_client_without_half_a_file_of_images(
+    heart: Path, silent: Silent, tmp_path: Path
+) -> None:
+    arguments = ["send", str(heart), "--port", str(silent.port), "--out", str(tmp_path / "back.h5")]
+    assert interrupted(arguments, silent.called.is_set) == (130, "recon-node: interrupted")
     assert not list(tmp_path.iterdir())
