@@ -19,6 +19,8 @@ from typing import Any, Literal
 from recon_node.core.errors import ConfigError
 
 Method = Literal["cardiomm", "kt", "l1-wavelet", "sense", "view-sharing", "zero-filled"]
+ClassicalMethod = Literal["kt", "l1-wavelet", "sense", "view-sharing", "zero-filled"]
+"""Those that need no weights."""
 CONFIG_VARIABLE = "RECON_NODE_CONFIG"
 """Environment variable that names the settings file where no flag does (the gadget has no flags)."""
 _ENV_PREFIX = "RECON_NODE__"
@@ -87,7 +89,7 @@ class ReconSettings:
     """Maps the network gets: ``auto`` takes those it was trained with, learned ones where it has them."""
     encoder_folder: str | None = None
     """Folder of a CLIP text tower, where the weights want one."""
-    fallback: Method = "sense"
+    fallback: ClassicalMethod = "sense"
     """Method whose images stand in where the network's are withheld."""
     on_distrust: Literal["warn", "fallback"] = "fallback"
     """What a failed trust check does: keep the image with a warning, or withhold it."""

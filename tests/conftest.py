@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import re
 import shutil
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Generator
 
 import pytest
 
-
-@pytest.fixture(scope="session")
-def golden() -> ModuleType:
-    """benchmarks/golden.py: weights by formula and comparisons with the golden files."""
-    return importlib.import_module("benchmarks.golden")
+MAY_BE_ABSENT = re.compile(
+    r"CUDA|recorded session not here|the recording .* beside|measured k-space not here"
+)
+"""Reasons to skip that hold in CI, too: a graphics card, and recordings that are not part of the repository."""
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +21,22 @@ def component() -> Callable[[str], str]:
 
     def find(name: str) -> str:
         found = shutil.which(name)
-        if found is None and os.environ.get("CI"):
-            pytest.fail(f"{name} is not installed: CI must have it")
         if found is None:
             pytest.skip(f"{name} is not installed")
         return found
 
     return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI everything is installed: there a test that is skipped for want of something fails."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not MAY_BE_ABSENT.search(reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, where everything must be installed: {reason}"
+    return report

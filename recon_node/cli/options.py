@@ -50,7 +50,7 @@ def json_option(function: F) -> F:
 
 def network_options(function: F) -> F:
     """Options that choose a method and its weights."""
-    for option in (
+    options = (
         click.option("--method", type=click.Choice(METHODS), help="Reconstruction method [cardiomm]."),
         click.option("--weights", metavar="NAME|FILE", help="Shipped weights by name, or a file [default]."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute [auto]."),
@@ -61,7 +61,8 @@ def network_options(function: F) -> F:
             help="Maps the network gets; auto: what its weights were trained with [auto].",
         ),
         config_option,
-    ):
+    )
+    for option in reversed(options):
         function = option(function)
     return function
 
@@ -78,14 +79,15 @@ def recon_options(function: F) -> F:
 
 def prep_options(function: F) -> F:
     """Options that choose how readouts become k-space."""
-    for option in (
+    options = (
         click.option("--dynamic", type=_words("dynamic"), help="Counter that makes the time axis."),
         click.option("--gating", type=_words("gating"), help="Where the phases come from [prospective]."),
         click.option("--phases", type=int, help="Cardiac phases of retrospective gating [25]."),
         click.option("--fill", type=_words("fill"), help="Lines that a gated phase misses [none]."),
         click.option("--compression", type=_words("compression"), help="Fewer virtual coils [none]."),
         click.option("--virtual-coils", type=int, help="How many; all above the noise by default."),
-    ):
+    )
+    for option in reversed(options):
         function = option(function)
     return function
 

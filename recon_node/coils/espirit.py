@@ -36,10 +36,10 @@ _FADE = 0.08
 def espirit(
     calibration: ArrayLike,
     shape: tuple[int, int],
-    *,
     kernel: int = 6,
     threshold: float | Literal["auto"] = 0.02,
     maps: int = 1,
+    *,
     crop: float = 0.9,
     soft: bool = False,
     grid: int | None = None,

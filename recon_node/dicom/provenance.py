@@ -132,7 +132,9 @@ def _sentences(provenance: Provenance) -> list[str]:
             f" {sampling.acs} ACS lines."
         )
     if provenance.lines_expected:
-        lines.append(f"{provenance.lines_found} of {provenance.lines_expected} lines received.")
+        lines.append(
+            f"{provenance.lines_found} lines received, {provenance.lines_expected} announced by the header."
+        )
     if provenance.prompts:
         lines.append(f"Metadata prompt: {provenance.prompts.metadata}")
         lines.append(f"Undersampling prompt: {provenance.prompts.undersampling}")

@@ -37,6 +37,7 @@ def test_a_number_may_have_a_word_in_its_place_and_an_option_may_be_absent() -> 
         ('[recon]\nmethod = "magic"\n', "expected one of"),
         ("[recon]\ncheck_trust = 3\n", "expected bool"),
         ('[coils]\nthreshold = "large"\n', "expected float"),
+        ('[recon]\nfallback = "cardiomm"\n', "expected one of kt"),
         ("recon = 3\n", "expected a table"),
         ("= 3\n", "not TOML"),
     ],

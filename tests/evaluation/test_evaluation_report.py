@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -103,6 +104,21 @@ def test_the_report_is_one_file_that_loads_nothing(tmp_path, data):
     assert "<script" not in page
     assert "url(" not in page
     assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+@pytest.mark.real
+def test_a_browser_shows_the_report_with_moving_pictures(tmp_path, data, component):
+    path, picture = tmp_path / "report.html", tmp_path / "page.png"
+    write_report(path, data)
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    command = [component("chromium"), *options.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+    more = ["--window-size=1400,1000", "--hide-scrollbars", f"--screenshot={picture}", path.as_uri()]
+    subprocess.run([*command, *more], check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as shown:
+        page = np.asarray(shown.convert("L"), int)
+    assert page.shape == (1000, 1400)
+    assert np.quantile(page, 0.3) < 40  # dark, as the style sheet says
+    assert (page > 200).mean() > 0.01  # with the truth's bright pixels and the text on it
 
 
 def test_the_report_says_what_matters(tmp_path, data):
