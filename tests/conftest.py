@@ -12,7 +12,7 @@ import pytest
 MAY_BE_ABSENT = re.compile(
     r"CUDA|recorded session not here|the recording .* beside|measured k-space not here"
 )
-"""Reasons to skip that hold in CI, too: a graphics card, and recordings that are not part of the repository."""
+"""Reasons to skip that hold in CI, too: no graphics card, recordings that lie beside the repository."""
 
 
 @pytest.fixture(scope="session")
