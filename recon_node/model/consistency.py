@@ -59,6 +59,15 @@ class _Gram(torch.autograd.Function):
 
 
 def _gram(images: Tensor, maps: Tensor, mask: Tensor, axes: tuple[int, ...]) -> Tensor:
+    if images.device.type != "cpu":
+        return _gram_at_once(images, maps, mask, axes)
+    parts = [  # coil images of one frame stay in the cache, and those of all may not fit the memory
+        _gram_at_once(images[:, i : i + 1], maps, mask[:, i : i + 1], axes) for i in range(images.shape[1])
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _gram_at_once(images: Tensor, maps: Tensor, mask: Tensor, axes: tuple[int, ...]) -> Tensor:
     kspace = torch.fft.fftn(images.unsqueeze(-3) * maps, dim=axes, norm="ortho")
     kspace = kspace * mask.unsqueeze(-3)
     return combine(torch.fft.ifftn(kspace, dim=axes, norm="ortho"), maps)

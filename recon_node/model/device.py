@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_SHORT = ("can't allocate memory", "out of memory", "could not create a primitive", "std::bad_alloc")
+"""What allocators say, and what oneDNN says without memory for its scratch."""
 CPU = torch.device("cpu")
 
 
@@ -46,7 +48,7 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory is short, on any device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return any(words in str(error) for words in _SHORT)
 
 
 def failure_of(error: Exception, device: torch.device) -> DeviceError | None:

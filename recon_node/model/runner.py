@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import logging
+import os
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -56,7 +58,7 @@ class CardioMMReconstructor:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. With ``auto`` a GPU that fails, or is too small for one
         frame, is left for the CPU for good.
     threads : int, optional
-        CPU threads of the whole process; left as it is by default.
+        CPU threads of the whole process, at most one a core; left as it is by default.
     chunk : int, optional
         Frames that are processed together, halved after an out-of-memory error; by default a few on CPU
         and all on CUDA.
@@ -105,7 +107,7 @@ class CardioMMReconstructor:
         if coil_maps == "learned" and not able:
             raise ModelError(f"weights {loaded.name} hold no sensitivity network: use ESPIRiT maps")
         if threads is not None:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(min(threads, _cores()))
         self.loaded = loaded
         self.learned_maps = able and coil_maps != "espirit"
         self._chunk, self._precision, self._compile = chunk, precision, compile
@@ -248,8 +250,15 @@ class CardioMMReconstructor:
             ) from error
         self.chunk = _FIRST_CHUNK if self.chunk is None else self.chunk // 2
         log.warning("%s is out of memory: going on with %d frames at a time", self.device, self.chunk)
+        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _cores() -> int:
+    """CPUs this process may run on: more threads than these would only wait for each other."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every platform
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
 
 
 def is_periodic(kspace: KSpace) -> bool:
