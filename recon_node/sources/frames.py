@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import ProtocolError, TruncatedStream
 from recon_node.sources.gadget_frames import GADGET_LENGTHS
 from recon_node.sources.messages import (
@@ -29,16 +28,20 @@ from recon_node.sources.messages import (
     WAVEFORM_HEADER,
     MessageId,
 )
+from recon_node.sources.rows import START, Rows, run_length, shape_of
 
 _START_BYTES = 1 << 20
 
-START = np.dtype([("id", "<u2"), ("head", ACQUISITION_HEADER)])
-"""Start of an ACQUISITION message."""
 _IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
 _WAVEFORM_BYTES = ID.size + WAVEFORM_HEADER.itemsize
-SHAPE_FIELDS = ("number_of_samples", "active_channels", "trajectory_dimensions")
-"""What acquisitions of a run have in common."""
+_SCATTERED_BYTES = 16384, 1 << 20
+"""Smallest and largest acquisition that is worth scattering; and the most bytes a run of them has."""
+_MOST_ROWS = 256
+"""Of a scattered run: the system takes 1024 pieces at a time, and each row is two."""
+_PEEKED_BYTES = 4096
+"""Read at a time where scattered acquisitions are expected, so that few of them have to be copied."""
 
+Scatter = Callable[[list[NDArray[np.uint8]], float], int]
 Peek = Callable[[int], memoryview]
 """Gives the first n bytes of the message, id included, waiting for them."""
 
@@ -66,7 +69,10 @@ class WireLimits:
 
 
 class ByteSource(Protocol):
-    """Where bytes come from; `SocketTransport` and `FileBytes` are the shipped ones."""
+    """Where bytes come from; `SocketTransport` is the shipped one.
+
+    It may have a `scatter` as well: like `receive`, with a list of uint8 arrays that are filled in turn.
+    """
 
     def receive(self, room: memoryview, deadline: float) -> int:
         """Put at least one byte into `room`, or return 0 at the end of the bytes.
@@ -80,12 +86,19 @@ class Frame:
     """One message, or a run of ACQUISITION messages of one size."""
 
     message_id: MessageId
-    raw: memoryview = field(repr=False)
-    """The bytes as they were received, ids included. Valid until the next frame is asked for."""
+    held: memoryview | Rows = field(repr=False)
+    """The bytes; for acquisitions that the system scattered, the rows that begin with them."""
     count: int = 1
-    """Messages in `raw`; more than 1 only for ACQUISITION."""
+    """Messages; more than 1 only for ACQUISITION."""
     starts: NDArray[np.uint8] | None = field(default=None, repr=False)
-    """For ACQUISITION: `(count, 342)` uint8, a copy of each message's id and header."""
+    """For ACQUISITION that is not scattered: `(count, 342)` uint8, a copy of each message's id and header."""
+
+    @property
+    def raw(self) -> memoryview:
+        """The bytes as they were received, ids included. Valid until the next frame is asked for."""
+        if isinstance(self.held, Rows):
+            return memoryview(self.held.taken(0, self.count * self.held.size))
+        return self.held
 
     @property
     def payload(self) -> memoryview:
@@ -122,6 +135,9 @@ class FrameReader:
         self.limits = limits or WireLimits()
         self._close_optional = close_optional
         self._source = None if isinstance(source, memoryview) else source
+        self._scatter: Scatter | None = getattr(source, "scatter", None)
+        self._expect_scattered = False
+        self._rows = 1
         self._memory = (
             source.cast("B") if isinstance(source, memoryview) else memoryview(bytearray(_START_BYTES))
         )
@@ -158,27 +174,64 @@ class FrameReader:
             known = ", ".join(str(i.value) for i in MessageId)
             raise ProtocolError(f"message id {number} is unknown, expected one of {known}") from None
         size = _LENGTHS[message_id](self._peek, self.limits)
+        if message_id is MessageId.ACQUISITION and self._scatter is not None:
+            least, most = _SCATTERED_BYTES
+            self._expect_scattered = least <= size <= most
+            if self._expect_scattered and self.buffered < size:
+                return self._scattered(size, self._scatter)
         self._peek(size)
         starts = self._run(size) if message_id is MessageId.ACQUISITION else None
         count = 1 if starts is None else len(starts)
         raw = self._memory[self._start : self._start + size * count]
         self._start += size * count
         self.closed = message_id is MessageId.CLOSE
-        return Frame(message_id=message_id, raw=raw, count=count, starts=starts)
+        return Frame(message_id=message_id, held=raw, count=count, starts=starts)
 
     def _run(self, size: int) -> NDArray[np.uint8]:
         """The starts (id and header) of the whole acquisitions of one shape in the buffer, copied."""
         count = max(1, min(self.buffered, self.limits.run_bytes) // size)
         rows = np.ndarray((count, size), np.uint8, self._memory, self._start)
         starts = rows[:, : START.itemsize].copy()
-        if count == 1:
-            return starts
-        fields = starts.view(START)[:, 0]
-        same = fields["id"] == MessageId.ACQUISITION
-        for name in SHAPE_FIELDS:
-            values = fields["head"][name]
-            same &= values == values[0]
-        return starts if same.all() else starts[: int(np.argmin(same))]
+        return starts[: run_length(starts)]
+
+    def _scattered(self, size: int, scatter: Scatter) -> Frame:
+        """A run of acquisitions like the one that begins in the buffer, at least that one.
+
+        Its samples go from the socket to their place without another copy.
+        """
+        limit = min(self.limits.run_bytes, _SCATTERED_BYTES[1])
+        rows = Rows(self._memory[self._start :], max(1, min(self._rows, limit // size, _MOST_ROWS)))
+        rows.put(self._memory[self._start : self._end])
+        filled = self.buffered
+        behind = np.frombuffer(self._memory[:_PEEKED_BYTES], np.uint8)  # the start of the next message
+        while filled < size:
+            got = scatter([*rows.pieces(filled), behind], self._deadline)
+            if not got:
+                raise _ended_inside(filled, size)
+            filled += got
+            self._check_time(filled, size)
+        room = rows.count * size
+        count = rows.alike(min(filled, room) // size)
+        after = filled - room if filled > room else 0
+        if count < rows.count:
+            self._keep(rows.taken(count * size, min(filled, room)) + bytes(self._memory[:after]))
+        else:
+            self._start, self._end = 0, after
+        self._rows = min(2 * self._rows, _MOST_ROWS) if count == rows.count else count + 1
+        return Frame(message_id=MessageId.ACQUISITION, held=rows, count=count)
+
+    def _keep(self, rest: bytes) -> None:
+        """What came behind a run is the buffer's content."""
+        if len(rest) > len(self._memory):
+            self._memory = memoryview(bytearray(2 * len(rest)))
+        self._start, self._end = 0, len(rest)
+        self._memory[: self._end] = rest
+
+    def _check_time(self, arrived: int, size: int) -> None:
+        if time.monotonic() > self._deadline and arrived < size:
+            raise ProtocolError(
+                f"a message exceeds its time limit: {arrived} of at least {size} bytes arrived"
+            )
 
     def _wait_for_first_byte(self) -> bool:
         if not self.buffered:
@@ -193,14 +246,9 @@ class FrameReader:
 
     def _peek(self, size: int) -> memoryview:
         while self.buffered < size:
-            if not self._receive():
-                raise TruncatedStream(
-                    f"the stream ends inside a message: {self.buffered} of at least {size} bytes arrived"
-                )
-            if time.monotonic() > self._deadline and self.buffered < size:
-                raise ProtocolError(
-                    f"a message exceeds its time limit: {self.buffered} of at least {size} bytes arrived"
-                )
+            if not self._receive(size - self.buffered):
+                raise _ended_inside(self.buffered, size)
+            self._check_time(self.buffered, size)
         return self._memory[self._start : self._start + size]
 
     def _make_room(self) -> None:
@@ -214,13 +262,21 @@ class FrameReader:
         memory[:kept] = self._memory[self._start : self._end]
         self._memory, self._start, self._end = memory, 0, kept
 
-    def _receive(self) -> bool:
+    def _receive(self, least: int = 1) -> bool:
+        """Receive into the buffer; hardly more than `least` bytes where scattered acquisitions come next."""
         if self._source is None:
             return False
         self._make_room()
-        got = self._source.receive(self._memory[self._end :], self._deadline)
+        end = len(self._memory)
+        if self._expect_scattered:
+            end = min(end, self._end + max(least, _PEEKED_BYTES))
+        got = self._source.receive(self._memory[self._end : end], self._deadline)
         self._end += got
         return got > 0
+
+
+def _ended_inside(arrived: int, size: int) -> TruncatedStream:
+    return TruncatedStream(f"the stream ends inside a message: {arrived} of at least {size} bytes arrived")
 
 
 def checked_size(what: str, size: int, limit: int) -> int:
@@ -244,9 +300,8 @@ def _error(peek: Peek, limits: WireLimits) -> int:
 
 
 def _acquisition(peek: Peek, limits: WireLimits) -> int:
-    head = np.frombuffer(peek(START.itemsize), START)["head"][0]
-    samples, coils = int(head["number_of_samples"]), int(head["active_channels"])
-    size = samples * (8 * coils + 4 * int(head["trajectory_dimensions"]))
+    samples, coils, dimensions = shape_of(peek(START.itemsize))
+    size = samples * (8 * coils + 4 * dimensions)
     return START.itemsize + checked_size("ACQUISITION", size, limits.acquisition_bytes)
 
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import SourceError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
-from recon_node.sources.frames import SHAPE_FIELDS, START, FrameReader, WireLimits
+from recon_node.sources.frames import FrameReader, WireLimits
 from recon_node.sources.header import parse_header
 from recon_node.sources.messages import ID, MessageId
+from recon_node.sources.rows import SHAPE_FIELDS, START
 from recon_node.sources.wire import Close, HeaderXml, Message, decode
 
 _RUN_BYTES = 1 << 20

@@ -9,6 +9,10 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recon_node.core.errors import ProtocolError, TruncatedStream
 
@@ -40,6 +44,7 @@ class SocketTransport:
         self._session: contextlib.AbstractContextManager[object] = (
             threading.Lock() if self._tls else contextlib.nullcontext()
         )
+        self.scatter = None if self._tls else self._scatter
         self.bytes_received = 0
         self.bytes_sent = 0
         sock.setblocking(not self._tls)
@@ -60,10 +65,18 @@ class SocketTransport:
         TruncatedStream
             The connection broke.
         """
+        return self._received(lambda: self.socket.recv_into(room), deadline)
+
+    def _scatter(self, pieces: list[NDArray[np.uint8]], deadline: float) -> int:
+        """The same into several pieces, filled in turn."""
+        buffers = [piece.data for piece in pieces]
+        return self._received(lambda: self.socket.recvmsg_into(buffers)[0], deadline)
+
+    def _received(self, read: Callable[[], int], deadline: float) -> int:
         while True:
             try:
                 with self._session:
-                    got = self.socket.recv_into(room)
+                    got = read()
             except _WAITS as wait:
                 self._wait(wait, select.POLLIN, deadline, "the peer stopped sending: time limit reached")
             except (OSError, ValueError) as error:
