@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.errors import UnsupportedScan
+from recon_node.core.errors import DataError, UnsupportedScan
 from recon_node.core.fft import centred_ifft
 from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
@@ -45,6 +45,8 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
 
     Raises
     ------
+    DataError
+        Every sample is exactly zero: none was digitised.
     UnsupportedScan
         A slab that is undersampled along its slice encoding.
     """
@@ -52,6 +54,10 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     notes = [*context.notes]
     seen = _phases(buffer, context, notes)
     data, mask, reference = _cube(buffer, seen, calibration, context.header)
+    if not mask.any():
+        raise DataError(
+            f"slice {buffer.index.slice}: its lines hold no sample within the matrix that is not exactly zero"
+        )
     whitened = context.whitened
     data, reference = _without_silent_coils(data, reference, notes)
     if context.estimate_noise and not whitened:

@@ -67,6 +67,8 @@ def central_block(mask: NDArray[np.bool_], width: int) -> tuple[slice, slice] | 
         Of ky and kx: even sizes, the same centre; None with fewer than 8 lines.
     """
     ny, nx = mask.shape
+    if min(ny, nx) < LEAST_LINES:
+        return None
     columns = central_run(np.any(mask, axis=0))
     half_x = min(nx // 2 - columns[0], columns[1] - nx // 2, width // 2)
     half_y = _half(np.all(mask[:, nx // 2 - half_x : nx // 2 + half_x], axis=1), width) if half_x else 0

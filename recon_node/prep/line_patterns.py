@@ -48,11 +48,12 @@ class Extent:
         return self.stop - self.first
 
 
-def extent(union: NDArray[np.bool_], *, regular: bool, spacing: float) -> Extent:
+def extent(union: NDArray[np.bool_], *, regular: bool, spacing: float, whole: bool = False) -> Extent:
     """What range of lines `(ky,)` the acquisition meant to cover.
 
     An unsampled margin is chance, or an offset, while it is comparable with the spacing; a margin far
-    beyond it was left out on purpose (partial Fourier, or zero padding on both sides).
+    beyond it was left out on purpose (partial Fourier, or zero padding on both sides), and so was any beside
+    lines without a gap.
 
     Parameters
     ----------
@@ -62,10 +63,14 @@ def extent(union: NDArray[np.bool_], *, regular: bool, spacing: float) -> Extent
         Whether the spacing is regular, so that no margin reaches twice of it by chance.
     spacing : float
         Mean distance of neighbouring lines outside the calibration block.
+    whole : bool
+        Whether every phase has all of these lines and they have no gap.
     """
-    size, centre = len(union), len(union) // 2
+    size = len(union)
     sampled = np.flatnonzero(union)
     first, stop = int(sampled[0]), int(sampled[-1]) + 1
+    if whole:
+        return _covered(first, stop, size)
     enough = max(0.04 * size, (1.0 if regular else 8.0) * spacing, 2.0)
     low, high = first, size - stop
     cut_low, cut_high = low > enough, high > enough
@@ -73,7 +78,11 @@ def extent(union: NDArray[np.bool_], *, regular: bool, spacing: float) -> Extent
     stop = stop if cut_high else size
     if cut_low == cut_high:
         return Extent(first=first, stop=stop, partial_fourier=1.0)
-    whole = 2 * max(centre - first, stop - centre)
+    return _covered(first, stop, size)
+
+
+def _covered(first: int, stop: int, size: int) -> Extent:
+    whole = 2 * max(size // 2 - first, stop - size // 2)
     return Extent(first=first, stop=stop, partial_fourier=min(1.0, (stop - first) / whole))
 
 

@@ -73,7 +73,8 @@ def _line_sampling(cube: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Samplin
     run = central_run(common)
     spacing = _common_spacing(lines, run)
     mean_gap = spacing or _mean_gap(union, run)
-    reach = extent(union, regular=spacing is not None, spacing=mean_gap)
+    whole = _nothing_outside(union, run)
+    reach = extent(union, regular=spacing is not None, spacing=mean_gap, whole=whole)
     if run[0] <= reach.first and run[1] >= reach.stop:
         return _complete(cube, run, reach)
     run = _calibration_run(lines, run)

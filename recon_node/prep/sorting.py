@@ -14,12 +14,11 @@ from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
 from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
+from recon_node.prep.counters import name_of, rows_of, slice_indices
 from recon_node.prep.expectation import (
     centre_unset,
     embeds_calibration,
     is_complete,
-    line_limits,
-    partition_limits,
 )
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
@@ -148,6 +147,8 @@ class Preparation:
             return []
         if has_any(block.head["flags"], COMPRESSED).any():
             raise UnsupportedScan("samples are compressed (ISMRMRD compression flags), expected plain ones")
+        if block.head["trajectory_dimensions"].any():
+            self._notes["acquisitions carry a trajectory, the header says cartesian: it was ignored"] = None
         kind = kinds(block.head["flags"])
         self._take_noise(block, kind == Kind.NOISE)
         for name, count in names_of_others(block.head["flags"][kind == Kind.OTHER]).items():
@@ -232,7 +233,7 @@ class Preparation:
         if coils != self._coils:
             raise InconsistentReadouts(f"acquisitions have {coils} channels, earlier ones {self._coils}")
         lines = self._prepared(block, encoding)
-        rows = self._rows(lines.head, encoding)
+        rows = rows_of(lines.head, self._headers[encoding])
         kind = kinds(lines.head["flags"])
         calibrating = kind != Kind.IMAGING
         if calibrating.any():
@@ -253,16 +254,6 @@ class Preparation:
         if must_conjugate(header, block.head[0], self._orientation):
             data = np.conj(data)
         return Lines(head=lines.head, data=data, covered=lines.covered)
-
-    def _rows(self, head: NDArray[Any], encoding: int) -> NDArray[np.intp]:
-        """Row ``kz * ny + ky`` of each line."""
-        header = self._headers[encoding]
-        _, ny, nz = header.encoded_matrix
-        ky = _placed(head["idx"]["kspace_encode_step_1"], line_limits(header).center, ny, "ky")
-        if nz == 1:
-            return ky
-        kz = _placed(head["idx"]["kspace_encode_step_2"], partition_limits(header).center, nz, "kz")
-        return kz * ny + ky
 
     def _calibrate(
         self,
@@ -287,12 +278,12 @@ class Preparation:
         header = self._headers[encoding]
         idx = lines.head["idx"]
         phases = self._phase_counters(idx, header)
-        indices, groups, last = _slice_indices(idx, encoding, self._dynamic)
+        indices, groups, last = slice_indices(idx, encoding, self._dynamic)
         for number, index in enumerate(indices):
             mine = groups == number
             if index in self._emitted:
                 raise InconsistentReadouts(
-                    f"{int(mine.sum())} lines of {_name(index)} came after it had been complete"
+                    f"{int(mine.sum())} lines of {name_of(index)} came after it had been complete"
                 )
             if index not in self._buffers:
                 limit = header.limits.get(self._dynamic)
@@ -351,45 +342,3 @@ def _of_encoding(block: Readouts, encoding: int) -> Readouts:
 
 def _select(lines: Lines, which: NDArray[np.bool_]) -> Lines:
     return Lines(head=lines.head[which], data=lines.data[which], covered=lines.covered[which])
-
-
-def _placed(counters: NDArray[Any], centre: int, size: int, name: str) -> NDArray[np.intp]:
-    places = counters.astype(np.intp) - centre + size // 2
-    wrong = np.flatnonzero((places < 0) | (places >= size))
-    if len(wrong):
-        raise InconsistentReadouts(
-            f"line {name} {int(counters[wrong[0]])} lies outside the encoded matrix of {size} lines "
-            f"(centre {centre})"
-        )
-    return places
-
-
-def _slice_indices(
-    idx: NDArray[Any], encoding: int, dynamic: str
-) -> tuple[list[SliceIndex], NDArray[np.intp], SliceIndex]:
-    """Slices in the order they appear, which of them each line belongs to, and the last line's."""
-    names = ("slice", "contrast", "set", "repetition")
-    columns = [np.zeros(len(idx), np.uint16) if name == dynamic else idx[name] for name in names]
-    key = np.zeros(len(idx), dtype=np.uint64)
-    for column in columns:
-        key = key << np.uint64(16) | column.astype(np.uint64)
-    values, first, groups = np.unique(key, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(values), dtype=np.intp)
-    rank[order] = np.arange(len(values))
-    found = [
-        SliceIndex(encoding=encoding, **{n: int(c[i]) for n, c in zip(names, columns, strict=True)})
-        for i in first[order].tolist()
-    ]
-    ranks = rank[groups.reshape(-1)]
-    return found, ranks, found[int(ranks[-1])]
-
-
-def _name(index: SliceIndex) -> str:
-    parts = {
-        "slice": index.slice,
-        "contrast": index.contrast,
-        "set": index.set,
-        "repetition": index.repetition,
-    }
-    return ", ".join(f"{name} {value}" for name, value in parts.items() if value or name == "slice")

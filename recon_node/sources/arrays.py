@@ -203,6 +203,10 @@ def _fastmri(path: Path, file: h5py.File) -> ArraySource:
         origin["encoded_matrix"] = (
             f"fallback: shape of the array, the header says {header.encoded_matrix[:2]}"
         )
+    acquisition = file.attrs.get("acquisition")
+    if header.protocol is None and isinstance(acquisition, str):
+        header = dataclasses.replace(header, protocol=acquisition)
+        origin["protocol"] = "fallback: file attribute acquisition"
     header = dataclasses.replace(
         header,
         encoded_matrix=(nx, ny, 1),

@@ -91,6 +91,8 @@ def test_a_phantom_with_stored_trajectories_is_the_same_phantom(tmp_path: Path) 
     plain = kspaces(generate(tmp_path / "a.h5", "-c", "2", "-m", "64", "-n", "0"))[0]
     stored = kspaces(generate(tmp_path / "b.h5", "-c", "2", "-m", "64", "-n", "0", "-k"))[0]
     np.testing.assert_allclose(picture(stored), picture(plain), rtol=1e-5)
+    assert any("carry a trajectory" in note for note in stored.notes)
+    assert not any("carry a trajectory" in note for note in plain.notes)
 
 
 @pytest.mark.skipif(not (SHARED / "gadgetron_wire/input.h5").exists(), reason="recorded session not here")

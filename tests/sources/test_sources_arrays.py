@@ -89,11 +89,13 @@ def test_a_fastmri_file_keeps_its_header_and_turns_the_readout_along_x(tmp_path:
     with h5py.File(path, "w") as file:
         file["kspace"] = centred_fft(images)
         file["ismrmrd_header"] = header_xml()
+        file.attrs["acquisition"] = "AXT2"
     source, found = gathered(path, (2, 1, 3, 16, 32))
     np.testing.assert_allclose(centred_ifft(found[:, 0]), images.swapaxes(2, 3), atol=1e-5)
     (header,) = source.headers
     assert header.encoded_matrix == (32, 16, 1)
     assert header.encoded_fov_mm[0] == 600
+    assert (header.protocol, header.origin["protocol"]) == ("AXT2", "fallback: file attribute acquisition")
     assert header.limits["slice"].size == 2
 
 
