@@ -30,6 +30,15 @@ def test_the_tracer_kills_before_the_asked_for_system_call(tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_a_disk_that_really_fills_up_loses_nothing(tmp_path: Path) -> None:
+    [experiments] = [e for name, e in KINDS if name == "disk really full (small tmpfs)"]
+    verdicts = list(experiments(tmp_path, True))
+    if not verdicts:
+        pytest.skip("a small tmpfs cannot be mounted here (needs root)")
+    assert sum(v.faults for v in verdicts) > 0
+    assert [(v.lost, v.twice, v.stuck) for v in verdicts] == [(0, 0, 0)]
+
+
 @pytest.mark.parametrize(("name", "experiments"), SHORT, ids=[name for name, _ in SHORT])
 def test_nothing_is_lost_stored_twice_or_stuck(name: str, experiments, tmp_path: Path) -> None:
     verdicts = list(experiments(tmp_path, True))
