@@ -124,7 +124,11 @@ class DicomDestination(Sender):
     def ask_commitment(
         self, instances: Sequence[tuple[str, str]], transaction: str
     ) -> CommitmentReport | None:
-        """Storage commitment for (SOP class, SOP instance) pairs; see `request_commitment`."""
+        """Storage commitment for (SOP class, SOP instance) pairs; see `request_commitment`.
+
+        Idle associations are released first: some PACS serve one at a time.
+        """
+        self.close()
         return request_commitment(self.peer, instances, transaction, wait_s=self._report_wait_s)
 
     def close(self) -> None:

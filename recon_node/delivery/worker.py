@@ -30,6 +30,7 @@ from recon_node.delivery.spool import Spool
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_BATCH = 200
 _HOUSEKEEPING_S = 60.0
+_QUIET_S = 5.0
 _STOP_S = 30.0
 _INTERRUPTED_S = 3.0
 """A person waits at the keyboard: what hangs in the network stays in the spool."""
@@ -106,6 +107,8 @@ class DeliveryWorker:
         self._fortune = random.Random(seed)  # noqa: S311 - jitter, not secrets
         self._sending = {name: Health() for name in self._destinations}
         self._confirming = {name: Health() for name in self._destinations}
+        self._busy: dict[str, float] = {}
+        """Destination to when it last had work; gone once its connections are closed."""
         self._stop = threading.Event()
         self._work = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -122,8 +125,11 @@ class DeliveryWorker:
         self.stop(timeout=_INTERRUPTED_S if interrupted else _STOP_S)
 
     def health(self) -> dict[str, Health]:
-        """Destination to how sending to it goes."""
-        return dict(self._sending)
+        """Destination to how sending to it goes, or asking it for storage commitment where that is worse."""
+        return {
+            name: max(sending, self._confirming[name], key=lambda health: health.failures)
+            for name, sending in self._sending.items()
+        }
 
     # ---------------------------------------------------------------- threads
 
@@ -199,7 +205,9 @@ class DeliveryWorker:
             return 0
         entries = self.spool.claim(name, limit=self.policy.batch)
         if not entries:
+            self._rest(name)
             return 0
+        self._busy[name] = self.spool.clock.steady()
         done: list[Entry] = []
         rest = {entry.path: entry for entry in entries}
         renewed = self.spool.clock.steady()
@@ -220,6 +228,13 @@ class DeliveryWorker:
             self._settle(name, done)
             self.spool.release(rest.values())
         return len(entries) - len(rest)
+
+    def _rest(self, name: str) -> None:
+        """Let go of connections after a quiet while: some PACS serve one at a time."""
+        since = self._busy.get(name)
+        if since is not None and self.spool.clock.steady() - since >= _QUIET_S:
+            self._busy.pop(name, None)
+            self._destinations[name].close()
 
     def _attempt(self, name: str, rest: dict[Path, Entry]) -> Iterator[tuple[Entry, DeliveryError | None]]:
         outcomes = self._destinations[name].deliver([e.path for e in rest.values()])

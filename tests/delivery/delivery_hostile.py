@@ -45,7 +45,7 @@ class HostileScp:
         self.answered: Counter[str] = Counter()
         self.held: dict[str, str] = {}
         self.forgotten: Counter[str] = Counter()
-        self.associations = 0
+        self.associations = self.released = 0
         self.lock = threading.Lock()
         self._syntaxes = syntaxes
         self._server: Any = None
@@ -71,6 +71,7 @@ class HostileScp:
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_N_ACTION, self._commit),
                 (evt.EVT_ACCEPTED, self._accepted),
+                (evt.EVT_RELEASED, self._released),
             ],
         )
         self.port = self._server.server_address[1]
@@ -81,6 +82,9 @@ class HostileScp:
 
     def _accepted(self, event: Any) -> None:
         self.associations += 1
+
+    def _released(self, event: Any) -> None:
+        self.released += 1
 
     def _turn(self) -> str:
         with self.lock:

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +155,26 @@ def test_grace_time_must_pass_where_there_is_no_commitment(spool: Spool, instanc
         worker.confirm_once("pacs")
         assert counts(spool) == {"delivered": 2}
         worker.stop()
+
+
+def test_connections_are_let_go_after_a_quiet_while(spool: Spool, instances: Instances, clock) -> None:
+    with HostileScp() as scp:
+        worker = make_worker(spool, scp.address)
+        spool.put(instances(1), ["pacs"])
+        worker.send_once("pacs")
+        worker.send_once("pacs")
+        assert scp.released == 0
+        clock.advance(6)
+        worker.send_once("pacs")
+        for _ in range(100):
+            if scp.released:
+                break
+            time.sleep(0.01)
+        assert scp.released == 1
+        spool.put(instances(1, start=9), ["pacs"])
+        worker.send_once("pacs")
+        worker.stop()
+        assert len(scp.held) == 2
 
 
 def test_stopping_puts_back_what_was_not_sent(spool: Spool, instances: Instances) -> None:

@@ -10,6 +10,8 @@ from pydicom import dcmread
 
 from recon_node.core.errors import DeliveryError
 from recon_node.delivery import StorageScp, echo, open_destination
+from recon_node.export import export
+from recon_node.settings import DeliverySettings
 
 pytestmark = pytest.mark.real
 Files = Callable[[int], list[Path]]
@@ -37,6 +39,20 @@ def test_storescp_stores_in_whatever_syntax_it_prefers(mr_files: Files, tmp_path
         assert echo(f"dicom://ANY@127.0.0.1:{port}") > 0
         deliver(f"dicom://ANY@127.0.0.1:{port}", files)
     assert_same_pixels(list(folder.iterdir()), files)
+
+
+def test_a_pacs_without_storage_commitment_is_told_apart_from_one_that_is_slow(
+    mr_files: Files, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = DeliverySettings(
+        spool=str(tmp_path / "spool"),
+        destinations={"pacs": {"address": f"dicom://ANY@127.0.0.1:{port}", "commitment": True}},
+        reserve_mb=0,
+    )
+    with running([need("storescp"), "-od", str(tmp_path), str(port)], port, tmp_path / "log"):
+        with pytest.raises(DeliveryError, match="no presentation context for Storage Commitment"):
+            export(mr_files(2), "pacs", settings)
 
 
 def test_dcmqrscp_archives_what_is_sent(mr_files: Files, tmp_path: Path) -> None:
