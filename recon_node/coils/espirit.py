@@ -24,11 +24,12 @@ from recon_node.coils.arrays import Array, cast, is_tensor, namespace, to_host
 from recon_node.coils.eigenmaps import Operator, norm, operator_samples
 from recon_node.coils.gridding import dense_maps, interpolated_maps
 from recon_node.coils.kernels import position_gram, signal_kernels
-from recon_node.core.errors import CalibrationError
+from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.types import CoilMaps
 
 GRID = 32
 """Points per axis at which eigenvectors are computed, unless the image is smaller."""
+_SMALLEST_KERNEL = 2
 _FADE = 0.08
 """Half width, in eigenvalue, of the transition that `soft` makes."""
 
@@ -83,7 +84,10 @@ def espirit(
     CalibrationError
         If the calibration data is smaller than the kernel, larger than `shape`, empty of signal, or
         not finite.
+    ConfigError
+        An option out of range.
     """
+    _check_options(kernel, threshold, maps, crop)
     data = _checked(calibration, shape, kernel, maps)
     scale = float(namespace(data).abs(data).max())
     data = data / scale
@@ -122,6 +126,18 @@ def noise_edge(shape: tuple[int, ...], kernel: int) -> float:
     return float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
 
 
+def _check_options(kernel: int, threshold: float | Literal["auto"], maps: int, crop: float) -> None:
+    expected = {
+        "kernel": (kernel, kernel >= _SMALLEST_KERNEL, f"at least {_SMALLEST_KERNEL}"),
+        "threshold": (threshold, threshold == "auto" or 0 <= threshold < 1, "auto, or 0 to 1"),
+        "maps": (maps, maps >= 1, "at least 1"),
+        "crop": (crop, 0 <= crop < 1, "0 to 1"),
+    }
+    for name, (value, good, wanted) in expected.items():
+        if not good:
+            raise ConfigError(f"ESPIRiT {name} is {value}, expected {wanted}")
+
+
 def _checked(calibration: ArrayLike, shape: tuple[int, int], kernel: int, maps: int) -> Array:
     data: Array = calibration if is_tensor(calibration) else np.asarray(calibration)
     if data.ndim != 3:
@@ -135,7 +151,7 @@ def _checked(calibration: ArrayLike, shape: tuple[int, int], kernel: int, maps: 
         )
     if data.shape[1] > shape[0] or data.shape[2] > shape[1]:
         raise CalibrationError(f"calibration region {tuple(data.shape[1:])} is larger than the image {shape}")
-    if not 1 <= maps <= data.shape[0]:
+    if maps > data.shape[0]:
         raise CalibrationError(
             f"{maps} map sets asked for with {data.shape[0]} coils: expected 1 to that many"
         )

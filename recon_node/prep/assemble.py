@@ -34,6 +34,7 @@ class SliceContext:
     header: ScanHeader
     geometry: SliceGeometry
     dynamic: str
+    gated: bool
     whitened: bool
     estimate_noise: bool
     calibration_width: int
@@ -113,7 +114,11 @@ def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDA
             f"(found {int(seen.sum())} of {len(seen)})"
         )
     if buffer.repeated:
-        hint = "; their time stamps say retrospective gating" if buffer.physiology.any() else ""
+        hint = (
+            "; their time stamps say retrospective gating"
+            if buffer.physiology.any() and not context.gated
+            else ""
+        )
         notes.append(f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}")
     return seen
 

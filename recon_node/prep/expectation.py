@@ -9,6 +9,8 @@ from recon_node.core.scan import Limit, ScanHeader
 from recon_node.prep.slices import SliceBuffer
 
 FEWEST_LINES = 8
+MANY = 8
+"""Repetitions that make a film rather than a few measurements."""
 
 
 def line_limits(header: ScanHeader) -> Limit:
@@ -31,6 +33,22 @@ def embeds_calibration(header: ScanHeader) -> bool:
     undersampling's grid; in every other mode they may come from another contrast or time.
     """
     return header.calibration_mode == "embedded"
+
+
+def noteworthy(header: ScanHeader, *, film: bool) -> list[str]:
+    """What is odd about a header, in sentences; `film` looks for time that runs along the repetitions."""
+    notes = []
+    if centre_unset(header):
+        ny = header.encoded_matrix[1]
+        notes.append(
+            f"the header puts the centre of k-space at ky 0 of {ny}: taken for the middle, {ny // 2}"
+        )
+    phases, repetitions = header.limits.get("phase"), header.limits.get("repetition")
+    if film and (phases is None or phases.size == 1) and repetitions is not None and repetitions.size >= MANY:
+        notes.append(
+            f"one phase and {repetitions.size} repetitions: dynamic = 'repetition' makes them one series"
+        )
+    return notes
 
 
 def partition_limits(header: ScanHeader) -> Limit:

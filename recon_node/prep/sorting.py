@@ -15,11 +15,7 @@ from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
 from recon_node.prep.counters import name_of, rows_of, slice_indices
-from recon_node.prep.expectation import (
-    centre_unset,
-    embeds_calibration,
-    is_complete,
-)
+from recon_node.prep.expectation import embeds_calibration, is_complete, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
 from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_others
@@ -95,13 +91,8 @@ class Preparation:
         self._emitted: set[SliceIndex] = set()
         self._revisits = False
         self._counts: dict[str, int] = {}
-        self._notes: dict[str, None] = {}
-        for header in headers:
-            if centre_unset(header):
-                ny = header.encoded_matrix[1]
-                self._notes[
-                    f"the header puts the centre of k-space at ky 0 of {ny}: taken for the middle, {ny // 2}"
-                ] = None
+        odd = [note for header in headers for note in noteworthy(header, film=dynamic == "auto")]
+        self._notes: dict[str, None] = dict.fromkeys(odd)
 
     def feed(self, block: Readouts | Waveform) -> list[KSpace]:
         """Take readouts in the order of acquisition.
@@ -327,6 +318,7 @@ class Preparation:
             header=header,
             geometry=geometry,
             dynamic=self._dynamic,
+            gated=self._gating is not None,
             whitened=self._whitening is not None or self._noise == "unit-parts",
             estimate_noise=self._noise == "auto",
             calibration_width=self._calibration_width,

@@ -11,7 +11,7 @@ from recon_node.coils.eigenmaps import Operator, dominant, operator_samples
 from recon_node.coils.espirit import noise_edge, virtual_coil
 from recon_node.coils.gridding import dense_maps, interpolated_maps
 from recon_node.coils.kernels import calibration_matrix, position_gram, sample_gram, signal_kernels
-from recon_node.core.errors import CalibrationError
+from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.fft import centred_fft, centred_ifft
 
 
@@ -326,3 +326,20 @@ def test_a_calibration_of_the_wrong_rank_is_refused() -> None:
 def test_more_map_sets_than_coils_are_refused() -> None:
     with pytest.raises(CalibrationError, match="2 map sets asked for with 1 coils"):
         espirit(np.ones((1, 12, 12), np.complex64), (64, 64), maps=2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kernel": 1},
+        {"threshold": -0.1},
+        {"threshold": 1.0},
+        {"threshold": float("nan")},
+        {"maps": 0},
+        {"crop": 1.0},
+        {"crop": float("nan")},
+    ],
+)
+def test_an_option_out_of_range_is_named(scene, wrong: dict) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
+        espirit(scene.calibration, (64, 64), **wrong)

@@ -49,6 +49,15 @@ def test_repetitions_become_frames_when_asked() -> None:
     np.testing.assert_allclose(kspace.data, data, atol=2e-4)
 
 
+def test_many_repetitions_of_one_phase_come_with_the_way_to_make_them_one_series() -> None:
+    sent = block(lines_of(cine(phases=1)[1]))
+    many, few = make_header(SHAPE, limits={"repetition": 39}), make_header(SHAPE, limits={"repetition": 1})
+    assert any("one phase and 40 repetitions" in note for note in prepare(many, [sent])[0].notes)
+    for header, dynamic in ((few, "auto"), (many, "repetition")):
+        notes = prepare(header, [sent], dynamic=dynamic)[0].notes
+        assert not any("one phase and" in note for note in notes)
+
+
 def test_phases_and_repetitions_cannot_share_the_phase_axis() -> None:
     sent = lines_of(cine()[1])
     with pytest.raises(UnsupportedScan, match="choose dynamic='phase'"):
