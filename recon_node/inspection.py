@@ -82,7 +82,8 @@ def _scan(kspace: KSpace, settings: Settings) -> dict[str, Any]:
     phases, coils, ky, kx = kspace.data.shape
     return {
         "index": {
-            name: getattr(index, name) for name in ("slice", "contrast", "set", "repetition", "encoding")
+            name: getattr(index, name)
+            for name in ("slice", "contrast", "set", "repetition", "partition", "encoding")
         },
         "dimensions": {"phases": phases, "coils": coils, "ky": ky, "kx": kx},
         "lines": {"found": kspace.lines_found, "expected": kspace.lines_expected},
@@ -105,7 +106,10 @@ def _scan(kspace: KSpace, settings: Settings) -> dict[str, Any]:
         "prompts": {
             "metadata": str(prompts.metadata),
             "undersampling": str(prompts.undersampling),
-            "provenance": {**prompts.metadata.provenance, **prompts.undersampling.provenance},
+            "provenance": {
+                "metadata": dict(prompts.metadata.provenance),
+                "undersampling": dict(prompts.undersampling.provenance),
+            },
         },
         "notes": list(kspace.notes),
     }

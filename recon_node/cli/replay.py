@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,9 @@ from recon_node.cli.options import (
     recon_options,
     settings_from,
 )
+
+if TYPE_CHECKING:
+    from recon_node.replay import FileResult
 
 
 @click.command("replay", short_help="Reconstruct raw data files to DICOM.")
@@ -51,7 +54,7 @@ def command(
     reconstructed all the same. Images are not for clinical use until validated.
     """
     from recon_node.cli.export import check_destination, export_and_report
-    from recon_node.replay import SUMMARY, FileResult, find_inputs, replay
+    from recon_node.replay import SUMMARY, find_inputs, replay
 
     settings = settings_from(config, **by_section(given))
     paths = find_inputs(inputs)
@@ -72,8 +75,8 @@ def command(
     if as_json:
         print_json({"series": entries, "errors": [result.error for result in failed]})
     else:
-        for entry in entries:
-            click.echo(_line(entry))
+        for result in results:
+            _tell(result)
         whole = f"{len(results) - len(failed)} of {len(results)} files"
         click.echo(f"{len(entries)} series from {whole}: {out / SUMMARY}")
     code = 1 if failed else 0
@@ -82,10 +85,18 @@ def command(
     return code
 
 
-def _line(entry: dict[str, Any]) -> str:
-    sampling = entry["sampling"]
-    notes = "".join(f"\n    {note}" for note in [*entry["trust"]["reasons"], *entry["notes"]])
-    return (
-        f"{Path(entry['input']).name} slice {entry['slice']}: {entry['phases']} images by {entry['method']}, "
-        f"{sampling['acceleration']:g}x {sampling['pattern']}, trust {entry['trust']['verdict']}{notes}"
-    )
+def _tell(result: FileResult) -> None:
+    """A line for each series, with what speaks against it; what was assumed about the file, once."""
+    for entry in result.series:
+        sampling, verdict = entry["sampling"], entry["trust"]["verdict"]
+        counters = [
+            f"{name} {value}" for name, value in entry["index"].items() if name == "slice" or value > 0
+        ]
+        click.echo(
+            f"{result.path.name} {', '.join(counters)}: {entry['phases']} images by {entry['method']}, "
+            f"{sampling['acceleration']:g}x {sampling['pattern']}, trust {verdict}"
+        )
+        for reason in entry["trust"]["reasons"]:
+            click.echo(f"    {reason}")
+    for note in dict.fromkeys(note for entry in result.series for note in entry["notes"]):
+        click.echo(f"note: {note}")
