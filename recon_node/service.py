@@ -78,7 +78,8 @@ def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settin
             raise ConfigError(f"destination {value!r} is not configured on this node; configured: {known}")
         if name == "weights" and Path(value).name != value:
             raise ConfigError("property weights names shipped weights, never a path")
-        settings = settings.replace(section, **{key: value})
+        also = tuple(dict.fromkeys((*settings.delivery.to, value)))
+        settings = settings.replace(section, **{key: also if name == "destination" else value})
     check_priority(settings.delivery.priority, "delivery")
     return settings
 

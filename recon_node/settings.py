@@ -135,12 +135,17 @@ class DicomSettings:
     institution: str | None = None
     """This and the following stand in where the header is silent."""
     department: str | None = None
+    """InstitutionalDepartmentName."""
     station: str | None = None
+    """StationName."""
     manufacturer: str | None = None
     """Of the scanner."""
     patient_name: str | None = None
+    """For phantoms and volunteers whose header has none."""
     study_description: str | None = None
+    """StudyDescription."""
     series_number_offset: int = 1000
+    """Added to every SeriesNumber, above those of the scanner's own series."""
     uid_prefix: str | None = None
     """UID root of the site, ending in a dot."""
 
@@ -154,6 +159,7 @@ class DeliverySettings:
     destinations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By name: tables with `address` and the options of that kind of destination."""
     calling_ae_title: str = "RECON-NODE"
+    """The AE title under which PACS know this node."""
     to: tuple[str, ...] = ()
     """Destinations every series goes to."""
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

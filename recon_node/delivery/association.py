@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,7 @@ def open_association(
         if isinstance(event.pdu, A_ASSOCIATE_RJ):
             rejections.append(event.pdu.to_primitive())
 
+    start = time.monotonic()
     tls_args = (peer.tls, peer.server_name or peer.host) if peer.tls else None
     try:
         association = ae.associate(
@@ -149,7 +151,8 @@ def open_association(
         # closed the connection before the calling thread runs again (a busy machine).
         raise _rejection(peer, rejections[0])
     if not association.is_established:
-        raise _why_not(peer, association, opened=bool(opened))
+        waited = time.monotonic() - start
+        raise _why_not(peer, association, opened=bool(opened), waited_s=waited)
     return association
 
 
@@ -183,7 +186,7 @@ def release(association: Association) -> None:
             association.abort()
 
 
-def _why_not(peer: Peer, association: Association, *, opened: bool) -> DeliveryError:
+def _why_not(peer: Peer, association: Association, *, opened: bool, waited_s: float) -> DeliveryError:
     if association.rejected_contexts and not association.accepted_contexts:
         names = sorted({UID(str(c.abstract_syntax)).name for c in association.rejected_contexts})
         return NoContext(
@@ -193,9 +196,11 @@ def _why_not(peer: Peer, association: Association, *, opened: bool) -> DeliveryE
     if cause is not None:
         return cause
     if opened:
+        limit = peer.timeouts.associate
+        when = f"within {limit:g} s" if waited_s >= limit else "before the connection ended"
         return PacsUnreachable(
-            f"{peer}: connected, but no valid DICOM answer to the association request within "
-            f"{peer.timeouts.associate:g} s (is it a DICOM port, and does it expect TLS?)"
+            f"{peer}: connected, but no valid DICOM answer to the association request {when} "
+            "(is it a DICOM port, and does it expect TLS?)"
         )
     return PacsUnreachable(f"{peer}: the connection could not be opened")
 

@@ -115,3 +115,10 @@ def test_announced_slices_are_counted(heart: tuple[Path, Path]) -> None:
 def test_properties_from_the_network_are_checked(properties: dict[str, str], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         with_properties(Settings(), properties)
+
+
+def test_a_destination_that_a_chain_names_is_added_to_the_nodes_own() -> None:
+    named = {"archive": {"address": "dicom://A@host"}, "viewer": {"address": "dicom://V@host"}}
+    settings = Settings().replace("delivery", destinations=named, to=("archive",))
+    assert with_properties(settings, {"destination": "viewer"}).delivery.to == ("archive", "viewer")
+    assert with_properties(settings, {"destination": "archive"}).delivery.to == ("archive",)
