@@ -55,7 +55,7 @@ def inspect_file(path: Path, settings: Settings) -> dict[str, Any]:
     SourceError, DataError
         The file cannot be read, or contradicts itself.
     """
-    with open_source(path) as source:
+    with open_source(path, group=settings.prep.group) as source:
         headers = source.headers
         scans = [_scan(kspace, settings) for kspace in Scan(source, settings.prep)]
     notes = list(dict.fromkeys(note for scan in scans for note in scan["notes"]))

@@ -83,7 +83,7 @@ def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
     try:
         pipeline = _pipeline(settings)
         writer = SeriesWriter.from_settings(settings, out)
-        with open_source(path) as source:
+        with open_source(path, group=settings.prep.group) as source:
             scan = Scan(source, settings.prep)
             for kspace in scan:
                 result = pipeline.run(kspace, prepared_s=scan.waited_s)

@@ -121,7 +121,7 @@ def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iter
     path : Path or str
         ISMRMRD HDF5, an MRD stream, or a public data set's file (see `recon_node.sources`).
     settings : PrepSettings, optional
-        Orientation, dynamic dimension, noise, gating, coil compression.
+        Which dataset, orientation, dynamic dimension, noise, gating, coil compression.
 
     Yields
     ------
@@ -133,5 +133,6 @@ def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iter
     SourceError, DataError
         The file cannot be read, or contradicts itself.
     """
-    with open_source(Path(path)) as source:
+    group = None if settings is None else settings.group
+    with open_source(Path(path), group=group) as source:
         yield from Scan(source, settings)

@@ -30,6 +30,8 @@ _ENV_PREFIX = "RECON_NODE__"
 class PrepSettings:
     """How raw data becomes k-space."""
 
+    group: str | None = None
+    """Dataset to read of an HDF5 file that holds several."""
     orientation: Literal["auto", "conjugate", "as-is"] = "auto"
     """`auto` conjugates Siemens k-space that carries direction vectors."""
     dynamic: Literal["auto", "phase", "contrast", "repetition", "set"] = "auto"

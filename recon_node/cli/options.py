@@ -80,6 +80,7 @@ def recon_options(function: F) -> F:
 def prep_options(function: F) -> F:
     """Options that choose how readouts become k-space."""
     options = (
+        click.option("--group", help="Dataset to read of an HDF5 file that holds several."),
         click.option("--dynamic", type=_words("dynamic"), help="Counter that makes the time axis."),
         click.option("--gating", type=_words("gating"), help="Where the phases come from [prospective]."),
         click.option("--phases", type=int, help="Cardiac phases of retrospective gating [25]."),

@@ -17,7 +17,7 @@ from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import DataError
 from recon_node.core.scan import Limit, Readouts, ScanHeader, Waveform
-from recon_node.prep.heartbeats import Heartbeats, heartbeats, waves_of_ecg, waves_of_stamps
+from recon_node.prep.heartbeats import Heartbeats, heartbeats, waves_of_stamps, waves_of_waveforms
 from recon_node.prep.kinds import Kind, kinds
 from recon_node.prep.slices import LAST
 
@@ -84,7 +84,7 @@ class RetrospectiveGating:
         Raises
         ------
         DataError
-            No heartbeats: neither physiology time stamps nor an ECG with triggers.
+            No heartbeats: neither physiology time stamps nor a waveform with triggers.
         """
         return [self._gated(key) for key in list(self._held)]
 
@@ -126,12 +126,14 @@ class RetrospectiveGating:
         clock = head["acquisition_time_stamp"]
         times = clock.astype(np.float64) * TIME_STAMP_UNIT_MS
         physiology = head["physiology_time_stamp"][:, 0]
-        waves = waves_of_stamps(clock, physiology) if physiology.any() else waves_of_ecg(self._waveforms)
+        waves = (
+            waves_of_stamps(clock, physiology) if physiology.any() else waves_of_waveforms(self._waveforms)
+        )
         beats = heartbeats(waves, self._tolerance)
         if beats is None:
             raise DataError(
                 "retrospective gating found fewer than two heartbeats: expected physiology time stamps that "
-                "count from the R wave, or an ECG waveform with triggers"
+                "count from the R wave, or an ECG or pulse waveform with triggers"
             )
         return beats, times
 
@@ -144,6 +146,10 @@ class RetrospectiveGating:
         if len(irregular):
             intervals = ", ".join(f"{value:.0f}" for value in irregular)
             text += f"; {len(irregular)} beats rejected as irregular (RR {intervals} ms)"
+        if self._fill == "interpolate":
+            text += "; lines interpolated in time, with less noise than measured ones"
+        elif self._fill == "share":
+            text += "; lines that a phase missed shared from the nearest"
         self._notes.append(text)
 
 

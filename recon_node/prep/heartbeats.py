@@ -11,8 +11,9 @@ from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.scan import Waveform
 from recon_node.prep.timing import LONGEST_RR_MS, SHORTEST_RR_MS
 
-ECG_WAVEFORM = 0
-"""Waveform id of the ECG; its last channel carries the triggers."""
+TRIGGERING = (0, 1, 3, 4)
+"""Waveform ids that can carry triggers, in their last channel: ECG, pulse, two external ones; the first of
+these that has any is used."""
 TRIGGER_BIT = 1 << 14
 """Set in the trigger channel at the sample of an R wave (Siemens convention kept by the converters)."""
 FEWEST_BEATS = 2
@@ -68,11 +69,17 @@ def waves_of_stamps(clock: NDArray[np.uint32], physiology: NDArray[np.uint32]) -
     return np.asarray(ticks * TIME_STAMP_UNIT_MS, dtype=np.float64)
 
 
-def waves_of_ecg(waveforms: list[Waveform]) -> NDArray[np.float64]:
-    """Times of the R waves that the trigger channel of the ECG marks, in ms."""
-    times: list[NDArray[np.float64]] = []
-    for waveform in waveforms:
-        if waveform.waveform_id == ECG_WAVEFORM and waveform.data.size:
-            marked = np.flatnonzero(waveform.data[-1] & TRIGGER_BIT)
-            times.append(waveform.time_stamp * TIME_STAMP_UNIT_MS + marked * waveform.sample_time_us / 1000)
-    return np.concatenate(times) if times else np.zeros(0)
+def waves_of_waveforms(waveforms: list[Waveform]) -> NDArray[np.float64]:
+    """Times of the R waves that the trigger channel of a waveform marks, in ms."""
+    for wanted in TRIGGERING:
+        times = [_marked(waveform) for waveform in waveforms if waveform.waveform_id == wanted]
+        if any(len(found) for found in times):
+            return np.concatenate(times)
+    return np.zeros(0)
+
+
+def _marked(waveform: Waveform) -> NDArray[np.float64]:
+    if not waveform.data.size:
+        return np.zeros(0)
+    marked = np.flatnonzero(waveform.data[-1] & TRIGGER_BIT)
+    return np.asarray(waveform.time_stamp * TIME_STAMP_UNIT_MS + marked * waveform.sample_time_us / 1000)

@@ -158,7 +158,7 @@ def _find_dataset(file: h5py.File, path: Path, wanted: str | None) -> h5py.Group
     if "dataset" in groups and wanted is None:
         names = ["dataset"]
     if len(names) > 1:
-        raise SourceError(f"{path.name}: several datasets {sorted(names)}; choose one by its name")
+        raise SourceError(f"{path.name}: several datasets {sorted(names)}; choose one (--group NAME)")
     if not names:
         raise _nothing_to_reconstruct(file, path)
     return groups[names[0]]

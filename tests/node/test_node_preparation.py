@@ -16,7 +16,7 @@ import torch
 
 from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import ConfigError, DeviceError
+from recon_node.core.errors import ConfigError, DeviceError, SourceError
 from recon_node.pipeline import Pipeline, coil_maps
 from recon_node.scans import open_scan
 from recon_node.settings import CoilSettings, PrepSettings, Settings
@@ -109,6 +109,21 @@ def test_the_options_work_from_the_command_line(beats: tuple[Path, Path], tmp_pa
         assert any("6 coils compressed to 5 (pca)" in note for note in entry["notes"])
         assert any("gated retrospectively" in note for note in entry["notes"])
     assert len([pydicom.dcmread(p) for p in tmp_path.rglob("*.dcm")]) == 6
+
+
+def test_one_of_several_datasets_is_chosen_by_its_name(
+    heart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = Path(shutil.copy(heart[0], tmp_path / "two.h5"))
+    with h5py.File(raw, "r+") as file:
+        file.move("dataset", "first")
+        file.copy("first", "second")
+    assert run(["inspect", str(raw)]) == 1
+    assert "['first', 'second']; choose one (--group NAME)" in capsys.readouterr().err
+    assert run(["inspect", str(raw), "--group", "second"]) == 0
+    assert next(open_scan(raw, settings=PrepSettings(group="first"))).data.shape[0] == 8
+    with pytest.raises(SourceError, match="no dataset 'third'"):
+        next(open_scan(raw, settings=PrepSettings(group="third")))
 
 
 def test_the_server_takes_the_options_as_properties() -> None:

@@ -100,6 +100,19 @@ def test_an_extrasystole_and_its_pause_are_rejected_and_reported() -> None:
     assert not any("rejected" in note for note in loose.notes)
 
 
+@pytest.mark.parametrize("waveform_id", [1, 3, 4])
+def test_pulse_and_external_triggers_gate_where_the_ecg_has_none(waveform_id: int) -> None:
+    parts = moving(np.random.default_rng(3))
+    lines, waves = scan([800.0] * 32, parts, physiology=False)
+    start = round((waves[0] - 100) / TICK)
+    trace = np.zeros((2, 30000), dtype=np.uint32)
+    silent = Waveform(waveform_id=0, time_stamp=start, sample_time_us=1000, data=trace.copy())
+    trace[1, np.rint(waves - start * TICK).astype(int)] = TRIGGER_BIT
+    pulse = Waveform(waveform_id=waveform_id, time_stamp=start, sample_time_us=1000, data=trace)
+    (kspace,) = run(lines, RetrospectiveGating(8), [silent, pulse])
+    assert error(kspace, parts, 8) < 0.12
+
+
 def test_an_ecg_with_triggers_gates_where_there_are_no_physiology_stamps() -> None:
     parts = moving(np.random.default_rng(3))
     lines, waves = scan([800.0] * 32, parts, physiology=False)
@@ -127,6 +140,8 @@ def test_lines_that_a_phase_misses_are_filled_when_asked(fill: str) -> None:
     (kspace,) = run(lines, RetrospectiveGating(20, fill=fill))  # type: ignore[arg-type]
     assert kspace.mask.all()
     assert error(kspace, parts, 20) < (0.2 if fill == "share" else 0.04)
+    said = {"share": "shared from the nearest", "interpolate": "interpolated in time"}
+    assert any(said[fill] in note for note in kspace.notes)
 
 
 def test_interpolation_is_closer_than_binning() -> None:
