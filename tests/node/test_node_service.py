@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -13,6 +14,7 @@ from recon_node.core.errors import ConfigError
 from recon_node.delivery import StorageScp
 from recon_node.node import expected_slices
 from recon_node.observe import setup_logging
+from recon_node.outbox import open_spool
 from recon_node.service import serving, with_properties
 from recon_node.settings import Settings
 from recon_node.sources.client import send_scan
@@ -80,6 +82,19 @@ def test_no_scan_is_taken_while_the_disk_of_the_spool_is_nearly_full(
     assert not sent.ok
     assert "nearly full" in sent.errors[0]
     assert not (tmp_path / "dicom").exists()
+
+
+def test_a_pacs_that_never_answers_only_fills_the_spool(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"dicom://SILENT@127.0.0.1:{silent.getsockname()[1]}?associate=1&network=1"
+        delivery = {"spool": str(tmp_path / "spool"), "destinations": {"pacs": {"address": address}}}
+        settings = _settings(tmp_path).replace("delivery", **delivery, to=("pacs",))
+        with serving(settings) as running:
+            sent = send_scan(heart[0], port=running.server.port)
+    assert sent.ok
+    assert sent.images == 16
+    with open_spool(settings.delivery) as spool:
+        assert spool.counts()["pacs"]["waiting"] == 16
 
 
 def test_patient_data_of_a_running_scan_stays_out_of_the_log(
