@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon_node.ahead import Ahead
-from recon_node.core.errors import ReconNodeError, SourceError, TruncatedStream
+from recon_node.core.errors import DataError, ReconNodeError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import KSpace
 from recon_node.delivery import Spool
@@ -23,7 +23,7 @@ from recon_node.dicom import WrittenInstance
 from recon_node.metrics import Metrics
 from recon_node.outbox import enqueue
 from recon_node.pipeline import Pipeline, Reconstruction
-from recon_node.scans import Scan
+from recon_node.scans import Scan, told_together
 from recon_node.settings import DeliverySettings, DicomSettings, LogSettings, ServerSettings, Settings
 from recon_node.sources.session import ScanSession
 from recon_node.turns import Place, Turns
@@ -147,18 +147,27 @@ class Node:
 
         Raises
         ------
+        DataError
+            Slices could not be reconstructed, told after all the others were.
         ReconNodeError
             As `reconstruct`.
         """
+        refused: list[str] = []
         pipeline = self.pipeline(settings)
         stream = Broken(session)
         scan = Scan(stream, settings.prep)
         salvage = settings.server.on_vanish == "finish"
         with Ahead(arrivals(stream, scan, salvage=salvage), settings.server.slices_ahead) as items:
             for arrival in items:
-                with self.turns.turn(place):
-                    result = pipeline.run(arrival.kspace, prepared_s=arrival.prepared_s)
+                try:
+                    with self.turns.turn(place):
+                        result = pipeline.run(arrival.kspace, prepared_s=arrival.prepared_s)
+                except DataError as error:
+                    refused.append(str(error))
+                    continue
                 yield ReconstructedSlice(result=result, source_id=scan.source_id, arrived=arrival.at)
+        if refused:
+            raise DataError(told_together(refused))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -18,11 +18,11 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
+from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError
 from recon_node.core.version import __version__
 from recon_node.pipeline import Pipeline
 from recon_node.results import summary_entry, write_summary
-from recon_node.scans import Scan
+from recon_node.scans import Scan, told_together
 from recon_node.settings import Settings
 from recon_node.sources.files import open_source
 from recon_node.writer import SeriesWriter
@@ -78,20 +78,27 @@ def _pipeline(settings: Settings) -> Pipeline:
 
 
 def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
-    """Reconstruct one file. An error is told in the result; what was written before it is complete series."""
+    """Reconstruct one file. An error is told in the result; every other slice is a complete series."""
     entries: list[dict[str, Any]] = []
+    refused: list[str] = []
     try:
         pipeline = _pipeline(settings)
         writer = SeriesWriter.from_settings(settings, out)
         with open_source(path, group=settings.prep.group) as source:
             scan = Scan(source, settings.prep)
             for kspace in scan:
-                result = pipeline.run(kspace, prepared_s=scan.waited_s)
+                try:
+                    result = pipeline.run(kspace, prepared_s=scan.waited_s)
+                except DataError as error:
+                    refused.append(str(error))
+                    continue
                 instances = writer.write(result, scan.source_id)
                 entries.append(summary_entry(result, source=str(path), instances=instances))
     except ReconNodeError as error:
-        return FileResult(path=path, series=entries, error=f"{path}: {_without(path, str(error))}")
-    return FileResult(path=path, series=entries)
+        refused.append(_without(path, str(error)))
+    return FileResult(
+        path=path, series=entries, error=f"{path}: {told_together(refused)}" if refused else None
+    )
 
 
 def _without(path: Path, text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError
@@ -17,6 +17,7 @@ from recon_node.sources.files import open_source
 
 _IDENTIFYING_READOUTS = 8
 _MOST_PHASES = 512
+_MOST_TOLD = 3
 
 
 class Scan:
@@ -58,7 +59,9 @@ class Scan:
 
     def _compressed(self, kspace: KSpace) -> KSpace:
         method, coils = self._settings.compression, self._settings.virtual_coils
-        return kspace if method == "none" else compress_coils(kspace, coils, method=method)
+        if method == "none" or kspace.calibration is None:
+            return kspace
+        return compress_coils(kspace, coils, method=method)
 
     def _sorted(self) -> Iterator[KSpace]:
         options = self._settings
@@ -90,6 +93,13 @@ class Scan:
         self._left -= len(first)
         for head, samples in zip(first.head, first.samples, strict=True):
             self._hash.update(head.tobytes() + samples.tobytes())
+
+
+def told_together(problems: Sequence[str]) -> str:
+    """What kept slices from being reconstructed, as one line."""
+    told = list(dict.fromkeys(problems))
+    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    return "; ".join(told[:_MOST_TOLD]) + more
 
 
 def check_prep(settings: PrepSettings) -> None:

@@ -19,8 +19,10 @@ from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ConfigError, DeviceError, SourceError
 from recon_node.pipeline import Pipeline, coil_maps
 from recon_node.scans import open_scan
+from recon_node.service import serving, with_properties
 from recon_node.settings import CoilSettings, PrepSettings, Settings
 from recon_node.simulate import simulate_scan
+from recon_node.sources.client import send_scan
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +128,31 @@ def test_one_of_several_datasets_is_chosen_by_its_name(
         next(open_scan(raw, settings=PrepSettings(group="third")))
 
 
-def test_the_server_takes_the_options_as_properties() -> None:
-    from recon_node.service import with_properties
+def without_centre(head: np.ndarray) -> None:
+    """Makes the calibration lines of the first slice dummies."""
+    central = np.abs(head["idx"]["kspace_encode_step_1"].astype(int) - 48) < 12
+    imaging = (head["flags"] & np.uint64(Flag.IS_NOISE_MEASUREMENT)) == 0
+    head["flags"][imaging & central & (head["idx"]["slice"] == 0)] |= np.uint64(Flag.IS_DUMMYSCAN_DATA)
 
+
+def test_a_slice_that_cannot_be_reconstructed_keeps_no_other_from_it(
+    heart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = changed(heart[0], tmp_path / "one_bad.h5", without_centre)
+    assert run(["replay", str(raw), "--out", str(tmp_path / "out"), "--method", "sense"]) == 1
+    assert "slice 0: found no fully sampled calibration" in capsys.readouterr().err
+    series = json.loads((tmp_path / "out" / "summary.json").read_text())["series"]
+    assert [entry["slice"] for entry in series] == [1]
+    folders = {"out": str(tmp_path / "served"), "deferred": str(tmp_path / "deferred")}
+    settings = Settings().replace("recon", method="sense").replace("server", port=0, **folders)
+    with serving(settings) as running:
+        sent = send_scan(raw, port=running.server.port)
+    assert sent.images == 8
+    assert not sent.ok
+    assert "slice 0: found no fully sampled calibration" in sent.errors[0]
+
+
+def test_the_server_takes_the_options_as_properties() -> None:
     asked = {"gating": "retrospective", "phases": "30", "compression": "pca", "virtual_coils": "8"}
     settings = with_properties(Settings(), {**asked, "partial_fourier": "homodyne", "maps": "2"})
     assert settings.prep == PrepSettings(
