@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon_node.ahead import Ahead
-from recon_node.core.errors import DataError, ReconNodeError, SourceError, TruncatedStream
+from recon_node.core.errors import DataError, DeliveryError, ReconNodeError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import KSpace
 from recon_node.delivery import Spool
@@ -118,6 +118,8 @@ class Node:
         ------
         SourceError
             The stream broke off, after its complete slices were finished where the settings say so.
+        DeliveryError
+            Slices went back to the session, but not into the spool.
         ReconNodeError
             The scan cannot be reconstructed.
         """
@@ -126,12 +128,16 @@ class Node:
             spool.check_room(0)
         writer = SeriesWriter.from_settings(settings, Path(settings.server.out), fsync=True)
         progress = Progress(session)
+        unqueued: list[DeliveryError] = []
         place = self.turns.place(priority=settings.delivery.priority, background=background)
         for slice_ in self.slices(session, settings, place):
             result = slice_.result
             instances = writer.write(result, slice_.source_id)
             if spool is not None:
-                enqueue(spool, [instance.path for instance in instances], settings.delivery)
+                try:
+                    enqueue(spool, [instance.path for instance in instances], settings.delivery)
+                except DeliveryError as error:
+                    unqueued.append(error)
             self.metrics.on_slice(
                 result.seconds, result.verdict.verdict, len(instances), time.monotonic() - slice_.arrived
             )
@@ -141,6 +147,11 @@ class Node:
             if not sent and settings.server.on_vanish == "stop":
                 raise TruncatedStream("the client went away before its images were sent; its scan is stopped")
             progress.say(result)
+        if unqueued:
+            raise DeliveryError(
+                f"{len(unqueued)} slices did not get into the spool ({unqueued[0]}); their files lie in "
+                f"{settings.server.out}: `recon-node export` delivers them"
+            ) from unqueued[0]
 
     def slices(self, session: ScanSession, settings: Settings, place: Place) -> Iterator[ReconstructedSlice]:
         """Reconstruct slice by slice; reading goes on meanwhile.

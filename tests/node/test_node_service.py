@@ -11,7 +11,7 @@ import h5py
 import pytest
 
 from recon_node.core.errors import ConfigError
-from recon_node.delivery import StorageScp
+from recon_node.delivery import Spool, SpoolFull, StorageScp
 from recon_node.node import expected_slices
 from recon_node.observe import setup_logging
 from recon_node.outbox import open_spool
@@ -95,6 +95,24 @@ def test_a_pacs_that_never_answers_only_fills_the_spool(heart: tuple[Path, Path]
     assert sent.images == 16
     with open_spool(settings.delivery) as spool:
         assert spool.counts()["pacs"]["waiting"] == 16
+
+
+def test_a_spool_that_takes_nothing_more_does_not_withhold_images_from_the_scanner(
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SpoolFull("the disk filled up meanwhile")
+
+    monkeypatch.setattr(Spool, "put", full)
+    settings = _settings(tmp_path).replace(
+        "delivery", spool=str(tmp_path / "spool"), to=(str(tmp_path),), reserve_mb=0
+    )
+    with serving(settings) as running:
+        sent = send_scan(heart[0], port=running.server.port)
+    assert sent.images == 16
+    assert not sent.ok
+    assert "2 slices did not get into the spool (the disk filled up meanwhile)" in sent.errors[0]
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
 
 
 def test_patient_data_of_a_running_scan_stays_out_of_the_log(
