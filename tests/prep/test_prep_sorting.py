@@ -465,6 +465,16 @@ def test_a_limit_that_announces_absurdly_many_phases_does_not_fill_the_memory() 
     assert isinstance(header.limits["phase"], Limit)
 
 
+def test_a_phase_counter_that_cannot_be_does_not_fill_the_memory() -> None:
+    sent = lines_of(cine(phases=1)[1])
+    sent[5].counters["phase"] = 65535
+    with pytest.raises(InconsistentReadouts, match="phase counter 65535 after 32 lines"):
+        prepare(make_header(SHAPE), [block(sent)])
+    sent[5].counters["phase"] = 500
+    (kspace,) = prepare(make_header(SHAPE), [block(sent)])
+    assert kspace.data.shape[0] == 2
+
+
 def test_acquire_is_its_own_inverse() -> None:
     images, data = cine(phases=1)
     np.testing.assert_allclose(acquire(images, SHAPE[1]), data, atol=2e-4)
