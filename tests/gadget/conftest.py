@@ -75,7 +75,7 @@ def listening() -> Iterator[Callable[..., int]]:
         )
         thread.start()
         stops.append((stopping, thread))
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not ports and time.monotonic() < end:
             time.sleep(0.005)
         return ports[0]

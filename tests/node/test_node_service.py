@@ -43,10 +43,8 @@ def test_a_scan_sent_to_the_server_comes_back_and_reaches_the_pacs(
             assert sent.images == 16
             url = f"http://127.0.0.1:{running.health_port}/readyz"
             assert urllib.request.urlopen(url, timeout=10).status == 200
-            for _ in range(200):
-                if len(pacs.files()) == 16:
-                    break
-
+            end = time.monotonic() + 60
+            while len(pacs.files()) < 16 and time.monotonic() < end:
                 time.sleep(0.05)
         assert len(pacs.files()) == 16
     with h5py.File(tmp_path / "images.h5") as file:

@@ -122,7 +122,7 @@ def some_readouts(count: int = 16, coils: int = 3, samples: int = 24) -> Readout
     return Readouts(head=head, samples=np.ones((count, coils, samples), np.complex64))
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether `condition` becomes true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -268,16 +268,17 @@ def test_a_silent_connection_is_given_up_and_takes_no_turn(serve, scan_file: Pat
 
 def test_a_client_that_drips_bytes_is_given_up_in_bounded_time(serve, helpers) -> None:
     server = serve(limits=ServerLimits(handshake_seconds=0.6, linger_seconds=0.2))
-    started = time.monotonic()
+    sent = 0
     with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
         stream = message_bytes(HeaderXml(xml=helpers.header_xml().encode()))
         try:
             for at in range(len(stream)):
                 sock.send(stream[at : at + 1])
+                sent += 1
                 time.sleep(0.02)
         except OSError:
             pass
-    assert time.monotonic() - started < 10
+    assert sent < len(stream)
     assert helpers.eventually(lambda: server.active == 0)
 
 
@@ -355,7 +356,7 @@ def test_a_scan_that_never_ends_is_cut_off_when_the_server_stops(serve, helpers)
         assert helpers.eventually(lambda: server.active == 1)
         started = time.monotonic()
         assert server.stop(drain_seconds=0.1) is False
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25
     assert server.active == 0
 
 
