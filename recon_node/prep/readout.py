@@ -14,7 +14,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag
-from recon_node.core.errors import InconsistentReadouts
+from recon_node.core.errors import DataError, InconsistentReadouts
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.scan import Readouts, ScanHeader
 from recon_node.prep.kinds import has_any
@@ -55,9 +55,20 @@ class ReadoutGrid:
 
     @classmethod
     def of(cls, header: ScanHeader) -> ReadoutGrid:
-        """The grid a header describes: the encoded one, cropped to the image's field of view along x."""
+        """The grid a header describes: the encoded one, cropped to the image's field of view along x.
+
+        Raises
+        ------
+        DataError
+            The image's field of view is a tiny part of the encoded one.
+        """
         full, encoded, wanted = header.encoded_matrix[0], header.encoded_fov_mm[0], header.recon_fov_mm[0]
-        size = min(full, max(1, round(full * wanted / encoded)))
+        size = round(min(1.0, wanted / encoded) * full)
+        if size < 2:
+            raise DataError(
+                f"header: fields of view along x are {encoded:g} mm encoded and {wanted:g} mm in the image, "
+                f"which leaves {size} of {full} samples, expected at least 2"
+            )
         return cls(full=full, size=size, fov_mm=encoded * size / full)
 
     def lines(self, block: Readouts) -> Lines:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recon_node.core.errors import ConfigError, ProtocolError, SourceError
 from recon_node.sources.xml_tree import Node, parse_xml
 
 DEFAULT_NAME = "default"
+_OPENRECON_NAME = "openrecon"
+"""What every OpenRecon scanner asks for; which configuration is meant is among the parameters."""
 _MAX_PROPERTIES = 64
 
 
@@ -19,16 +21,21 @@ class ScanConfig:
 
     name: str = DEFAULT_NAME
     properties: Mapping[str, str] = field(default_factory=dict)
+    named: bool = False
+    """Whether the peer gave the name."""
 
     def merged(self, other: ScanConfig) -> ScanConfig:
-        """What `other` adds: its properties, and its name unless that is the default one."""
-        name = self.name if other.name == DEFAULT_NAME else other.name
-        return ScanConfig(name=name, properties={**self.properties, **other.properties})
+        """What `other`, which came later, adds: its properties, and its name where it gave one."""
+        latest = other if other.named else self
+        properties = {**self.properties, **other.properties}
+        return ScanConfig(name=latest.name, named=latest.named, properties=properties)
 
 
 def config_from_name(name: str) -> ScanConfig:
     """What a CONFIG_FILE message asks for; ``NAME.xml``, as Gadgetron's client sends it, means ``NAME``."""
-    return ScanConfig(name=name.strip().removesuffix(".xml") or DEFAULT_NAME)
+    name = name.strip().removesuffix(".xml")
+    named = name not in ("", _OPENRECON_NAME)
+    return ScanConfig(name=name if named else DEFAULT_NAME, named=named)
 
 
 def config_from_text(text: str) -> ScanConfig:
@@ -131,8 +138,7 @@ def parameters_from_json(text: str) -> ScanConfig | None:
     if not isinstance(parameters, dict) or len(parameters) > _MAX_PROPERTIES:
         raise ProtocolError(f"parameters are not an object of at most {_MAX_PROPERTIES} names")
     properties = {name: _value(name, value) for name, value in parameters.items() if name != "customconfig"}
-    name = properties.pop("config", DEFAULT_NAME)
-    return ScanConfig(name=config_from_name(name).name, properties=properties)
+    return replace(config_from_name(properties.pop("config", "")), properties=properties)
 
 
 def _value(name: str, value: object) -> str:

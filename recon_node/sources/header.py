@@ -58,6 +58,11 @@ _STUDY_TEXTS = {
 }
 _TIMES = {"te_ms": "TE", "tr_ms": "TR", "ti_ms": "TI", "echo_spacing_ms": "echo_spacing"}
 
+MOST_SAMPLES = 8192
+"""Along an axis: a damaged header must not make memory for images that no scanner makes."""
+MOST_VOXELS = 1 << 26
+"""Of an encoded or reconstructed volume."""
+
 
 def parse_header(xml: bytes | str) -> tuple[ScanHeader, ...]:
     """Read an ISMRMRD header.
@@ -214,10 +219,13 @@ def _matrix(node: Node, space: str, label: str) -> tuple[int, int, int]:
     sizes = [_integer(node, f"{space}/matrixSize/{axis}") for axis in "xyz"]
     if sizes[2] in (None, 0):
         sizes[2] = 1
-    if not all(n is not None and 0 < n < 65536 for n in sizes):
-        shown = [node.value(f"{space}/matrixSize/{axis}") for axis in "xyz"]
-        raise DataError(f"header: {label} {space}/matrixSize is {shown}, expected three sizes of 1 to 65535")
     x, y, z = (int(n or 0) for n in sizes)
+    if not all(0 < n <= MOST_SAMPLES for n in (x, y, z)) or x * y * z > MOST_VOXELS:
+        shown = [node.value(f"{space}/matrixSize/{axis}") for axis in "xyz"]
+        raise DataError(
+            f"header: {label} {space}/matrixSize is {shown}, expected three sizes of 1 to {MOST_SAMPLES}, "
+            f"together at most {MOST_VOXELS} samples"
+        )
     return x, y, z
 
 

@@ -174,7 +174,7 @@ _DECODERS: dict[MessageId, Callable[[Frame], Message]] = {
     MessageId.CONFIG_FILE: _config_file,
     MessageId.CONFIG_TEXT: lambda frame: ConfigText(text=_text(frame).rstrip("\0")),
     MessageId.HEADER: lambda frame: HeaderXml(xml=bytes(frame.payload[LENGTH32.size :])),
-    MessageId.TEXT: lambda frame: Text(text=_text(frame)),
+    MessageId.TEXT: lambda frame: Text(text=_text(frame).rstrip("\0")),
     MessageId.ERROR: lambda frame: RemoteError(text=_utf8("ERROR", bytes(frame.payload[LENGTH64.size :]))),
     MessageId.ACQUISITION: _readouts,
     MessageId.IMAGE: _image,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import recon_node.gadget
+from recon_node import service
 from recon_node.gadget import MODES, PROPERTIES, TARGETS
 from recon_node.sources.config import check_properties, config_from_text
 from recon_node.sources.xml_tree import Node, parse_xml
@@ -74,3 +75,7 @@ def test_the_readme_names_every_chain_and_every_property(path: Path) -> None:
     assert f"`{path.name}`" in README
     for name, meaning in PROPERTIES.items():
         assert f"| `{name}` | {meaning} |" in README
+
+
+def test_a_chain_may_set_all_that_the_server_lets_a_client_set() -> None:
+    assert set(service.PROPERTIES) <= set(PROPERTIES)

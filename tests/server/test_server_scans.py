@@ -128,6 +128,20 @@ def test_properties_of_xml_and_json_reach_the_handler(serve, helpers) -> None:
     assert seen[2].name == "other"
 
 
+def test_an_openrecon_scanner_gets_the_configuration_of_its_card(serve, helpers) -> None:
+    """It asks for the configuration openrecon, and ends its JSON with a zero byte."""
+    seen = []
+    server = serve({"default": lambda s: seen.append(s.config), "other": lambda s: seen.append(s.config)})
+    xml = HeaderXml(xml=helpers.header_xml().encode())
+    for name in ("default", "other"):
+        card = Text(text=f'{{"parameters": {{"config": "{name}", "method": "sense"}}}}\0')
+        assert errors(exchange(server, ConfigFile(name="openrecon"), xml, card, Close())) == []
+    exchange(server, ConfigFile(name="openrecon"), xml, Close())
+    exchange(server, ConfigFile(name="other"), xml, Text(text='{"config": "default"}'), Close())
+    assert [config.name for config in seen] == ["default", "other", "default", "default"]
+    assert [dict(config.properties) for config in seen] == [{"method": "sense"}] * 2 + [{}] * 2
+
+
 @pytest.mark.parametrize(
     ("sent", "complaint"),
     [

@@ -97,7 +97,7 @@ def test_what_is_no_header_is_one_clear_error(xml: str | bytes) -> None:
         parse_header(xml)
 
 
-@pytest.mark.parametrize("size", ["0", "-3", "many", "70000", ""])
+@pytest.mark.parametrize("size", ["0", "-3", "many", "70000", "8193", ""])
 def test_an_impossible_matrix_is_one_clear_error(size: str) -> None:
     with pytest.raises(DataError, match="matrixSize"):
         parse_header(document(encoding=ENCODING.format(limits="").replace("256", size)))
