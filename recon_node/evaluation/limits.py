@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recon_node.core.errors import ConfigError
 from recon_node.evaluation.heldout import Case, Study, cases
 from recon_node.evaluation.metrics import series_metrics
 from recon_node.methods import Methods
@@ -101,7 +102,14 @@ def derive(found: Iterable[Scanned], *, weights_sha256: str) -> Limits:
     for one in everything:
         gains[one.condition].append(one.gain_db)
     weak = {name for name, some in gains.items() if len(some) >= LEAST and float(np.mean(some)) < 0}
-    limits = calibrate((one.group, one.measures) for one in everything if one.good)
+    good = [one for one in everything if one.good]
+    try:
+        limits = calibrate((one.group, one.measures) for one in good)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}; {len(good)} of {len(everything)} reconstructions were as good as the fallback's: take "
+            "more scans, or train better weights"
+        ) from error
     return dataclasses.replace(limits, weak_patterns=frozenset(weak), weights_sha256=weights_sha256)
 
 

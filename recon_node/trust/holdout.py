@@ -109,9 +109,9 @@ def _patches(shape: tuple[int, ...], acceleration: float) -> NDArray[np.intp]:
 def _choose(
     spare: NDArray[np.bool_], units: NDArray[np.intp], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Samples of one phase `(ky, kx)` to hold out of those to spare: some units, whole."""
+    """Samples of one phase `(ky, kx)` to hold out of those to spare: some units, whole, never all."""
     able = np.unique(units[spare])
-    if not able.size:
+    if able.size < 2:
         return np.zeros_like(spare)
     some = rng.choice(able, max(1, round(fraction * able.size)), replace=False)
     return spare & np.isin(units, some)

@@ -15,9 +15,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from recon_node.cli import run
+from recon_node.core.errors import ConfigError
+from recon_node.methods import make_methods
 from recon_node.model import CardioMMConfig, UNetConfig, import_published
 from recon_node.prompts import build_prompts, embed, load_encoder
 from recon_node.scans import open_scan
+from recon_node.settings import load_settings
 
 WIDTH, FEATURES, POSITIONS = 8, 10, 128
 TINY = UNetConfig(
@@ -193,6 +196,24 @@ def test_an_import_without_the_text_tower_says_what_was_not_compared(
     assert "was not compared" in told
     assert "academic use only" in told
     assert json.loads((tmp_path / "a.json").read_text())["encoder"] == {"name": "clip", "sha256": None}
+
+
+def test_the_settings_of_the_runner_reach_it(
+    imported: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "node.toml").write_text(
+        f'[recon]\nweights = "{imported}"\nencoder_folder = "{clip}"\nchunk = 3\ncoil_maps = "espirit"\n'
+    )
+    monkeypatch.setenv("RECON_NODE__RECON__PRECISION", "bfloat16")
+    runner = make_methods(load_settings(tmp_path / "node.toml").recon).chosen
+    assert (runner.chunk, runner.learned_maps) == (3, False)
+    monkeypatch.setenv("RECON_NODE__RECON__PRECISION", "float16")
+    with pytest.raises(ConfigError, match="float32, bfloat16"):
+        load_settings(tmp_path / "node.toml")
+    monkeypatch.setenv("RECON_NODE__RECON__PRECISION", "float32")
+    monkeypatch.setenv("RECON_NODE__RECON__CHUNK", "0")
+    with pytest.raises(ConfigError, match="chunk is 0"):
+        make_methods(load_settings(tmp_path / "node.toml").recon)
 
 
 def test_shipped_weights_have_no_maps_of_their_own(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -159,6 +161,21 @@ def test_held_out_lines_of_noise_vouch_for_nothing(scene, changed):
     data = ((noise[0] + 1j * noise[1]) * scene.kspace.mask[:, None]).astype(np.complex64)
     quiet = changed(scene, data=data)
     assert measured(quiet, scene.oracle(scene.kspace), scene.sense).heldout_share is None
+
+
+def test_a_phase_keeps_its_only_line(scene, changed):
+    mask = scene.kspace.mask.copy()
+    mask[2:4] = False
+    mask[2:4, 5] = True
+    sparse = changed(
+        scene,
+        mask=mask,
+        data=scene.kspace.data * mask[:, None],
+        sampling=replace(scene.kspace.sampling, acs=0, acs_ky=(0, 0)),
+    )
+    held = hold_out(sparse.kspace, fraction=0.5)
+    assert held.lines.any()
+    assert held.kspace.mask.any(axis=(1, 2)).all()
 
 
 def test_the_seed_decides_what_is_held_out(scene):
