@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
 from collections.abc import Callable, Generator
+from types import ModuleType
 
 import pytest
 
@@ -13,6 +15,12 @@ MAY_BE_ABSENT = re.compile(
     r"CUDA|recorded session not here|the recording .* beside|measured k-space not here"
 )
 """Reasons to skip that hold in CI, too: no graphics card, recordings that lie beside the repository."""
+
+
+@pytest.fixture(scope="session")
+def golden() -> ModuleType:
+    """benchmarks/golden.py: weights by formula and comparisons with the golden files."""
+    return importlib.import_module("benchmarks.golden")
 
 
 @pytest.fixture(scope="session")
