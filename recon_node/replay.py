@@ -93,7 +93,9 @@ def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
                     refused.append(str(error))
                     continue
                 instances = writer.write(result, scan.source_id)
-                entries.append(summary_entry(result, source=str(path), instances=instances))
+                entry = summary_entry(result, source=str(path), instances=instances)
+                folders = {str(instance.path.parent.relative_to(out)) for instance in instances}
+                entries.append({**entry, "folders": sorted(folders)})
     except ReconNodeError as error:
         refused.append(_without(path, str(error)))
     return FileResult(

@@ -81,7 +81,8 @@ def command(
         click.echo(f"{len(entries)} series from {whole}: {out / SUMMARY}")
     code = 1 if failed else 0
     if destination is not None and entries:
-        code |= export_and_report([out], destination, settings.delivery)
+        made = dict.fromkeys(out / folder for entry in entries for folder in entry["folders"])
+        code |= export_and_report(list(made), destination, settings.delivery)
     return code
 
 

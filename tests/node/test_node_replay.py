@@ -112,6 +112,21 @@ def test_the_network_is_never_passed_on_sampling_it_was_measured_weak_at(tmp_pat
     assert classic["trust"]["verdict"] == "pass"
 
 
+def test_only_what_this_replay_made_is_delivered(
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECON_NODE__DELIVERY__SPOOL", str(tmp_path / "spool"))
+    out = tmp_path / "out"
+    assert run(["replay", str(heart[0]), "--out", str(out), "--method", "sense"]) == 0
+    arguments = ["replay", str(heart[0]), "--out", str(out), "--method", "zero-filled"]
+    assert run([*arguments, "--to", str(tmp_path / "sent")]) == 0
+    wanted = {uid for entry in _series(out) for uid in entry["instances"]}
+    assert {pydicom.dcmread(p).SOPInstanceUID for p in (tmp_path / "sent").rglob("*.dcm")} == wanted
+    assert len(list(out.rglob("*.dcm"))) == 2 * len(wanted)
+    for entry in _series(out):
+        assert len(list((out / entry["folders"][0]).glob("*.dcm"))) == len(entry["instances"])
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("method", ["cardiomm", "sense"])
 @pytest.mark.parametrize("options", [["-a", "1"], ["-a", "2", "-w", "24", "-r", "2", "-C"]])
