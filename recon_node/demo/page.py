@@ -30,7 +30,8 @@ def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -
     shown = slices[len(slices) // 2]
     result = shown.result
     made = result.images.made_by
-    methods = [*shown.beside, made.method]
+    stored = " / ".join(dict.fromkeys(NAMES[part.result.images.made_by.method] for part in slices))
+    columns = [_columns(part, stored) for part in slices]
     seconds = {stage: sum(part.result.seconds.get(stage, 0.0) for part in slices) for stage in result.seconds}
     header = result.kspace.header
     weights = "none" if made.weights is None else f"{made.weights} {(made.weights_sha256 or '')[:12]}"
@@ -43,17 +44,23 @@ def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -
             f"{kspace.sampling.acceleration:.1f}x {kspace.sampling.pattern} undersampling, streamed to the "
             "node, reconstructed and stored in a PACS"
         ),
-        images=_named(shown),
+        images={name: images for name, (images, _) in columns[len(slices) // 2].items()},
         truth=truth.images[shown.number],
         focus=_middle(truth.lv[shown.number]),
-        metrics={NAMES[name]: _mean([part.metrics[name] for part in slices]) for name in methods},
+        metrics={name: _mean([column[name][1] for column in columns]) for name in columns[0]},
         metrics_of=f"mean over the frames of {len(slices)} slices, against the truth",
         kspace=kspace,
         maps=result.maps,
         prompts=result.prompts,
         verdict=result.verdict,
         seconds=seconds,
-        volumes_ml=volume_curves([(part.number, _named(part)) for part in slices], truth),
+        volumes_ml=volume_curves(
+            [
+                (part.number, {name: images for name, (images, _) in column.items()})
+                for part, column in zip(slices, columns, strict=True)
+            ],
+            truth,
+        ),
         volumes_of=f"blood in {len(slices)} slices (ml), measured alike in every image",
         times_ms=tuple(map(float, truth.trigger_times_ms)),
         frame_ms=50.0 if rr is None else rr / len(result.images.data),
@@ -68,10 +75,15 @@ def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -
     write_report(path, data)
 
 
-def _named(part: SliceResult) -> dict[str, NDArray[Any]]:
-    """Images `(phase, y, x)` of one slice as the page names them; the node's own come last."""
-    made = {**part.beside, part.result.images.made_by.method: part.result.images}
-    return {NAMES[name]: series.data for name, series in made.items()}
+def _columns(part: SliceResult, stored: str) -> dict[str, tuple[NDArray[Any], Metrics]]:
+    """Images `(phase, y, x)` of one slice and their metrics as the page names them.
+
+    What the node stored comes last as `stored`: where a slice's network image was withheld, its fallback.
+    """
+    made = part.result.images
+    beside = {NAMES[name]: (images.data, part.metrics[name]) for name, images in part.beside.items()}
+    beside.pop(stored, None)
+    return {**beside, stored: (made.data, part.metrics[made.made_by.method])}
 
 
 def _middle(cavity: NDArray[np.float32]) -> tuple[int, int] | None:

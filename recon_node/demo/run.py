@@ -78,7 +78,7 @@ def run_demo(out: Path, settings: Settings, *, seed: int = 0, say: Say = lambda 
         slices = _through_the_node(raw, out, pacs, settings, say)
     say("comparing with the truth and with classical methods")
     for part in slices:
-        _compare(part, truth, settings)
+        compare(part, truth, settings)
     write_summary(out / "summary.json", [_entry(part, raw) for part in slices])
     report = out / "report.html"
     write_demo_report(report, slices, truth)
@@ -133,7 +133,8 @@ def _wait_for_pacs(pacs: StorageScp, expected: int) -> None:
         time.sleep(0.1)
 
 
-def _compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
+def compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
+    """Reconstruct a slice with the methods beside, and measure all of them against the truth."""
     kspace, maps = part.result.kspace, part.result.maps
     reference = truth.images[part.number]
     for name in BESIDE:

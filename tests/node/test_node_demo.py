@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from recon_node.cli import run
-from recon_node.demo.data import Truth
-from recon_node.demo.page import volume_curves
+from recon_node.demo.data import SliceResult, Truth, read_truth
+from recon_node.demo.page import volume_curves, write_demo_report
+from recon_node.demo.run import compare
+from recon_node.pipeline import Pipeline
+from recon_node.scans import open_scan
+from recon_node.settings import Method, Settings
 
 
 def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
@@ -51,3 +57,26 @@ def test_volumes_are_measured_in_the_truth_as_in_every_other_image() -> None:
     np.testing.assert_allclose(curves["Half as bright"], curves["Truth"], rtol=1e-5)
     exact = cavity.sum(axis=(1, 2)) * 2.0 * 2.0 * 8.0 / 1000
     np.testing.assert_allclose(curves["Truth"], exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("methods", "columns"),
+    [
+        (("view-sharing", "view-sharing"), ["Zero-filled", "CG-SENSE", "View sharing"]),
+        (("view-sharing", "sense"), ["Zero-filled", "CG-SENSE", "View sharing / CG-SENSE"]),
+        (("sense", "sense"), ["Zero-filled", "CG-SENSE"]),
+    ],
+)
+def test_a_page_shows_what_was_stored_also_where_a_fallback_stands_in(
+    methods: tuple[Method, ...], columns: list[str], heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    truth, slices = read_truth(heart[1]), []
+    for method, kspace in zip(methods, open_scan(heart[0]), strict=True):
+        settings = Settings().replace("recon", method=method)
+        part = SliceResult(result=Pipeline(settings).run(kspace), instances=[])
+        compare(part, truth, settings)
+        slices.append(part)
+    write_demo_report(tmp_path / "report.html", slices, truth)
+    page = (tmp_path / "report.html").read_text()
+    table = page.partition("Image quality")[2].partition("</table>")[0]
+    assert re.findall(r'class="key"[^>]*>([^<]+)<', table) == columns
