@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from prep_scanner import Line, block, coil_images, make_header
 
+from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import DataError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import Waveform
@@ -78,6 +79,18 @@ def test_readouts_of_many_beats_become_phases_of_one() -> None:
     assert kspace.trigger_times_ms == pytest.approx([50 + 100 * p for p in range(10)], abs=15)
     assert kspace.rr_interval_ms == pytest.approx(1000, abs=5)
     assert any("32 beats of 1000 ms, 1600 of 1600 readouts used" in note for note in kspace.notes)
+
+
+def test_calibration_lines_embedded_in_a_free_running_scan_are_gated_with_it() -> None:
+    lines, _ = scan([1000.0] * 32, moving(np.random.default_rng(0)))
+    (plain,) = run(lines, RetrospectiveGating(10))
+    for line in lines[::3]:
+        line.flags |= Flag.IS_PARALLEL_CALIBRATION
+    header = make_header(SHAPE, limits={"slice": 1, "segment": 7}, calibration_mode="embedded")
+    preparation = Preparation((header,), noise="none", gating=RetrospectiveGating(10))
+    (kspace,) = preparation.feed(block(lines)) + preparation.finish()
+    np.testing.assert_array_equal(kspace.mask, plain.mask)
+    np.testing.assert_allclose(kspace.data, plain.data, atol=1e-5)
 
 
 def test_varying_beats_are_stretched_to_one() -> None:

@@ -160,7 +160,7 @@ def test_rounded_equal_spacing_is_uniform(spacing: float) -> None:
     assert found.acceleration == pytest.approx(spacing, abs=0.1)
 
 
-@pytest.mark.parametrize("rate", [4, 8])
+@pytest.mark.parametrize("rate", [3, 4, 6, 8, 12, 16, 24])
 def test_one_line_jittered_in_each_cell_is_random(rate: int) -> None:
     rng = np.random.default_rng(rate)
     lines = np.zeros((8, 192), dtype=bool)
