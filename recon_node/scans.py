@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts
 from recon_node.core.types import KSpace
@@ -87,6 +87,8 @@ class Scan:
                 self._identify(block)
             yield from preparation.feed(block)
         yield from preparation.finish()
+        if preparation.refused:
+            raise DataError(told_together(preparation.refused))
 
     def _identify(self, block: Readouts) -> None:
         first = block.select(slice(0, self._left))

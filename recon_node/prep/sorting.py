@@ -93,6 +93,8 @@ class Preparation:
         self._buffers: dict[SliceIndex, SliceBuffer] = {}
         self._calibration: dict[tuple[int, int], CalibrationSum] = {}
         self._emitted: set[SliceIndex] = set()
+        self.refused: list[str] = []
+        """Why slices did not become k-space; the others did."""
         self._revisits = False
         self._lines = 0
         self._counts: dict[str, int] = {}
@@ -338,7 +340,11 @@ class Preparation:
             calibration_width=self._calibration_width,
             notes=(*self.notes, *grid.what_was_noticed(), *assumed),
         )
-        return assemble(buffer, calibration, context)
+        try:
+            return assemble(buffer, calibration, context)
+        except DataError as error:
+            self.refused.append(str(error))
+            return []
 
 
 def _of_encoding(block: Readouts, encoding: int) -> Readouts:

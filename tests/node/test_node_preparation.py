@@ -16,7 +16,7 @@ import torch
 
 from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import ConfigError, DeviceError, SourceError
+from recon_node.core.errors import ConfigError, DataError, DeviceError, SourceError
 from recon_node.pipeline import Pipeline, coil_maps
 from recon_node.scans import open_scan
 from recon_node.service import serving, with_properties
@@ -150,6 +150,20 @@ def test_a_slice_that_cannot_be_reconstructed_keeps_no_other_from_it(
     assert sent.images == 8
     assert not sent.ok
     assert "slice 0: found no fully sampled calibration" in sent.errors[0]
+
+
+def test_a_slice_of_zeros_is_told_after_the_other_slices(heart: tuple[Path, Path], tmp_path: Path) -> None:
+    raw = Path(shutil.copy(heart[0], tmp_path / "zeros.h5"))
+    with h5py.File(raw, "r+") as file:
+        rows = file["dataset/data"][:]
+        first = (rows["head"]["idx"]["slice"] == 0) & (rows["head"]["flags"] & (1 << 18) == 0)
+        for number in np.flatnonzero(first):
+            rows["data"][number] = np.zeros_like(rows["data"][number])
+        file["dataset/data"][:] = rows
+    scan = open_scan(raw)
+    assert next(scan).index.slice == 1
+    with pytest.raises(DataError, match="slice 0: its lines hold no sample"):
+        next(scan)
 
 
 def test_the_server_takes_the_options_as_properties() -> None:
