@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from recon_node.images import (
 )
 from recon_node.pipeline import Reconstruction
 from recon_node.settings import DicomSettings, Settings
+
+log = logging.getLogger(__name__)
 
 QUANTITIES = ("magnitude", "phase", "velocity", "t1", "t2")
 _WORDS = {"phase": "phase", "velocity": "velocity", "t1": "T1 map", "t2": "T2 map"}
@@ -159,9 +162,11 @@ class SeriesWriter:
         key = (index.slice, index.contrast, index.repetition, index.partition)
         if index.set == 0:
             self._reference[key] = images
-        elif key in self._reference:
+        elif key in self._reference and self._reference[key].made_by == images.made_by:
             values = velocity_cm_s(images.data, self._reference[key].data, venc)
             yield images, store(values, "velocity", velocity_scaling(venc))
+        else:
+            log.warning("no velocity: set 0 of slice %d is missing or made by another method", index.slice)
 
     def _map(self, quantity: str, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
         times = images.header.ti_ms if quantity == "t1" else images.header.te_ms

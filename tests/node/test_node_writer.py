@@ -92,6 +92,15 @@ def test_velocity_is_written_from_the_second_set_on_in_cm_per_second(
     assert passes(written[16].path)
 
 
+def test_sets_of_two_methods_make_no_velocity(
+    slice_: Reconstruction, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = replace(slice_.images.made_by, method="cg-sense-of-another-kind")
+    encoded = changed(slice_, index=replace(slice_.images.index, set=1), made_by=other)
+    assert len(write(slice_, encoded, images=("magnitude", "velocity"), venc_cm_s=150.0)) == 16
+    assert "no velocity" in caplog.text
+
+
 def test_a_series_of_contrasts_carries_its_times_and_a_map(slice_: Reconstruction, write: Write) -> None:
     recovery = 1 - 2 * np.exp(-np.array(TI_MS, np.float32)[:, None, None] / 1000)
     images = (np.abs(slice_.images.data[:1]) * recovery).astype(np.complex64)
