@@ -42,6 +42,14 @@ _SOP_CLASSES = {
     "legacy-enhanced-mr": LegacyConvertedEnhancedMRImageStorage,
 }
 _DIMENSIONS = ("StackID", "InStackPositionNumber", "TemporalPositionIndex")
+_REGIONS = {
+    "HEART": ("80891009", "Heart"),
+    "AORTA": ("15825003", "Aorta"),
+    "CHEST": ("51185008", "Chest"),
+    "BRAIN": ("12738006", "Brain"),
+}
+"""Body part to its code (PS3.16 annex L)."""
+_ANY_REGION = ("38266002", "Entire body")
 _COMMON = """
 SpecificCharacterSet StudyDate SeriesDate StudyTime SeriesTime AccessionNumber Modality Manufacturer
 InstitutionName ReferringPhysicianName StationName StudyDescription SeriesDescription
@@ -183,7 +191,8 @@ def _shared_groups(template: SeriesTemplate, frame_type: Dataset, kind: Format) 
     groups.MRImageFrameTypeSequence = [frame_type]
     _copy(old, groups, ["RealWorldValueMappingSequence"])
     anatomy = Dataset()
-    anatomy.AnatomicRegionSequence = [code("80891009", "SCT", "Heart")]
+    value, meaning = _REGIONS.get(old.BodyPartExamined, _ANY_REGION)
+    anatomy.AnatomicRegionSequence = [code(value, "SCT", meaning)]
     anatomy.FrameLaterality = "U"
     groups.FrameAnatomySequence = [anatomy]
     if kind == "legacy-enhanced-mr":

@@ -12,6 +12,7 @@ from test_dicom_gates import KINDS, errors_of
 from test_dicom_geometry import nifti_affine
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.scan import StudyInfo
 from recon_node.dicom import deidentify, read_provenance
 from recon_node.images import image_affine, scale_series, store
 
@@ -80,6 +81,17 @@ def test_velocity_keeps_its_unit_and_passes_the_validator(write, make_images, to
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "rad"
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("part", "region"), [(None, "Heart"), ("heart", "Heart"), ("Chest", "Chest"), ("KNEE", "Entire body")]
+)
+def test_the_anatomy_is_that_of_the_header(write, make_images, tool, form, part, region):
+    [whole] = write(make_images(study=StudyInfo(measurement_id="1", body_part=part)), form=form)
+    shared = dcmread(whole.path).SharedFunctionalGroupsSequence[0]
+    assert shared.FrameAnatomySequence[0].AnatomicRegionSequence[0].CodeMeaning == region
+    assert errors_of(tool("dciodvfy"), whole.path) == []
+
+
 def test_highdicom_opens_it(write, form):
     [whole] = write(form=form)
     image = highdicom.imread(whole.path)
@@ -118,3 +130,10 @@ def test_it_can_be_deidentified(write, tool, tmp_path, form):
     assert "Muster" not in str(clean)
     clean.save_as(tmp_path / "clean.dcm")
     assert errors_of(tool("dciodvfy"), tmp_path / "clean.dcm") == []
+
+
+@pytest.mark.real
+def test_a_study_of_both_forms_is_consistent(write, make_images, tool, form):
+    images = make_images()
+    written = [*write(images), *write(images, form=form)]
+    assert errors_of(tool("dcentvfy"), *(instance.path for instance in written)) == []
