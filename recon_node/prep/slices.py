@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import InconsistentReadouts
 from recon_node.core.scan import SliceIndex
 from recon_node.prep.kinds import has_any
 from recon_node.prep.readout import Lines
 
 LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
-MOST_AHEAD = 512
-"""Phases by which a counter may run ahead of the number of lines."""
 _BY_PHASE = ("data", "mask", "count", "clock", "physiology", "delay", "_first_average")
 
 
@@ -54,26 +51,13 @@ class SliceBuffer:
         """Whether lines of another slice came after the last of this one."""
         self.repeated = 0
         """Lines that came again with the same average counter."""
-        self._lines = 0
         self._phases = phases
         self._average_of: dict[tuple[int, int], set[int]] = {}
         self._samples_of: dict[tuple[int, int], NDArray[np.int32]] = {}
         self._first_average = np.full((phases, rows), -1, dtype=np.int32)
 
     def add(self, phases: NDArray[np.intp], rows: NDArray[np.intp], lines: Lines) -> None:
-        """Put lines `(line, coil, kx)` at their phases and rows.
-
-        Raises
-        ------
-        InconsistentReadouts
-            A phase counter far beyond the lines there are: memory for it is not made.
-        """
-        self._lines += len(phases)
-        if int(phases.max()) >= self._lines + MOST_AHEAD:
-            raise InconsistentReadouts(
-                f"slice {self.index.slice}: phase counter {int(phases.max())} after {self._lines} lines, "
-                "expected one that grows with them"
-            )
+        """Put lines `(line, coil, kx)` at their phases and rows."""
         self._grow(int(phases.max()) + 1)
         averages = lines.head["idx"]["average"].astype(np.int32)
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())

@@ -468,9 +468,9 @@ def test_a_limit_that_announces_absurdly_many_phases_does_not_fill_the_memory() 
 def test_a_phase_counter_that_cannot_be_does_not_fill_the_memory() -> None:
     sent = lines_of(cine(phases=1)[1])
     sent[5].counters["phase"] = 65535
-    with pytest.raises(InconsistentReadouts, match="phase counter 65535 after 32 lines"):
+    with pytest.raises(InconsistentReadouts, match="phase 65535 after 32 lines"):
         prepare(make_header(SHAPE), [block(sent)])
-    sent[5].counters["phase"] = 500
+    sent[5].counters["phase"] = 80
     (kspace,) = prepare(make_header(SHAPE), [block(sent)])
     assert kspace.data.shape[0] == 2
 
