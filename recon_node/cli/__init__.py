@@ -24,6 +24,7 @@ COMMANDS = {
     "serve": "Run the MRD server that scanners connect to.",
     "send": "Send a raw data file to an MRD server and keep the images.",
     "export": "Queue DICOM files and deliver them.",
+    "deferred": "Look after scans whose reconstruction was deferred.",
     "spool": "Look after the delivery queue.",
     "echo": "Check that a destination answers.",
     "train": "Train a network.",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from recon_node.cli import run
 from recon_node.core.errors import DataError
 from recon_node.core.types import KSpace
 from recon_node.deferred import DeferredScans, Job
@@ -308,3 +309,19 @@ def test_quick_images_that_fail_do_not_lose_the_scan(heart: tuple[Path, Path], t
         assert "no quick images: not this one" in sent.warnings[0]
         assert eventually(lambda: states(tmp_path) == ["done"])
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
+
+
+def test_failed_scans_are_listed_with_their_reason_and_tried_again(
+    heart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = kept(tmp_path, heart[0])
+    config = tmp_path / "node.toml"
+    config.write_text(f'[server]\ndeferred = "{scans.folder}"\n')
+    scans.jobs()[0].fail("the device broke")
+    assert run(["deferred", "list", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == "abc  failed: the device broke\n"
+    assert run(["deferred", "retry", "other", "--config", str(config)]) == 2
+    assert run(["deferred", "retry", "--config", str(config)]) == 0
+    assert scans.counts()["waiting"] == 1
+    assert run(["deferred", "list", "--json", "--config", str(config)]) == 0
+    assert '"state": "waiting"' in capsys.readouterr().out

@@ -1,0 +1,126 @@
+"""The container files: well-formed, in agreement with the repository, and their commands exist."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+import recon_node
+from recon_node.cli import cli
+from recon_node.gadget import TARGETS
+from recon_node.openrecon import LABEL_NAME, validate_label
+from recon_node.service import configured, names
+from recon_node.settings import load_settings
+
+ROOT = Path(recon_node.__file__).parents[1]
+FOLDER = ROOT / "docker"
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def instructions(name: str) -> list[tuple[str, str]]:
+    """Keyword and the rest of each instruction of a Dockerfile."""
+    text = re.sub(r"^#.*\n", "", (FOLDER / name).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]  # type: ignore[misc]
+
+
+def environment(name: str) -> dict[str, str]:
+    pairs = " ".join(rest for keyword, rest in instructions(name) if keyword == "ENV")
+    return dict(pair.split("=", 1) for pair in shlex.split(pairs))
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "openrecon.Dockerfile"])
+def test_a_dockerfile_copies_what_is_there_and_runs_a_command_that_exists(name: str) -> None:
+    found = instructions(name)
+    assert found[0][0] == "FROM"
+    for sources in (rest.split()[:-1] for keyword, rest in found if keyword == "COPY"):
+        assert all((ROOT / source).exists() for source in sources)
+    (command,) = (json.loads(rest) for keyword, rest in found if keyword == "CMD")
+    inner = cli.get_command(click.Context(cli), command[0])
+    assert inner is not None
+    assert inner.make_context(command[0], command[1:]).params["host"] == "0.0.0.0"
+    load_settings(environment=environment(name))
+
+
+def test_compose_holds_gadgetrons_place_the_node_and_orthanc() -> None:
+    assert {"gadgetron", "gadget", "node", "orthanc"} == set(SERVICES)
+    assert SERVICES["gadgetron"]["profiles"] == SERVICES["gadget"]["profiles"] == ["gadgetron"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_mounts_what_is_there_and_is_published_on_loopback_only(name: str) -> None:
+    service = SERVICES[name]
+    assert "image" in service
+    if "build" in service:
+        context = FOLDER / service["build"]["context"]
+        assert (context / service["build"]["dockerfile"]).is_file()
+    assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        assert (FOLDER / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+    assert set(service.get("depends_on", [])) <= set(SERVICES)
+
+
+def test_the_nodes_settings_are_valid_and_lead_to_orthanc() -> None:
+    settings = load_settings(FOLDER / "node.toml", environment={})
+    assert [configured(settings, name, {}).server.mode for name in names(settings)] == [
+        "direct",
+        "retrieve",
+        "deferred",
+    ]
+    (destination,) = settings.delivery.to
+    title, host = re.fullmatch(
+        r"dicom://(\w+)@(\w+):4242", settings.delivery.destinations[destination]["address"]
+    ).groups()
+    assert SERVICES[host]["environment"]["ORTHANC__DICOM_AET"] == title
+    for service in ("node", "gadget"):
+        inside = SERVICES[service]["environment"]["RECON_NODE_CONFIG"]
+        assert f"./node.toml:{inside}:ro" in SERVICES[service]["volumes"]
+
+
+def test_the_chain_finds_the_module_that_compose_starts() -> None:
+    chain = (ROOT / "gadget_configs" / "recon_node_connect.xml").read_text()
+    port, target, *_ = SERVICES["gadget"]["command"]
+    assert f'<connect address="gadget" port="{port}"/>' in chain
+    assert target in TARGETS
+    assert importlib.util.find_spec(SERVICES["gadget"]["entrypoint"][2]) is not None
+
+
+def test_the_openrecon_image_carries_the_label_of_the_settings() -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    made = subprocess.run(
+        [str(FOLDER / "openrecon.sh"), str(FOLDER / "node.toml")],
+        env=os.environ | {"DRY_RUN": "1", "PATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    name, value = re.search(r'^LABEL "([^"]+)"="([^"]+)"$', made, re.MULTILINE).groups()
+    assert name == LABEL_NAME
+    tree = json.loads(base64.b64decode(value))
+    validate_label(tree)
+    parameters = {parameter["id"]: parameter for parameter in tree["parameters"]}
+    assert [choice["id"] for choice in parameters["config"]["values"]] == ["default", "later", "fetch"]
+    assert parameters["mode"]["default"] == "direct"
+    assert tree["reconstruction"]["port"] == 9002
+
+
+def test_docker_itself_accepts_the_files_where_it_is_installed() -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], check=False).returncode:
+        pytest.skip("docker compose is not installed")
+    command = [docker, "compose", "-f", str(FOLDER / "compose.yaml"), "--profile", "gadgetron"]
+    subprocess.run([*command, "config", "-q"], check=True, capture_output=True)
