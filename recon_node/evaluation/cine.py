@@ -15,6 +15,8 @@ Ranges = tuple[slice, slice]
 _TILE = 300
 _AIR = 0.06
 _ZOOM = 2.4
+_WHITE = 0.995
+"""Share of the enlarged part's pixels below its full brightness."""
 
 
 def cine(
@@ -35,7 +37,8 @@ def cine(
     rows: list[list[pictures.Bytes | None]] = [[moving_tile(level, whole) for level in levels]]
     if focus is not None:
         part = _around(focus, whole)
-        rows.append([moving_tile(level, part) for level in levels])
+        top = float(np.quantile(panels[0].image[(slice(None), *part)], _WHITE)) or 1.0
+        rows.append([moving_tile(pictures.grey(p.image, top=top), part) for p in panels])
     if with_errors:
         errors = [pictures.heat(np.abs(p.image - panels[0].image), top=1 / gain) for p in panels[1:]]
         rows.append([None, *(moving_tile(error, whole) for error in errors)])
@@ -45,15 +48,15 @@ def cine(
         for p in panels
     )
     legend = (
-        f'<div class="scale"><b>absolute error x{gain:g}</b><i></i>'
+        f'<div class="scale" style="width:{100 / len(panels):.2f}%"><b>absolute error x{gain:g}</b><i></i>'
         f"<span>0 to {100 / gain:g} % of full brightness</span></div>"
         if with_errors
         else ""
     )
     enlarged = "" if focus is None else ", the heart enlarged below"
     return (
-        f"<section><h2>Cine<small>{len(panels[0].image)} phases, {frame_ms:.0f} ms each, one grey scale for "
-        f"all{enlarged}</small></h2>"
+        f"<section><h2>Cine<small>{len(panels[0].image)} phases, {frame_ms:.0f} ms each, one grey scale a "
+        f"row{enlarged}</small></h2>"
         f'<div class="cols" style="grid-template-columns:repeat({len(panels)},1fr)">'
         f'{heads}</div><div class="cine"><img alt="moving images of every method, error maps below" '
         f'src="{moving}">{legend}</div></section>'

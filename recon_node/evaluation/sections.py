@@ -51,7 +51,7 @@ def figures(panels: Sequence[Panel], kspace: KSpace | None, seconds: Mapping[str
     found: list[tuple[str, str, str]] = []
     if kspace is not None:
         s, count = kspace.sampling, len(kspace.data)
-        found.append((f"{s.acceleration:.0f}", "x", f"{s.pattern} undersampling, {s.acs} ACS lines"))
+        found.append((f"{s.acceleration:.1f}", "x", f"{s.pattern} undersampling, {s.acs} ACS lines"))
         found.append(
             (f"{100 / s.effective_acceleration:.0f}", " %", f"of k-space measured in {count} phases")
         )
