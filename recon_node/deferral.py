@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +22,7 @@ from recon_node.deferred import DeferredScans, Job
 from recon_node.node import Node
 from recon_node.settings import Settings
 from recon_node.sources.config import ScanConfig
-from recon_node.sources.connection import where_it_failed
+from recon_node.sources.connection import Protect, where_it_failed
 from recon_node.sources.files import open_source
 from recon_node.sources.images import PixelType, image_messages
 from recon_node.sources.messages import ImageMessage, image_bytes
@@ -32,8 +34,9 @@ log = logging.getLogger(__name__)
 Resolve = Callable[[str, Mapping[str, str]], Settings]
 """Settings of a configuration's name and properties."""
 
-_RETRIES = 3
 _PAUSE_S = 5.0
+_LONGEST_WAIT_S = 600.0
+"""Until a scan that failed for a reason that may pass (a full disk, a lost device) is tried again."""
 
 
 class Deferral:
@@ -46,15 +49,21 @@ class Deferral:
         On disk.
     resolve : callable
         See `Resolve`.
+    protect : callable, optional
+        See `recon_node.sources.connection.Protect`.
     """
 
-    def __init__(self, node: Node, scans: DeferredScans, resolve: Resolve) -> None:
+    def __init__(
+        self, node: Node, scans: DeferredScans, resolve: Resolve, *, protect: Protect | None = None
+    ) -> None:
         self.node = node
         self.scans = scans
         self._resolve = resolve
+        self._protect = protect
         self._stopping = threading.Event()
         self._work = threading.Event()
-        self._tries: dict[str, int] = {}
+        self._waits: dict[str, float] = {}
+        self._resume: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="deferred", daemon=True)
 
     def __enter__(self) -> Self:
@@ -181,46 +190,57 @@ class Deferral:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            job = self._next()
-            if job is None:
-                self._work.wait(_PAUSE_S)
-                self._work.clear()
-            elif not self._reconstructed(job):
-                self._stopping.wait(_PAUSE_S)
+            try:
+                job = self._next()
+                if job is not None:
+                    self._reconstruct(job)
+                    continue
+            except OSError as error:
+                log.warning("deferred scans cannot be read or written: %s", error.strerror)
+            self._work.wait(_PAUSE_S)
+            self._work.clear()
 
     def _next(self) -> Job | None:
-        waiting = [job for job in self.scans.jobs() if job.state == "waiting"]
-        if not waiting:
+        now = time.monotonic()
+        ready = [
+            job
+            for job in self.scans.jobs()
+            if job.state == "waiting" and self._resume.get(job.scan_id, now) <= now
+        ]
+        if not ready:
             return None
-        return waiting[-1] if self.node.settings.server.queue == "newest" else waiting[0]
+        return ready[-1] if self.node.settings.server.queue == "newest" else ready[0]
 
-    def _reconstructed(self, job: Job) -> bool:
-        """Reconstruct a scan; False if it has to be tried again."""
+    def _reconstruct(self, job: Job) -> None:
         try:
             settings = self._resolve(job.configuration, job.properties)
-            with Replayed(job, self._stopping) as session:
+            with ExitStack() as stack:
+                session = stack.enter_context(Replayed(job, self._stopping))
+                if self._protect is not None:
+                    stack.callback(self._protect(session.headers))
                 try:
                     self.node.reconstruct(session, settings, background=True)
                 except SourceError:
                     if job.whole and not session.stopped:
                         raise
                 if session.stopped:
-                    return True  # it is still waiting, for the next start
+                    return  # it is still waiting, for the next start
                 job.finish(session.images)
         except ReconNodeError as error:
-            return self._failed(job, str(error), retryable=error.retryable)
+            self._failed(job, str(error), retryable=error.retryable)
         except Exception as error:  # noqa: BLE001 - one scan must not end the thread that serves all
-            return self._failed(job, f"internal error: {where_it_failed(error)}", retryable=False)
-        log.info("deferred scan finished", extra={"scan": job.scan_id, "images": len(session.images)})
-        return True
+            self._failed(job, f"internal error: {where_it_failed(error)}", retryable=False)
+        else:
+            log.info("deferred scan finished", extra={"scan": job.scan_id, "images": len(session.images)})
 
-    def _failed(self, job: Job, reason: str, *, retryable: bool) -> bool:
+    def _failed(self, job: Job, reason: str, *, retryable: bool) -> None:
         log.warning("deferred scan failed: %s", reason, extra={"scan": job.scan_id})
-        self._tries[job.scan_id] = self._tries.get(job.scan_id, 0) + 1
-        if retryable and self._tries[job.scan_id] < _RETRIES:
-            return False
-        job.fail(reason)
-        return True
+        if not retryable:
+            job.fail(reason)
+            return
+        wait = min(2 * self._waits.get(job.scan_id, _PAUSE_S / 2), _LONGEST_WAIT_S)
+        self._waits[job.scan_id] = wait
+        self._resume[job.scan_id] = time.monotonic() + wait
 
 
 class Following:

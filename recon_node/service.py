@@ -209,7 +209,8 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         node = Node(settings, spool=spool, metrics=metrics)
         scans = DeferredScans(Path(server.deferred).expanduser(), max_bytes=server.deferred_limit_mb << 20)
         metrics.watch_deferred(scans.counts)
-        deferral = Deferral(node, scans, partial(configured, settings))
+        protect = None if patients is None else patients.protect
+        deferral = Deferral(node, scans, partial(configured, settings), protect=protect)
         handlers = server_handlers(node, deferral)
         mrd = _mrd_server(server, handlers, metrics, patients)
         stack.enter_context(deferral)

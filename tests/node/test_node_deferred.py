@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +13,10 @@ import pydicom
 import pytest
 
 from recon_node.cli import run
-from recon_node.core.errors import DataError
+from recon_node.core.errors import DataError, DeviceError
 from recon_node.core.types import KSpace
 from recon_node.deferred import DeferredScans, Job
+from recon_node.observe import setup_logging
 from recon_node.pipeline import Reconstruction
 from recon_node.service import Running, serving
 from recon_node.settings import Settings
@@ -107,6 +110,22 @@ def test_a_deferred_scan_makes_the_same_instances_as_a_direct_one(
         files = (tmp_path / config / "dicom").rglob("*.dcm")
         uids.append({(d.SOPInstanceUID, d.PixelData) for d in map(pydicom.dcmread, files)})
     assert uids[0] == uids[1]
+
+
+def test_patient_data_of_a_deferred_scan_stays_out_of_the_log(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stream = io.StringIO()
+    patients = setup_logging(stream=stream)
+    log = logging.getLogger("recon_node.deferral")
+    kept(tmp_path, heart[0])
+    with serving(settings_in(tmp_path), patients=patients) as running:
+        running.node.observer = lambda result, instances: log.info(
+            "reconstructed %s", result.kspace.header.patient.name
+        )
+        assert eventually(lambda: states(tmp_path) == ["done"])
+    assert "[redacted]" in stream.getvalue()
+    assert "Phantom" not in stream.getvalue()
 
 
 def test_asking_before_it_is_finished_is_told_so(heart: tuple[Path, Path], tmp_path: Path) -> None:
@@ -253,6 +272,26 @@ def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reporte
         answer, _ = ask(running, heart[0], "fetch")
         assert "unknown configuration 'gone'" in answer.errors[0]
     assert (tmp_path / "deferred" / "bad" / "scan.mrd").exists()
+
+
+def test_a_reason_that_may_pass_fails_no_deferred_scan(
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon_node.deferral._PAUSE_S", 0.05)
+    with serving(settings_in(tmp_path)) as running:
+        pipeline = running.node.pipeline(running.node.settings)
+        run_, tries = pipeline.run, []
+
+        def breaks(kspace: KSpace, **options: float) -> Reconstruction:
+            tries.append(kspace)
+            if len(tries) < 4:
+                raise DeviceError("the device is busy")
+            return run_(kspace, **options)
+
+        pipeline.run = breaks
+        assert ask(running, heart[0], "later")[0].ok
+        assert eventually(lambda: states(tmp_path) == ["done"])
+    assert len(tries) == 5
 
 
 def test_two_nodes_never_work_on_one_folder(heart: tuple[Path, Path], tmp_path: Path) -> None:
