@@ -16,6 +16,7 @@ from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods import Methods, make_methods
+from recon_node.model import ZeroFilled
 from recon_node.model.device import on_device
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, Method, Settings
@@ -161,12 +162,13 @@ class Pipeline:
             return images, Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
         learned = self.methods.weights is not None
         chosen, fallback = self.methods.chosen, self.methods.fallback
+        comparable = chosen.name not in (fallback.name, ZeroFilled.name)
         verdict = judge_reconstruction(
             kspace,
             maps,
             images,
             prompts=prompts,
-            reconstruct=(lambda part: chosen.reconstruct(part, maps, text)) if learned else None,
+            reconstruct=(lambda part: chosen.reconstruct(part, maps, text)) if comparable else None,
             reference=lambda part: fallback.reconstruct(part, maps, None),
             trained=self.methods.trained_on,
             limits=self.methods.limits,

@@ -156,3 +156,17 @@ def test_a_foreign_shepp_logan_file_becomes_dicom_of_the_right_object(
     done = subprocess.run([converter, "-o", tmp_path, out], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert len(list(tmp_path.glob("*.nii"))) == len(_series(out))
+
+
+def test_classical_methods_have_to_predict_held_out_lines_as_well(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    verdicts = {}
+    for method in ("kt", "view-sharing"):
+        assert run(["replay", str(heart[0]), "--out", str(tmp_path / method), "--method", method]) == 0
+        series = _series(tmp_path / method)
+        assert {entry["method"] for entry in series} == {method}
+        verdicts[method] = [entry["trust"] for entry in series]
+    assert [trust["verdict"] for trust in verdicts["kt"]] == ["pass", "pass"]
+    doubted = [trust for trust in verdicts["view-sharing"] if trust["verdict"] == "warn"]
+    assert "held-out lines" in doubted[0]["reasons"][0]
