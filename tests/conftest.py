@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 
 import pytest
@@ -21,6 +22,16 @@ MAY_BE_ABSENT = re.compile(
 def golden() -> ModuleType:
     """benchmarks/golden.py: weights by formula and comparisons with the golden files."""
     return importlib.import_module("benchmarks.golden")
+
+
+@pytest.fixture(autouse=True)
+def no_log_left_behind() -> Iterator[None]:
+    """A log that a test set up writes to that test's stderr, which is closed when the next one runs."""
+    yield
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
