@@ -86,7 +86,7 @@ class ReconSettings:
     chunk: int | None = None
     """Frames that go through the network together; found by the device where it is not set."""
     compile: bool = False
-    """Compile the network: a minute or more at the first slice of each shape."""
+    """Compile the network: tens of seconds at the first slice of each shape."""
     coil_maps: Literal["auto", "espirit", "learned"] = "auto"
     """Maps the network gets: ``auto`` takes those it was trained with, learned ones where it has them."""
     encoder_folder: str | None = None
