@@ -27,7 +27,7 @@ PATIENCE_S = 120.0
 def heart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Raw data that takes a while."""
     raw = tmp_path_factory.mktemp("raw") / "heart.h5"
-    simulate_scan(raw, acceleration=8, pattern="random", coils=8, slices=3, phases=25, matrix=128, seed=1)
+    simulate_scan(raw, acceleration=8, pattern="random", coils=8, slices=4, phases=15, matrix=96, seed=1)
     return raw
 
 
@@ -106,15 +106,14 @@ def group_lives(group: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_replay_says_so_in_one_line_and_leaves_whole_series_only(
-    signal_: int, heart: Path, tmp_path: Path
+    heart: Path, tmp_path: Path
 ) -> None:
     arguments = ["replay", str(heart), "--out", str(tmp_path), "--method", "kt"]
-    code, told = interrupted(arguments, lambda: any(tmp_path.rglob("*.dcm")), signal_)
+    code, told = interrupted(arguments, lambda: any(tmp_path.rglob("*.dcm")), signal.SIGTERM)
     assert (code, told) == (130, "recon-node: interrupted")
     for series in {path.parent for path in tmp_path.rglob("*.dcm")}:
-        assert len(list(series.glob("*.dcm"))) == 25
+        assert len(list(series.glob("*.dcm"))) == 15
 
 
 def test_ctrl_c_ends_the_workers_of_a_replay_without_a_word_of_theirs(heart: Path, tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_ctrl_c_ends_an_export_to_a_pacs_that_never_answers_and_loses_nothing(
     address = f"dicom://PACS@127.0.0.1:{silent.port}?associate=600"
     code, told = interrupted(["export", str(images), "--to", address], silent.called.is_set)
     assert (code, told) == (130, "recon-node: interrupted")
-    assert len(list(images.rglob("*.dcm"))) == 75
+    assert len(list(images.rglob("*.dcm"))) == 60
     with Spool(tmp_path / "spool") as spool:
         counts = spool.counts()[address]
     assert counts["waiting"] > 0
