@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 from recon_node.core.errors import DataError, ModelError
 from recon_node.model.blocks import Slope
 from recon_node.model.config import DEPTH, CardioMMConfig
-from recon_node.model.consistency import Physics, centred_ifft, combine, time_average
+from recon_node.model.consistency import Physics, time_average
+from recon_node.model.kt import kt_estimate
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
 
@@ -163,24 +164,19 @@ class CardioMM(nn.Module):
         """
         meta, us = self.embed(meta, us)
         kspace = kspace * mask.unsqueeze(2)
-        average = time_average(kspace, mask)
         if maps is None:
-            maps = self.learned_maps(average, mask.any(dim=1), meta, us, acs=acs, acs_rule=acs_rule)
+            average, union = time_average(kspace, mask), mask.any(dim=1)
+            maps = self.learned_maps(average, union, meta, us, acs=acs, acs_rule=acs_rule)
         physics = Physics(maps, mask)
         measured = physics.adjoint(kspace)
-        mean = combine(centred_ifft(average), maps) if self.needs_mean else None
-        images = self.unroll(physics, measured, meta, us, mean=mean, periodic=periodic, chunk=chunk)
+        first = None if self.config.start == "zero-filled" else kt_estimate(kspace, mask, maps, self.config.kt)
+        images = self.unroll(physics, measured, meta, us, first=first, periodic=periodic, chunk=chunk)
         return self.last_consistency(physics, images, measured, chunk=chunk)
 
     @property
     def phases(self) -> list[Cascade]:
         """The cascades in order."""
         return [cascade for cascade in self.cascades if isinstance(cascade, Cascade)]
-
-    @property
-    def needs_mean(self) -> bool:
-        """Whether the network uses the image of the time-averaged k-space."""
-        return self.config.temporal_mean or self.config.start == "view-sharing"
 
     def learned_maps(
         self, kspace: Tensor, mask: Tensor, meta: Tensor, us: Tensor, *, acs: int, acs_rule: AcsRule
@@ -227,7 +223,7 @@ class CardioMM(nn.Module):
         meta: Tensor,
         us: Tensor,
         *,
-        mean: Tensor | None = None,
+        first: Tensor | None = None,
         periodic: bool = True,
         chunk: int | None = None,
     ) -> Tensor:
@@ -241,8 +237,9 @@ class CardioMM(nn.Module):
             `(item, frame, row, column)`, ``A^H y``.
         meta, us : Tensor
             `(item, text_size)` after the heads.
-        mean : Tensor, optional
-            `(item, row, column)` image of the time-averaged k-space, where `needs_mean`.
+        first : Tensor, optional
+            `(item, frame, row, column)` first estimate (`kt_estimate`), where the configuration's `start` is
+            not ``zero-filled``.
         periodic, chunk
             As in `forward`.
 
@@ -261,8 +258,8 @@ class CardioMM(nn.Module):
                 f"the image is {measured.shape[-2]} x {measured.shape[-1]} pixels, this network needs at "
                 f"least {DEPTH} x {DEPTH}: reconstruct it with another method"
             )
-        images = self._first(physics, measured, mean)
-        extra = None if mean is None or not self.config.temporal_mean else mean
+        images = self._first(measured, first)
+        extra = images.mean(dim=1) if self.config.temporal_mean else None
         phases = self.phases
         for index, cascade in enumerate(phases):
             if index:
@@ -290,12 +287,12 @@ class CardioMM(nn.Module):
         """Data consistency of the last cascade: the reconstructed images."""
         return self._correct(physics, images, measured, self.phases[-1].dc_weight, chunk)
 
-    def _first(self, physics: Physics, measured: Tensor, mean: Tensor | None) -> Tensor:
+    def _first(self, measured: Tensor, first: Tensor | None) -> Tensor:
         if self.config.start == "zero-filled":
             return measured
-        if mean is None:
-            raise ModelError("this network starts from the time average: give `mean`")
-        return physics.consistent(mean.unsqueeze(1).expand_as(measured), measured, 0.0)
+        if first is None:
+            raise ModelError("this network starts from a k-t estimate: give `first`")
+        return first
 
     def _denoise(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args
 from recon_node.core.errors import ConfigError
 
 TextNorm = Literal["l2", "sign"]
-Start = Literal["zero-filled", "view-sharing"]
+Start = Literal["zero-filled", "kt"]
 Triple = tuple[int, int, int]
 
 DEPTH = 8
@@ -73,6 +74,29 @@ class UNetConfig:
         return (self.stem, *self.levels)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KtConfig:
+    """Settings of k-t sparse SENSE (`recon_node.model.kt`), as a method and as a network's first estimate."""
+
+    temporal: float = 0.5
+    """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
+    spatial: float = 0.05
+    """Weight of changes between neighbouring pixels, same units."""
+    iterations: int = 50
+    """FISTA iterations where the sampled lines differ from frame to frame."""
+    static_iterations: int = 120
+    """The same where all frames sample the same lines: parallel imaging alone must then unfold them, which
+    converges more slowly."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "static_iterations"):
+            _check_int(name, getattr(self, name), 1)
+        for name in ("temporal", "spatial"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")
+
+
 PUBLISHED_SENSITIVITY = UNetConfig(stem=24, levels=(36, 48, 60), prompts=(12, 24, 36))
 
 
@@ -91,9 +115,11 @@ class CardioMMConfig:
     frames: int = 1
     """Odd number of neighbouring frames the UNet sees for each frame it makes."""
     temporal_mean: bool = False
-    """Also show the UNet the coil-combined image of the time-averaged k-space (two more channels)."""
+    """Also show the UNet the mean over frames of the first estimate (two more channels)."""
     start: Start = "zero-filled"
-    """First estimate: zero-filled, or the time average after one step of data consistency."""
+    """First estimate: zero-filled as published, or k-t sparse SENSE, which the cascades then improve."""
+    kt: KtConfig = KtConfig()
+    """Settings of the first estimate where `start` is ``kt``."""
     residual: bool = False
     """Whether the UNet's output is a correction of its (centre) input."""
     metadata_text: bool = True
@@ -156,12 +182,12 @@ class CardioMMConfig:
             On an unknown key or a value of the wrong kind.
         """
         plain = dict(values)
-        for name in ("unet", "sensitivity"):
+        for name, kind in (("unet", UNetConfig), ("sensitivity", UNetConfig), ("kt", KtConfig)):
             part = plain.get(name)
             if isinstance(part, Mapping):
-                plain[name] = UNetConfig(**_known(part, UNetConfig, name))
-            elif name in plain and (part is not None or name == "unet"):
-                raise ConfigError(f"network configuration: {name} is {part!r}, expected a table of widths")
+                plain[name] = kind(**_known(part, kind, name))
+            elif name in plain and (part is not None or name != "sensitivity"):
+                raise ConfigError(f"network configuration: {name} is {part!r}, expected a table of settings")
         return cls(**_known(plain, cls, "network configuration"))
 
     @classmethod

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.model.cardiomm import CardioMM
-from recon_node.model.consistency import Physics, centred_ifft, combine
+from recon_node.model.consistency import Physics, combine
+from recon_node.model.kt import kt_images
+from recon_node.model.series import noise_unit
 from recon_node.model.singleframe import PUBLISHED_ACS, PublishedCardioMM
 
 
@@ -53,16 +55,15 @@ def clip_images(
     """
     device, (meta, us) = texts[0].device, texts
     mask = _to_rows(kspace.mask, device)[None]
-    average = _time_average(kspace, device)[None]
     if maps is None:
-        acs = kspace.sampling.acs
+        acs, average = kspace.sampling.acs, _time_average(kspace, device)[None]
         used = net.learned_maps(average, mask.any(dim=1), meta, us, acs=acs, acs_rule="columns")
     else:
         used = _to_rows(maps.data[0], device)[None]
     physics = Physics(used, mask)
     measured = torch.cat([physics.adjoint(some[None]) for some, _ in _chunks(kspace, chunk, device)], dim=1)
-    mean = combine(centred_ifft(average), used) if net.needs_mean else None
-    images = net.unroll(physics, measured, meta, us, mean=mean, periodic=periodic, chunk=chunk)
+    first = _first_estimate(net, kspace, used)
+    images = net.unroll(physics, measured, meta, us, first=first, periodic=periodic, chunk=chunk)
     return _from_rows(net.last_consistency(physics, images, measured, chunk=chunk)[0])
 
 
@@ -105,6 +106,15 @@ def frame_images(
         size = coils.abs().square().sum(dim=1).sqrt()
         images.append(_from_rows(torch.polar(size, combined.angle())))
     return np.concatenate(images)
+
+
+def _first_estimate(net: CardioMM, kspace: KSpace, maps: Tensor) -> Tensor | None:
+    """What the cascades start from, `(1, frame, row, column)`; None for zero-filled images."""
+    if net.config.start == "zero-filled":
+        return None
+    given, unit = maps.mT.cpu().numpy(), noise_unit(kspace)
+    images = kt_images(kspace.data, kspace.mask, given, net.config.kt, maps.device, unit=unit)
+    return _to_rows(images, maps.device)[None]
 
 
 def _calibration_columns(kspace: KSpace) -> int:

@@ -11,43 +11,45 @@ Otazo et al., Magn Reson Med 64:767, 2010, with the total variation of Feng et a
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.model.config import KtConfig
 from recon_node.model.device import on_device
 from recon_node.model.hybrid import SenseOperator
 from recon_node.model.proximal import fista
-from recon_node.model.series import check, check_options, noise_unit, series
+from recon_node.model.sense import conjugate_gradients
+from recon_node.model.series import check, noise_unit, series
 from recon_node.model.variation import TotalVariation
+
+START_ITERATIONS = 15
+"""Conjugate-gradient iterations of the first guess."""
+MEAN_REGULARISATION = 0.001
+FRAME_REGULARISATION = 0.01
+"""Tikhonov weights of the first guess: of the time average, and of each frame's distance to it."""
 
 
 class KtSparse:
-    """SENSE over all frames with temporal and spatial total variation, started from shared views.
+    """SENSE over all frames with temporal and spatial total variation.
 
     Parameters
     ----------
-    temporal : float
-        Weight of changes between neighbouring frames, in units of the noise standard deviation.
-    spatial : float
-        Weight of changes between neighbouring pixels, same units.
-    iterations : int
-        FISTA iterations.
+    config : KtConfig
+        Weights and iterations.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     """
 
     name = "kt"
 
-    def __init__(
-        self, *, temporal: float = 0.5, spatial: float = 0.03, iterations: int = 40, device: str = "auto"
-    ) -> None:
-        check_options("kt", iterations=iterations, temporal=temporal, spatial=spatial)
-        self.temporal = temporal
-        self.spatial = spatial
-        self.iterations = iterations
+    def __init__(self, config: KtConfig | None = None, *, device: str = "auto") -> None:
+        self.config = KtConfig() if config is None else config
         self.device = device
 
     def reconstruct(self, kspace: KSpace, maps: CoilMaps, text: TextEmbedding | None = None) -> ImageSeries:
@@ -62,29 +64,16 @@ class KtSparse:
         """
         check(kspace, maps)
         unit = noise_unit(kspace)
-        images = on_device(self.device, lambda device: self._solve(kspace, maps, unit, device))
-        settings = {
-            "temporal": self.temporal,
-            "spatial": self.spatial,
-            "iterations": self.iterations,
-            "noise_unit": unit,
-        }
+        images = on_device(
+            self.device,
+            lambda device: kt_images(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit),
+        )
+        settings = {**dataclasses.asdict(self.config), "noise_unit": unit}
         return series(kspace, images, self.name, settings)
 
-    @torch.inference_mode()
-    def _solve(
-        self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
-    ) -> NDArray[np.complex64]:
-        operator = SenseOperator(maps.data, kspace.mask, device)
-        shared = _coil_images(share_views(kspace.data, kspace.mask))
-        images = fista(
-            operator.normal,
-            operator.adjoint(operator.samples(kspace.data)),
-            TotalVariation(self.temporal * unit, self.spatial * unit),
-            iterations=self.iterations,
-            start=operator.from_grid(np.einsum("mcyx,pcyx->pmyx", maps.data.conj(), shared)),
-        )
-        return operator.to_grid(images)
+
+@torch.inference_mode()
+def kt_images(
 
 
 class ViewSharing:

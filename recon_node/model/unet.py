@@ -163,6 +163,8 @@ class NormalisedUNet(nn.Module):
         super().__init__()
         self.unet = PromptedUNet(widths, config, 2 * images, slope)
         self.residual = residual
+        if residual:  # a new network changes nothing
+            nn.init.zeros_(self.unet.head.weight)
 
     @staticmethod
     def statistics(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -251,9 +251,9 @@ def paint_organs(
         canvas.layer(alpha, organ.tissue, _gain(organ, texture, x, y), region)
 
 
-def paint_wall(canvas: Canvas, anatomy: Anatomy, plane: Plane, texture: Texture) -> None:
-    """Paint skin, fat, muscle, ribs and spine: everything outside the cavity, which does not move."""
-    x, y = plane.x, plane.y
+def paint_wall(canvas: Canvas, anatomy: Anatomy, plane: Plane, at: Warped, texture: Texture) -> None:
+    """Paint skin, fat, muscle, ribs and spine: everything outside the cavity; `at` carries the breath."""
+    x, y = at.x, at.y
     body = anatomy.body.distance(x, y)
     skin, fat, muscle = 2.2 * anatomy.size, anatomy.fat_mm, anatomy.muscle_mm
     grain = texture.at(texture.grain, x, y)
@@ -266,7 +266,7 @@ def paint_wall(canvas: Canvas, anatomy: Anatomy, plane: Plane, texture: Texture)
     canvas.layer(muscles * (streak * np.float32(0.55)), FAT)
     inner = anatomy.cavity.distance(x, y)
     canvas.layer(coverage(inner + 0.25 * muscle + 0.8 * grain, plane.pixel_mm), FAT, 1 + 0.08 * grain)
-    paint_organs(canvas, anatomy.wall, plane, Warped(x=x, y=y, z=plane.z), texture)
+    paint_organs(canvas, anatomy.wall, plane, at, texture)
 
 
 def paint_lungs(canvas: Canvas, anatomy: Anatomy, plane: Plane, at: Warped, texture: Texture) -> None:

@@ -22,6 +22,9 @@ from recon_node.simulate.geometry import LONG_AXIS_TILT_RAD
 from recon_node.simulate.heart import Heart, HeartState, Local, Material, material
 from recon_node.simulate.motion import Moments
 
+CHEST_RISE = 0.5
+"""How far the sternum rises for each mm that the heart goes down."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frames:
@@ -66,15 +69,14 @@ class Scene:
     def render(self, plane: Plane) -> Frames:
         """Paint every phase of one slice."""
         rest = self.heart.at(1.0)
-        fixed = FractionCanvas(plane.x.shape, len(TISSUES))
-        paint_wall(fixed, self.anatomy, plane, self.texture)
-        cavity = coverage(self.anatomy.cavity.distance(plane.x, plane.y), plane.pixel_mm)
-        cavity *= 1 - coverage(self.anatomy.spine.distance(plane.x, plane.y), plane.pixel_mm)
         shape = (len(self.moments.filling), *plane.x.shape)
         out = Frames(**{name: np.empty(shape, np.float32) for name in ("signal", "lv", "myocardium", "rv")})
+        still = not self.moments.breath_mm.any()
         for i, now in enumerate(self.states()):
             canvas = SignalCanvas(plane.x.shape, self.contrast.signals[i])
             masks = self._inside(canvas, plane, now, rest, i)
+            if i == 0 or not still:
+                fixed, cavity = self._wall(plane, float(self.moments.breath_mm[i]))
             wall = fixed.image(self.contrast.signals[i])
             out.signal[i] = wall + cavity * (canvas.image - wall)
             out.lv[i], out.myocardium[i], out.rv[i] = masks
@@ -120,6 +122,20 @@ class Scene:
         return Warped(x=x, y=y, z=plane.z - 0.3 * breath, reach_mm=reach)
 
     # -- painting ----------------------------------------------------------------------------------
+
+    def _wall(self, plane: Plane, breath: float) -> tuple[FractionCanvas, F32]:
+        """Everything outside the cavity, and the cavity's share of each pixel.
+
+        The chest rises with the breath: most at the sternum, not at all at the back, which lies on the table.
+        """
+        body = self.anatomy.body
+        height = np.clip((body.y + body.b - plane.y) / (2 * body.b), 0, 1)
+        risen = plane.y + np.float32(CHEST_RISE * breath) * height.astype(np.float32)
+        at = Warped(x=plane.x, y=risen, z=plane.z, reach_mm=abs(CHEST_RISE * breath))
+        painted = FractionCanvas(plane.x.shape, len(TISSUES))
+        paint_wall(painted, self.anatomy, plane, at, self.texture)
+        cavity = coverage(self.anatomy.cavity.distance(at.x, at.y), plane.pixel_mm)
+        return painted, cavity * (1 - coverage(self.anatomy.spine.distance(at.x, at.y), plane.pixel_mm))
 
     def _inside(
         self, canvas: SignalCanvas, plane: Plane, now: HeartState, rest: HeartState, phase: int
