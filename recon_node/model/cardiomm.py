@@ -132,6 +132,7 @@ class CardioMM(nn.Module):
         us: Tensor,
         maps: Tensor | None = None,
         *,
+        first: Tensor | None = None,
         periodic: bool = True,
         chunk: int | None = None,
         acs: int = 20,
@@ -150,6 +151,8 @@ class CardioMM(nn.Module):
             `(item, text_features)`, the text encoder's features of the metadata and undersampling texts.
         maps : Tensor, optional
             `(item, coil, row, column)` coil maps; without them the learned ones are made.
+        first : Tensor, optional
+            `(item, frame, row, column)` first estimate, where it was made before (`kt_estimate`).
         periodic : bool
             Whether the last frame's neighbour is the first one (a cine), or itself.
         chunk : int, optional
@@ -169,7 +172,8 @@ class CardioMM(nn.Module):
             maps = self.learned_maps(average, union, meta, us, acs=acs, acs_rule=acs_rule)
         physics = Physics(maps, mask)
         measured = physics.adjoint(kspace)
-        first = None if self.config.start == "zero-filled" else kt_estimate(kspace, mask, maps, self.config.kt)
+        if first is None and self.config.start == "kt":
+            first = kt_estimate(kspace, mask, maps, self.config.kt)
         images = self.unroll(physics, measured, meta, us, first=first, periodic=periodic, chunk=chunk)
         return self.last_consistency(physics, images, measured, chunk=chunk)
 

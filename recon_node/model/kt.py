@@ -74,6 +74,102 @@ class KtSparse:
 
 @torch.inference_mode()
 def kt_images(
+    data: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    maps: NDArray[np.complex64],
+    config: KtConfig,
+    device: torch.device,
+    *,
+    unit: float = 1.0,
+) -> NDArray[np.complex64]:
+    """The k-t sparse reconstruction of plain arrays.
+
+    Parameters
+    ----------
+    data : ndarray
+        `(phase, coil, ky, kx)` complex64.
+    mask : ndarray
+        `(phase, ky, kx)` bool.
+    maps : ndarray
+        `(map, coil, y, x)` complex64.
+    config : KtConfig
+        Weights and iterations.
+    device : torch.device
+        Where to compute.
+    unit : float
+        Standard deviation of the complex noise in `data`.
+
+    Returns
+    -------
+    ndarray
+        `(phase, y, x)` complex64.
+    """
+    operator = SenseOperator(maps, mask, device)
+    target = operator.adjoint(operator.samples(data))
+    static = bool((mask == mask[:1]).all())
+    images = fista(
+        operator.normal,
+        target,
+        TotalVariation(config.temporal * unit, config.spatial * unit),
+        iterations=config.static_iterations if static else config.iterations,
+        start=_around_the_mean(operator, target, data, mask, maps),
+    )
+    return operator.to_grid(images)
+
+
+def kt_estimate(kspace: Tensor, mask: Tensor, maps: Tensor, config: KtConfig) -> Tensor:
+    """`kt_images` of a batch of clips, without gradients: the first estimate of an unrolled network.
+
+    Parameters
+    ----------
+    kspace : Tensor
+        `(item, frame, coil, row, column)` complex64 in units of the noise standard deviation; rows along
+        the readout.
+    mask : Tensor
+        `(item, frame, row, column)` bool.
+    maps : Tensor
+        `(item, coil, row, column)`.
+    config : KtConfig
+        Weights and iterations.
+
+    Returns
+    -------
+    Tensor
+        `(item, frame, row, column)` complex64.
+    """
+    clips = zip(kspace, mask, maps[:, None], strict=True)
+    images = [
+        kt_images(*(np.ascontiguousarray(t.detach().mT.cpu().numpy()) for t in clip), config, kspace.device)
+        for clip in clips
+    ]
+    return torch.from_numpy(np.stack(images)).mT.contiguous().to(kspace.device)
+
+
+def _around_the_mean(
+    operator: SenseOperator,
+    target: Tensor,
+    data: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    maps: NDArray[np.complex64],
+) -> Tensor:
+    """CG-SENSE of every frame, drawn towards CG-SENSE of the time average instead of towards zero."""
+    count = mask.sum(axis=0)
+    total = np.zeros(data.shape[1:], np.complex64)
+    for samples, sampled in zip(data, mask, strict=True):
+        total += samples * sampled
+    average = total / np.maximum(count, 1).astype(np.float32)
+    still = SenseOperator(maps, (count > 0)[None], operator.device)
+    mean = conjugate_gradients(
+        lambda x: still.normal(x) + MEAN_REGULARISATION * x,
+        still.adjoint(still.samples(average[None])),
+        iterations=START_ITERATIONS,
+    )
+    return conjugate_gradients(
+        lambda x: operator.normal(x) + FRAME_REGULARISATION * x,
+        target + FRAME_REGULARISATION * mean,
+        iterations=START_ITERATIONS,
+        start=mean.expand_as(target),
+    )
 
 
 class ViewSharing:

@@ -23,6 +23,10 @@ class DataConfig:
     matrix: tuple[int, int] = (128, 128)
     """(ky, kx) of simulated examples; files are cropped to it where larger."""
     frames: int = 12
+    rows: int | None = None
+    """Train on windows of this many rows where the mask consists of whole readout lines."""
+    windows: int = 1
+    """Windows (optimiser steps) for each example."""
     coils: tuple[int, int] = (5, 10)
     """Smallest and largest number of simulated coils."""
     patterns: tuple[str, ...] = ("uniform", "random", "radial")
@@ -30,6 +34,8 @@ class DataConfig:
     acs: int = 20
     modalities: tuple[str, ...] = ("cine",)
     """Modalities the simulator draws from, evenly; one named twice is drawn twice as often."""
+    free_breathing: float = 0.0
+    """Share of simulated examples with strong breathing and an irregular heartbeat."""
     hold_out_vendors: tuple[str, ...] = ()
     hold_out_fields: tuple[float, ...] = ()
     """Vendors and field strengths (T) that training never sees, for zero-shot measurements."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from recon_node.coils import espirit
 from recon_node.core.errors import CalibrationError
+from recon_node.model.config import KtConfig
+from recon_node.model.consistency import centred_fft, centred_ifft
+from recon_node.model.kt import kt_images
 from recon_node.prep import classify_sampling
 from recon_node.prompts import undersampling_prompt
 from recon_node.simulate import draw_mask
@@ -33,13 +37,17 @@ class Example:
     """`(coil, row, column)` complex64."""
     target: Tensor
     """`(frame, row, column)` float32 magnitude."""
+    first: Tensor | None
+    """`(frame, row, column)` complex64 first estimate, for networks that start from one."""
     metadata: str
     undersampling: str
     periodic: bool
     """Whether the last frame is followed by the first."""
 
 
-def undersample(clip: Clip, config: DataConfig, rng: np.random.Generator) -> Example:
+def undersample(
+    clip: Clip, config: DataConfig, rng: np.random.Generator, *, start: KtConfig | None = None
+) -> Example:
     """Draw a mask for a fully sampled clip and prepare it as the node would.
 
     Parameters
@@ -50,6 +58,8 @@ def undersample(clip: Clip, config: DataConfig, rng: np.random.Generator) -> Exa
         Patterns, accelerations and number of ACS lines to draw from.
     rng : numpy Generator
         Decides the mask.
+    start : KtConfig, optional
+        Make the first estimate with these settings.
     """
     frames, _, ky, kx = clip.kspace.shape
     pattern = str(rng.choice(config.patterns))
@@ -59,10 +69,14 @@ def undersample(clip: Clip, config: DataConfig, rng: np.random.Generator) -> Exa
     sampling = classify_sampling(mask)
     use_true = clip.maps is not None and rng.random() < config.true_maps
     maps = clip.maps if use_true else _estimated_maps(kspace, config.acs)
+    if maps is None:
+        raise CalibrationError("no coil maps for a training example")
+    first = None if start is None else kt_images(kspace, mask, maps[None], start, torch.device("cpu"))
     return Example(
         kspace=_rows_are_readout(kspace),
         mask=_rows_are_readout(mask),
         maps=_rows_are_readout(maps),
+        first=None if first is None else _rows_are_readout(first),
         target=_rows_are_readout(np.abs(clip.truth).astype(np.float32)),
         metadata=clip.metadata,
         undersampling=str(undersampling_prompt(sampling)),
@@ -78,23 +92,82 @@ def _estimated_maps(kspace: NDArray[np.complex64], acs: int) -> NDArray[np.compl
     return maps
 
 
-def _rows_are_readout(array: NDArray[Any] | None) -> Tensor:
-    if array is None:
-        raise CalibrationError("no coil maps for a training example")
+def crops(example: Example, rows: int | None, count: int, seed: Sequence[int]) -> Iterator[Example]:
+    """`count` smaller problems cut from one example, each about ``rows / height`` of its size.
+
+    Where the mask consists of whole readout lines, the readout is fully sampled, so a window of image rows
+    is a reconstruction problem of its own. Other masks give a run of frames.
+
+    Parameters
+    ----------
+    example : Example
+        One clip.
+    rows : int or None
+        Rows of a window; None (or more than there are) gives the whole example each time.
+    count : int
+        Windows, drawn independently.
+    seed : sequence of int
+        Decides where they lie.
+    """
+    frames, height = example.target.shape[:2]
+    rng = np.random.default_rng(list(seed))
+    if rows is None or rows >= height:
+        yield from itertools.repeat(example, count)
+    elif bool((example.mask == example.mask[:, :1]).all()):
+        images = centred_ifft(example.kspace)
+        for top in rng.integers(height - rows + 1, size=count):
+            yield _row_window(example, images, slice(int(top), int(top) + rows))
+    else:
+        length = -(-frames * rows // height)
+        for begin in rng.integers(frames - length + 1, size=count):
+            yield _frame_window(example, slice(int(begin), int(begin) + length))
+
+
+def _row_window(example: Example, images: Tensor, window: slice) -> Example:
+    return replace(
+        example,
+        kspace=centred_fft(images[..., window, :]),
+        mask=example.mask[:, window],
+        maps=example.maps[:, window],
+        target=example.target[:, window],
+        first=None if example.first is None else example.first[:, window],
+    )
+
+
+def _frame_window(example: Example, window: slice) -> Example:
+    return replace(
+        example,
+        kspace=example.kspace[window],
+        mask=example.mask[window],
+        target=example.target[window],
+        first=None if example.first is None else example.first[window],
+        periodic=False,
+    )
+
+
+def _rows_are_readout(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.swapaxes(array, -1, -2)))
 
 
 class ExampleSet(Dataset[Example]):
     """Examples by number; `salt` keeps training and validation apart."""
 
-    def __init__(self, source: ClipSource, config: DataConfig, *, seed: int, salt: str) -> None:
-        self.source, self.config = source, config
+    def __init__(
+        self,
+        source: ClipSource,
+        config: DataConfig,
+        *,
+        seed: int,
+        salt: str,
+        start: KtConfig | None = None,
+    ) -> None:
+        self.source, self.config, self.start = source, config, start
         self.entropy = [seed, *salt.encode()]
 
     def __getitem__(self, number: int) -> Example:
         """Draw example `number`."""
         rng = np.random.default_rng([*self.entropy, number])
-        return undersample(self.source.draw(rng), self.config, rng)
+        return undersample(self.source.draw(rng), self.config, rng, start=self.start)
 
 
 class _From(Sampler[int]):
@@ -108,8 +181,22 @@ class _From(Sampler[int]):
             number += self.stride
 
 
-def stream(examples: ExampleSet, *, first: int, stride: int, workers: int) -> Iterator[Example]:
-    """Endless examples `first`, `first + stride`, ... prepared by `workers` processes, in order."""
+def stream(examples: ExampleSet, *, taken: int, rank: int, world: int, workers: int) -> Iterator[Example]:
+    """Endless windows of examples, prepared by `workers` processes, in order.
+
+    Process `rank` of `world` sees every `world`-th example and `windows` of each; `taken` says how many
+    windows it has had, so that a resumed run goes on where it stopped.
+    """
+    config = examples.config
+    done, begun = divmod(taken, config.windows)
+    first = done * world + rank
+    for offset, example in enumerate(_prepared(examples, first=first, stride=world, workers=workers)):
+        seed = (*examples.entropy, first + offset * world, 1)
+        windows = crops(example, config.rows, config.windows, seed)
+        yield from itertools.islice(windows, 0 if offset else begun, None)
+
+
+def _prepared(examples: ExampleSet, *, first: int, stride: int, workers: int) -> Iterator[Example]:
     loader: DataLoader[Example] = DataLoader(
         examples,
         batch_size=None,

@@ -115,10 +115,16 @@ class Run:
         return self.step % every == 0 or self.fraction >= 1
 
     def _examples(self) -> Iterator[Example]:
-        data = self.config.data
-        numbered = ExampleSet(self.source, data, seed=self.config.run.seed, salt="training")
-        first = self.step * self.config.optim.accumulate * self.world + self.rank
-        return stream(numbered, first=first, stride=self.world, workers=data.workers)
+        taken = self.step * self.config.optim.accumulate
+        numbered = self._numbered("training")
+        return stream(
+            numbered, taken=taken, rank=self.rank, world=self.world, workers=self.config.data.workers
+        )
+
+    def _numbered(self, salt: str) -> ExampleSet:
+        model = self.config.model
+        start = model.kt if model.start == "kt" else None
+        return ExampleSet(self.source, self.config.data, seed=self.config.run.seed, salt=salt, start=start)
 
     def _optimise(self, examples: Iterator[Example]) -> float:
         optim = self.config.optim
@@ -161,6 +167,7 @@ class Run:
                 metadata[None].to(self.device),
                 undersampling[None].to(self.device),
                 maps=example.maps[None].to(self.device),
+                first=None if example.first is None else example.first[None].to(self.device),
                 periodic=example.periodic,
             )
         magnitude: Tensor = images[0].abs().float()
@@ -171,7 +178,7 @@ class Run:
         raw = {name: value.clone() for name, value in self.net.state_dict().items()}
         self.net.load_state_dict(self.average.state)
         self.net.eval()
-        examples = ExampleSet(self.source, self.config.data, seed=self.config.run.seed, salt="validation")
+        examples = self._numbered("validation")
         psnr, similarity = [], []
         for number in range(self.config.run.validation_examples):
             example = examples[number]

@@ -52,11 +52,16 @@ def _rms(image: Tensor, target: Tensor) -> Tensor:
     return ((a - b) ** 2).mean(dim=(-2, -1)).add(1e-10).sqrt().mean()
 
 
+def _decades(image: Tensor, target: Tensor) -> Tensor:
+    a, b = _normalised(image, target)
+    return ((a - b) ** 2).mean(dim=(-2, -1)).add(1e-8).log10().mean()
+
+
 def _dissimilarity(image: Tensor, target: Tensor) -> Tensor:
     return 1 - ssim(image, target)
 
 
-_TERMS = {"ssim": _dissimilarity, "l1": _l1, "rms": _rms}
+_TERMS = {"ssim": _dissimilarity, "l1": _l1, "rms": _rms, "log_mse": _decades}
 
 
 def weighted_loss(terms: dict[str, float], image: Tensor, target: Tensor) -> Tensor:
@@ -66,7 +71,8 @@ def weighted_loss(terms: dict[str, float], image: Tensor, target: Tensor) -> Ten
     ----------
     terms : dict
         Weight by name: ``ssim`` (one minus SSIM, the paper's), ``l1`` and ``rms`` (of images divided
-        by the target frame's maximum).
+        by the target frame's maximum), and ``log_mse`` (decimal logarithm of their mean squared error, a
+        tenth of the PSNR: a decibel counts the same at every acceleration).
     image, target : Tensor
         `(frame, row, column)` float32 magnitudes.
 

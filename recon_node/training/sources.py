@@ -69,6 +69,7 @@ class SimulatorClips:
         modality = str(rng.choice(config.modalities))
         model = self.models[int(rng.integers(len(self.models)))]
         moves = modality in MOVING
+        restless = rng.random() < config.free_breathing
         example = draw_example(
             rng,
             matrix=config.matrix,
@@ -78,6 +79,8 @@ class SimulatorClips:
             vendor=model.vendor,
             model=model.name,
             field_t=model.nominal_t,
+            breathing_mm=float(rng.uniform(2, 5)) if restless else None,
+            arrhythmia=float(rng.uniform(0.02, 0.08)) if restless else None,
         )
         words = {
             slot: "unknown" if rng.random() < FORGETFUL else word for slot, word in example.metadata.items()
