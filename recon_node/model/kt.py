@@ -137,11 +137,10 @@ def kt_estimate(kspace: Tensor, mask: Tensor, maps: Tensor, config: KtConfig) ->
     Tensor
         `(item, frame, row, column)` complex64.
     """
-    clips = zip(kspace, mask, maps[:, None], strict=True)
-    images = [
-        kt_images(*(np.ascontiguousarray(t.detach().mT.cpu().numpy()) for t in clip), config, kspace.device)
-        for clip in clips
-    ]
+    images = []
+    for clip in zip(kspace, mask, maps[:, None], strict=True):
+        data, sampled, coils = (np.ascontiguousarray(t.detach().mT.cpu().numpy()) for t in clip)
+        images.append(kt_images(data, sampled, coils, config, kspace.device))
     return torch.from_numpy(np.stack(images)).mT.contiguous().to(kspace.device)
 
 

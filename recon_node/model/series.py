@@ -76,7 +76,8 @@ def noise_unit(kspace: KSpace) -> float:
         return 1.0
     width = max(1, kspace.data.shape[-1] // 10)
     quarter = kspace.data.shape[-2] // 4
-    ends = np.concatenate([kspace.data[..., :width], kspace.data[..., -width:]], axis=-1)
+    sampled = np.where(kspace.mask[:, None], kspace.data, 0)
+    ends = np.concatenate([sampled[..., :width], sampled[..., -width:]], axis=-1)
     outer = np.concatenate([ends[:, :, :quarter], ends[:, :, -quarter:]], axis=-2)
     magnitudes = np.abs(outer[outer != 0])
     return float(np.median(magnitudes) / np.sqrt(np.log(2))) if magnitudes.size else 1.0

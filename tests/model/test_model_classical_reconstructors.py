@@ -6,6 +6,7 @@ from recon_node.core.errors import ConfigError, DataError, DeviceError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
+from recon_node.model.config import KtConfig
 from recon_node.model.kt import KtSparse, ViewSharing, share_views
 from recon_node.model.sense import Sense
 from recon_node.model.variation import TotalVariation
@@ -189,8 +190,8 @@ def test_settings_without_sense_are_refused() -> None:
         Sense(iterations=0)
     with pytest.raises(ConfigError, match="regularisation=-1"):
         L1Wavelet(regularisation=-1)
-    with pytest.raises(ConfigError, match="temporal=-1"):
-        KtSparse(temporal=-1)
+    with pytest.raises(ConfigError, match="temporal is -1"):
+        KtSparse(KtConfig(temporal=-1))
 
 
 def test_a_missing_cuda_device_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ from recon_node.core.errors import DataError, ModelError
 from recon_node.core.fft import centred_fft as numpy_fft
 from recon_node.model import CardioMM, CardioMMConfig, UNetConfig
 from recon_node.model.blocks import Slope
+from recon_node.model.config import KtConfig
 from recon_node.model.consistency import Physics, centred_fft, centred_ifft, combine, time_average
+from recon_node.model.kt import kt_estimate
 from recon_node.model.sensitivity import acs_region, acs_width
 
 UNET = UNetConfig(
@@ -21,7 +23,14 @@ UNET = UNetConfig(
     bottleneck_blocks=1,
 )
 CONFIG = CardioMMConfig(cascades=2, unet=UNET, text_features=12, text_size=16)
-CINE = dataclasses.replace(CONFIG, frames=3, temporal_mean=True, start="view-sharing", residual=True)
+CINE = dataclasses.replace(
+    CONFIG,
+    frames=3,
+    temporal_mean=True,
+    start="kt",
+    kt=KtConfig(iterations=3, static_iterations=3),
+    residual=True,
+)
 
 
 def rand(*shape, seed=0):
@@ -54,9 +63,11 @@ class Clip:
 def made(config, seed=0):
     torch.manual_seed(seed)
     net = CardioMM(config).eval()
-    for name, p in net.named_parameters():  # adapters start as identities: make them do something
+    for name, p in net.named_parameters():  # adapters and heads start silent: make them do something
         if name.endswith(("gamma", "beta")):
             torch.nn.init.normal_(p)
+        if name.endswith("head.weight"):
+            torch.nn.init.kaiming_uniform_(p, a=5**0.5)
         if name.endswith("dc_weight"):
             torch.nn.init.constant_(p, -0.6)
     return net.requires_grad_(False)
@@ -160,8 +171,9 @@ def test_rolling_a_periodic_clip_rolls_the_images():
 @pytest.mark.parametrize("config", [CONFIG, CINE])
 def test_the_network_is_scale_equivariant(config):
     net, clip = made(config), Clip()
-    scaled = net(clip.kspace * 1000, *clip.all[1:])
-    assert distance(scaled, 1000 * net(*clip.all)) < 1e-5
+    first = rand(2, 5, 19, 22, seed=9)
+    scaled = net(clip.kspace * 1000, *clip.all[1:], first=first * 1000)
+    assert distance(scaled, 1000 * net(*clip.all, first=first)) < 1e-5
 
 
 def test_with_everything_sampled_and_no_trust_in_the_network_the_truth_comes_back():
@@ -183,6 +195,22 @@ def test_a_residual_network_with_a_silent_head_keeps_its_input():
     start = physics.adjoint(clip.kspace)
     unchanged = physics.consistent(start, start, 0.6)
     assert distance(net.unroll(physics, start, meta, us), unchanged) < 1e-5
+
+
+def test_a_new_residual_network_starts_as_its_first_estimate():
+    torch.manual_seed(0)
+    net, clip = CardioMM(dataclasses.replace(CINE, cascades=1)).requires_grad_(False), Clip()
+    physics, first = Physics(clip.maps, clip.mask), rand(2, 5, 19, 22, seed=8)
+    texts = net.embed(clip.meta, clip.us)
+    images = net.unroll(physics, physics.adjoint(clip.kspace), *texts, first=first)
+    assert distance(images, first) < 1e-6
+
+
+def test_a_first_estimate_made_before_is_the_one_made_inside():
+    net, clip = made(CINE), Clip()
+    first = kt_estimate(clip.kspace, clip.mask, clip.maps, CINE.kt)
+    assert distance(net(*clip.all, first=first), net(*clip.all)) < 1e-6
+    assert distance(net(*clip.all, first=torch.zeros_like(first)), net(*clip.all)) > 1e-3
 
 
 @pytest.mark.parametrize(("metadata", "undersampling"), [(1, 1), (1, 0), (0, 1), (0, 0)])
@@ -298,8 +326,8 @@ def test_an_image_smaller_than_the_depth_is_refused():
         made(CONFIG)(*clip.all)
 
 
-def test_a_view_sharing_start_needs_the_time_average():
+def test_a_network_that_starts_from_a_kt_estimate_asks_for_it():
     net, clip = made(CINE), Clip()
     physics = Physics(clip.maps, clip.mask)
-    with pytest.raises(ModelError, match="time average"):
+    with pytest.raises(ModelError, match="k-t estimate"):
         net.unroll(physics, physics.adjoint(clip.kspace), *net.embed(clip.meta, clip.us))

@@ -7,9 +7,13 @@ import torch
 
 from recon_node.core.errors import ConfigError, WeightsError
 from recon_node.model import load_weights
-from recon_node.training.config import TrainConfig, load_train_config, train_config_from_dict
+from recon_node.model.config import KtConfig
+from recon_node.model.consistency import Physics
+from recon_node.training.config import DataConfig, TrainConfig, load_train_config, train_config_from_dict
+from recon_node.training.data import Example, ExampleSet, crops
 from recon_node.training.loop import Progress, Run
 from recon_node.training.loss import ssim, weighted_loss
+from recon_node.training.sources import SimulatorClips
 
 
 def _config(out: Path, steps: int = 4) -> TrainConfig:
@@ -20,7 +24,7 @@ def _config(out: Path, steps: int = 4) -> TrainConfig:
                 "frames": 3,
                 "temporal_mean": True,
                 "residual": True,
-                "start": "view-sharing",
+                "start": "kt",
                 "text_features": 384,
                 "unet": {
                     "stem": 4,
@@ -33,7 +37,15 @@ def _config(out: Path, steps: int = 4) -> TrainConfig:
                     "bottleneck_blocks": 0,
                 },
             },
-            "data": {"matrix": [48, 48], "frames": 3, "coils": [2, 3], "workers": 0},
+            "data": {
+                "matrix": [48, 48],
+                "frames": 3,
+                "coils": [2, 3],
+                "workers": 0,
+                "rows": 24,
+                "windows": 3,
+                "free_breathing": 0.5,
+            },
             "optim": {
                 "steps": steps,
                 "lr": 1e-3,
@@ -117,3 +129,37 @@ def test_the_recipe_of_the_shipped_weights_is_the_one_in_their_card() -> None:
     card = load_weights("default").card["training"]
     assert recipe.model == load_weights("default").config
     assert card["data"]["accelerations"] == list(recipe.data.accelerations)
+
+
+def _example(pattern: str) -> Example:
+    config = DataConfig(
+        matrix=(32, 40), frames=4, coils=(3, 3), patterns=(pattern,), accelerations=(4,), acs=8
+    )
+    examples = ExampleSet(SimulatorClips(config), config, seed=3, salt="test", start=KtConfig(iterations=2))
+    return examples[0]
+
+
+def test_a_window_of_rows_is_a_reconstruction_of_its_own() -> None:
+    whole = _example("uniform")
+    physics = Physics(whole.maps[None], whole.mask[None])
+    expected = physics.adjoint(whole.kspace[None])
+    for part in crops(whole, 16, 4, [1]):
+        (top,) = [i for i in range(25) if torch.equal(part.target, whole.target[:, i : i + 16])]
+        found = Physics(part.maps[None], part.mask[None]).adjoint(part.kspace[None])
+        torch.testing.assert_close(found, expected[..., top : top + 16, :], atol=1e-4, rtol=1e-4)
+        assert part.first is not None
+        assert part.first.shape == part.target.shape
+
+
+def test_masks_that_are_no_lines_are_cut_in_time_instead() -> None:
+    whole = _example("radial")
+    for part in crops(whole, 20, 3, [1]):
+        assert part.kspace.shape == (2, *whole.kspace.shape[1:])
+        assert not part.periodic
+
+
+def test_a_decibel_counts_the_same_at_every_error() -> None:
+    target = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    losses = [float(weighted_loss({"log_mse": 10.0}, target + error, target)) for error in (0.1, 0.01, 0.001)]
+    assert losses[0] - losses[1] == pytest.approx(20, abs=0.1)
+    assert losses[1] - losses[2] == pytest.approx(20, abs=0.1)
