@@ -155,7 +155,8 @@ class Run:
         rng = np.random.default_rng([self.config.run.seed, self.rank, number])
         drop = bool(rng.random() < self.config.text.dropout)
         images = self._forward(self.model, example, drop=drop)
-        return weighted_loss(dict(self.config.optim.loss), images, example.target.to(self.device))
+        first = None if example.first is None else example.first.abs().to(self.device)
+        return weighted_loss(dict(self.config.optim.loss), images, example.target.to(self.device), first)
 
     def _forward(self, model: nn.Module, example: Example, *, drop: bool) -> Tensor:
         metadata, undersampling = self.text.features(example, drop=drop)

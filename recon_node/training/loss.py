@@ -52,39 +52,52 @@ def _rms(image: Tensor, target: Tensor) -> Tensor:
     return ((a - b) ** 2).mean(dim=(-2, -1)).add(1e-10).sqrt().mean()
 
 
-def _decades(image: Tensor, target: Tensor) -> Tensor:
-    a, b = _normalised(image, target)
-    return ((a - b) ** 2).mean(dim=(-2, -1)).add(1e-8).log10().mean()
-
-
 def _dissimilarity(image: Tensor, target: Tensor) -> Tensor:
     return 1 - ssim(image, target)
 
 
-_TERMS = {"ssim": _dissimilarity, "l1": _l1, "rms": _rms, "log_mse": _decades}
+def _relative_error(image: Tensor, target: Tensor, first: Tensor) -> Tensor:
+    """Root mean square error of each frame over that of its first estimate (at least -80 dB)."""
+    errors = [((a - target) ** 2).mean(dim=(-2, -1)) for a in (image, first)]
+    floor = 1e-8 * target.amax(dim=(-2, -1)).square().clamp_min(1e-24)
+    return ((errors[0] + floor) / (errors[1] + floor)).sqrt().mean()
 
 
-def weighted_loss(terms: dict[str, float], image: Tensor, target: Tensor) -> Tensor:
+_TERMS = {"ssim": _dissimilarity, "l1": _l1, "rms": _rms}
+
+
+def weighted_loss(
+    terms: dict[str, float], image: Tensor, target: Tensor, first: Tensor | None = None
+) -> Tensor:
     """Weighted sum of loss terms.
 
     Parameters
     ----------
     terms : dict
         Weight by name: ``ssim`` (one minus SSIM, the paper's), ``l1`` and ``rms`` (of images divided
-        by the target frame's maximum), and ``log_mse`` (decimal logarithm of their mean squared error, a
-        tenth of the PSNR: a decibel counts the same at every acceleration).
+        by the target frame's maximum), and ``relative`` (root mean square error over the first estimate's:
+        a gain of one decibel counts the same at every acceleration).
     image, target : Tensor
         `(frame, row, column)` float32 magnitudes.
+    first : Tensor, optional
+        The same of the network's first estimate, for ``relative``.
 
     Raises
     ------
     ConfigError
-        For a name that is not a loss term.
+        For a name that is not a loss term, or ``relative`` without a first estimate.
     """
-    unknown = sorted(set(terms) - set(_TERMS))
+    known = [*_TERMS, "relative"]
+    unknown = sorted(set(terms) - set(known))
     if unknown or not terms:
-        raise ConfigError(f"loss: found {unknown or 'no terms'}, expected weights of {sorted(_TERMS)}")
+        raise ConfigError(f"loss: found {unknown or 'no terms'}, expected weights of {known}")
     total = image.new_zeros(())
     for name, weight in terms.items():
-        total = total + weight * _TERMS[name](image, target)
+        if name != "relative":
+            term = _TERMS[name](image, target)
+        elif first is None:
+            raise ConfigError('loss: "relative" needs a network that starts from a k-t estimate')
+        else:
+            term = _relative_error(image, target, first)
+        total = total + weight * term
     return total

@@ -158,8 +158,10 @@ def test_masks_that_are_no_lines_are_cut_in_time_instead() -> None:
         assert not part.periodic
 
 
-def test_a_decibel_counts_the_same_at_every_error() -> None:
+def test_the_relative_loss_counts_a_gain_the_same_at_every_error() -> None:
     target = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
-    losses = [float(weighted_loss({"log_mse": 10.0}, target + error, target)) for error in (0.1, 0.01, 0.001)]
-    assert losses[0] - losses[1] == pytest.approx(20, abs=0.1)
-    assert losses[1] - losses[2] == pytest.approx(20, abs=0.1)
+    for error in (0.1, 0.01):
+        loss = weighted_loss({"relative": 1.0}, target + error / 2, target, target + error)
+        assert float(loss) == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ConfigError, match="k-t estimate"):
+        weighted_loss({"relative": 1.0}, target, target)
