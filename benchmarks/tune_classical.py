@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from recon_node.coils import calibration_region, espirit
 from recon_node.core.scan import SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
-from recon_node.model import KtSparse, L1Wavelet, Sense, ViewSharing, ZeroFilled
+from recon_node.model import KtConfig, KtSparse, L1Wavelet, Sense, ViewSharing, ZeroFilled
 from recon_node.simulate import draw_example, draw_mask
 
 FIRST_SEED = 900_000
@@ -31,10 +31,13 @@ GRIDS: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
         Sense,
         [{"regularisation": r, "iterations": i} for r in (0.0003, 0.001, 0.003, 0.01) for i in (15, 30, 60)],
     ),
-    "l1-wavelet": (L1Wavelet, [{"regularisation": r} for r in (0.06, 0.12, 0.25, 0.5)]),
+    "l1-wavelet": (
+        L1Wavelet,
+        [{"regularisation": r, "iterations": i} for r in (0.03, 0.06, 0.12, 0.25) for i in (60, 150, 300)],
+    ),
     "kt": (
         KtSparse,
-        [{"temporal": t, "spatial": s} for t in (0.25, 0.5, 0.75) for s in (0.015, 0.03, 0.06)],
+        [{"config": KtConfig(temporal=t, spatial=s)} for t in (0.25, 0.5, 0.75) for s in (0.025, 0.05, 0.1)],
     ),
 }
 

@@ -39,6 +39,12 @@ from recon_node.cli.options import (
 @click.option("--modality", default="cine", show_default=True)
 @click.option("--vendor", help="Only scanners of this vendor.")
 @click.option("--field", "field_t", type=float, metavar="TESLA", help="Only this field strength.")
+@click.option(
+    "--breathing", "breathing_mm", type=click.FloatRange(0), metavar="MM", help="Amplitude of the breathing."
+)
+@click.option(
+    "--arrhythmia", type=click.FloatRange(0, 0.2), help="Beat jitter as a fraction of the RR interval."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @network_options
 @json_option

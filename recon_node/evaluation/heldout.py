@@ -40,6 +40,10 @@ class Study:
     modality: str = "cine"
     vendor: str | None = None
     field_t: float | None = None
+    breathing_mm: float | None = None
+    """Amplitude of the breathing; None draws what a breath-hold leaves over."""
+    arrhythmia: float | None = None
+    """Beat jitter as a fraction of the RR interval; None draws it, mostly none."""
     seed: int = 0
 
     @property
@@ -138,6 +142,8 @@ def cases(study: Study) -> Iterator[Case]:
             modality=study.modality,
             vendor=study.vendor,
             field_t=study.field_t,
+            breathing_mm=study.breathing_mm,
+            arrhythmia=study.arrhythmia,
         )
         for pattern in study.patterns:
             for acceleration in study.accelerations:

@@ -1,7 +1,7 @@
 """CardioMM and other reconstructors."""
 
 from recon_node.model.cardiomm import CardioMM
-from recon_node.model.config import CardioMMConfig, UNetConfig
+from recon_node.model.config import CardioMMConfig, KtConfig, UNetConfig
 from recon_node.model.kt import KtSparse, ViewSharing
 from recon_node.model.published import import_published
 from recon_node.model.runner import CardioMMReconstructor
@@ -14,6 +14,7 @@ __all__ = [
     "CardioMM",
     "CardioMMConfig",
     "CardioMMReconstructor",
+    "KtConfig",
     "KtSparse",
     "L1Wavelet",
     "LoadedWeights",

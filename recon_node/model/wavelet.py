@@ -40,7 +40,7 @@ class L1Wavelet:
 
     name = "l1-wavelet"
 
-    def __init__(self, *, regularisation: float = 0.12, iterations: int = 60, device: str = "auto") -> None:
+    def __init__(self, *, regularisation: float = 0.06, iterations: int = 150, device: str = "auto") -> None:
         check_options("l1-wavelet", iterations=iterations, regularisation=regularisation)
         self.regularisation = regularisation
         self.iterations = iterations

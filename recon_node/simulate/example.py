@@ -92,7 +92,7 @@ def draw_example(
     level : float
         Where the slice cuts the ventricle, 0 (base) to 1 (apex); below 0 above the valves.
     breathing_mm : float
-        Amplitude of the breathing left over.
+        Amplitude of the breathing left over; organs, vessels and the chest wall move with it.
     arrhythmia : float
         Beat jitter as a fraction of the RR interval.
     infarct : bool

@@ -103,6 +103,17 @@ def test_breathing_moves_the_liver():
     assert spread_moving > 5 * spread_still
 
 
+def test_breathing_lifts_the_chest_but_not_the_back():
+    still = np.abs(small_cine(breathing_mm=0.0, arrhythmia=0.0).images)
+    moving = np.abs(small_cine(breathing_mm=6.0, arrhythmia=0.0).images)
+    rows = np.nonzero(still[0].max(axis=1) > 0.2 * still[0].max())[0]
+    front, back = slice(rows[0] - 2, rows[0] + 4), slice(rows[-1] - 3, rows[-1] + 3)
+    still_front, front_change = (i[:, front].std(axis=0).mean() for i in (still, moving))
+    back_change = moving[:, back].std(axis=0).mean()
+    assert front_change > 5 * still_front
+    assert front_change > 3 * back_change
+
+
 def test_the_apex_is_smaller_than_the_base():
     base, apex = small_cine(level=0.2), small_cine(level=0.85)
     assert apex.lv[0].sum() < 0.7 * base.lv[0].sum()
