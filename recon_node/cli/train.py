@@ -36,5 +36,7 @@ def command(config: Path, device: str) -> None:
                 measured = ", ".join(f"{name} {value:.3f}" for name, value in now.validation.items())
                 click.echo(f"step {now.step}: loss {now.loss:.4f}, {measured}")
 
-        weights = Run(run, device=chosen).train(report)
-    click.echo(f"weights: {weights}")
+        started = Run(run, device=chosen)
+        weights = started.train(report)
+    if started.rank == 0:
+        click.echo(f"weights: {weights}")

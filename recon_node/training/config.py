@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,14 +143,63 @@ def train_config_from_dict(tree: Mapping[str, Any]) -> TrainConfig:
             f"training settings: unknown section {unknown}, expected model, {', '.join(_SECTIONS)}"
         )
     sections = {name: _section(name, kind, tree.get(name, {})) for name, kind in _SECTIONS.items()}
-    return TrainConfig(model=CardioMMConfig.from_dict(dict(tree.get("model", {}))), **sections)
+    model = CardioMMConfig.from_dict(dict(tree.get("model", {})))
+    if model.sensitivity is not None:
+        raise ConfigError(
+            "training settings [model]: found a sensitivity network; training uses ESPIRiT maps, and would "
+            "leave it untrained"
+        )
+    return TrainConfig(model=model, **sections)
 
 
 def _section(name: str, kind: type[Any], table: Mapping[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
-    unknown = sorted(set(table) - known)
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(table) - set(hints))
     if unknown:
         raise ConfigError(
-            f"training settings [{name}]: unknown key {unknown}, expected some of {sorted(known)}"
+            f"training settings [{name}]: unknown key {unknown}, expected some of {sorted(hints)}"
         )
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in table.items()})
+    return kind(**{key: _value(f"[{name}] {key}", hints[key], value) for key, value in table.items()})
+
+
+_LEAST: dict[str, float] = {
+    **dict.fromkeys(("steps", "accumulate", "frames", "windows", "rows", "acs"), 1),
+    **dict.fromkeys(("checkpoint_every", "validate_every", "validation_examples"), 1),
+}
+"""Smallest values; 0 for all other numbers."""
+_SHARES = ("ema", "dropout", "true_maps", "free_breathing")
+_MAY_BE_EMPTY = ("files", "hold_out_vendors", "hold_out_fields", "step_at")
+
+
+def _value(where: str, hint: Any, value: Any) -> Any:
+    """`value` as the type that `hint` asks for, within its range."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    name = where.rsplit(maxsplit=1)[-1]
+    if origin is types.UnionType:
+        return None if value is None else _value(where, options[0], value)
+    if origin is typing.Literal:
+        return _expect(value in options, where, value, " or ".join(options))
+    if origin is tuple:
+        some = isinstance(value, list | tuple)
+        items = options[:1] * len(value) if some and options[-1] is Ellipsis else options
+        fits = some and len(items) == len(value) and (len(value) > 0 or name in _MAY_BE_EMPTY)
+        wanted = "a list, not empty" if options[-1] is Ellipsis else "two numbers"
+        _expect(fits, where, value, wanted)
+        return tuple(_value(where, kind, item) for kind, item in zip(items, value, strict=True))
+    if origin is not None:
+        return _expect(isinstance(value, Mapping), where, value, "a table of weights")
+    if hint is str:
+        return _expect(isinstance(value, str), where, value, "text")
+    kinds = int if hint is int else int | float
+    wanted = "a whole number" if hint is int else "a number"
+    _expect(isinstance(value, kinds) and not isinstance(value, bool), where, value, wanted)
+    least, most = _LEAST.get(name, 0), 1 if name in _SHARES else math.inf
+    return _expect(
+        least <= value <= most, where, value, f"{least:g} or more" if most == math.inf else "0 to 1"
+    )
+
+
+def _expect(fits: bool, where: str, value: Any, expected: str) -> Any:
+    if not fits:
+        raise ConfigError(f"training settings {where}: found {value!r}, expected {expected}")
+    return value

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from recon_node.coils import espirit
-from recon_node.core.errors import CalibrationError
+from recon_node.core.errors import CalibrationError, ReconNodeError
 from recon_node.model.config import KtConfig
 from recon_node.model.consistency import centred_fft, centred_ifft
 from recon_node.model.kt import kt_images
@@ -170,6 +170,19 @@ class ExampleSet(Dataset[Example]):
         return undersample(self.source.draw(rng), self.config, rng, start=self.start)
 
 
+class _Told(Dataset[Example | ReconNodeError]):
+    """Examples, or the error in place of one: a worker would pass it on as a page of traceback."""
+
+    def __init__(self, examples: ExampleSet) -> None:
+        self.examples = examples
+
+    def __getitem__(self, number: int) -> Example | ReconNodeError:
+        try:
+            return self.examples[number]
+        except ReconNodeError as error:
+            return error
+
+
 class _From(Sampler[int]):
     def __init__(self, first: int, stride: int) -> None:
         self.first, self.stride = first, stride
@@ -197,15 +210,18 @@ def stream(examples: ExampleSet, *, taken: int, rank: int, world: int, workers: 
 
 
 def _prepared(examples: ExampleSet, *, first: int, stride: int, workers: int) -> Iterator[Example]:
-    loader: DataLoader[Example] = DataLoader(
-        examples,
+    loader: DataLoader[Example | ReconNodeError] = DataLoader(
+        _Told(examples),
         batch_size=None,
         sampler=_From(first, stride),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_one_thread if workers else None,
     )
-    return iter(loader)
+    for made in loader:
+        if isinstance(made, ReconNodeError):
+            raise made
+        yield made
 
 
 def _one_thread(_: int) -> None:

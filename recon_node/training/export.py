@@ -10,6 +10,7 @@ from torch import Tensor
 from recon_node.core.version import __version__
 from recon_node.model import CardioMM, save_weights
 from recon_node.training.config import TrainConfig
+from recon_node.training.sources import find_files
 from recon_node.training.text import TextFeatures
 
 
@@ -49,9 +50,12 @@ def export_weights(
 
 
 def _data_hash(config: TrainConfig) -> str:
+    """What the examples were made of: the simulator's seed, or a hash of every file's name and bytes."""
     if config.data.source == "simulator":
         return f"simulator, seed {config.run.seed}"
     digest = hashlib.sha256()
-    for pattern in config.data.files:
-        digest.update(pattern.encode())
-    return f"files, sha256 of their names {digest.hexdigest()}"
+    for path in find_files(config.data):
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"files, sha256 {digest.hexdigest()}"

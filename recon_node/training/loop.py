@@ -101,7 +101,12 @@ class Run:
             if self._due(self.config.run.checkpoint_every):
                 self._save()
         self._save()
-        return export_weights(self.folder, self.config, self.average.state, self.text, step=self.step)
+        if self.rank == 0:
+            export_weights(self.folder, self.config, self.average.state, self.text, step=self.step)
+        if self.world > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
+        return self.folder / f"{self.config.run.name}.safetensors"
 
     def _agreed(self, seconds: float) -> float:
         """The first process's clock, so that all end a timed run at the same step."""
@@ -201,6 +206,14 @@ class Run:
             rate = self.optimizer.param_groups[0]["lr"]
             writer.writerow([self.step, f"{self.elapsed:.1f}", f"{loss:.6f}", f"{rate:.3g}", *values])
 
+    def _cut_log(self) -> None:
+        """Leave out the rows of steps that a killed run took after its last checkpoint."""
+        path = self.folder / "log.csv"
+        if path.exists():
+            head, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
+            path.write_text("".join([head, *kept]), encoding="utf-8")
+
     def _save(self) -> None:
         if self.rank != 0:
             return
@@ -219,6 +232,8 @@ class Run:
         if state is None:
             return
         self.step, self.elapsed = state["step"], state["elapsed"]
+        if self.rank == 0:
+            self._cut_log()
         self.net.load_state_dict(state["net"])
         self.average.state = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])

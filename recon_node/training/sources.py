@@ -94,14 +94,26 @@ class SimulatorClips:
         )
 
 
+def find_files(config: DataConfig) -> list[Path]:
+    """The raw data files that the settings name, sorted.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    found = {Path(p) for pattern in config.files for p in glob.glob(pattern, recursive=True)}  # noqa: PTH207 - the pattern may be absolute
+    if not found:
+        raise ConfigError(f"training data: no file matches {list(config.files)}")
+    return sorted(found)
+
+
 class FileClips:
     """Clips from fully sampled raw data: anything `open_scan` reads."""
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
-        self.paths = sorted(Path(p) for pattern in config.files for p in glob.glob(pattern, recursive=True))  # noqa: PTH207 - the pattern may be absolute
-        if not self.paths:
-            raise ConfigError(f"training data: no file matches {list(config.files)}")
+        self.paths = find_files(config)
 
     def draw(self, rng: np.random.Generator) -> Clip:
         """Cut one clip from a slice drawn among a file drawn."""

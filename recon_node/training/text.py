@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from recon_node.core.errors import WeightsError
 from recon_node.core.protocols import TextEncoder
 from recon_node.core.types import Prompt, Prompts
 from recon_node.model import CardioMM, CardioMMConfig, load_weights
@@ -41,7 +42,13 @@ class TextFeatures:
         catalogue of prompts spreads them.
         """
         if init is not None:
-            net.load_state_dict(load_weights(init).net.state_dict())
+            loaded = load_weights(init)
+            if loaded.config != self.model or loaded.encoder_sha256 != self.encoder.sha256:
+                raise WeightsError(
+                    f"run.init: weights {loaded.name} are of another network or text encoder than the "
+                    "settings describe: train with their configuration, or start without them"
+                )
+            net.load_state_dict(loaded.net.state_dict())
             return net
         if self.encoder.name == "minilm":
             known = catalogue_statistics()
