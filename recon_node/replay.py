@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -201,22 +201,40 @@ def _on_processes(paths: Sequence[Path], out: Path, settings: Settings, workers:
     )
     try:
         with _interrupts_held():
-            jobs = {pool.submit(replay_file, path, out, settings): path for path in paths}
+            jobs, refused = _submitted(pool, paths, out, settings)
         for job in as_completed(jobs):
             try:
                 yield job.result()
             except BrokenProcessPool:
-                yield FileResult(
-                    path=jobs[job],
-                    error=f"{jobs[job]}: a worker process was killed (out of memory?) before this file was "
-                    "done: use fewer --workers, then --resume",
-                )
+                yield _killed(jobs[job])
+        yield from map(_killed, refused)
     except BaseException:
         for worker in set(active_children()) - before:
             worker.terminate()
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, paths: Sequence[Path], out: Path, settings: Settings
+) -> tuple[dict[Future[FileResult], Path], list[Path]]:
+    """Jobs by what they do, and the files that a pool took no more because a worker had been killed."""
+    jobs: dict[Future[FileResult], Path] = {}
+    for path in paths:
+        try:
+            jobs[pool.submit(replay_file, path, out, settings)] = path
+        except BrokenProcessPool:
+            break
+    return jobs, list(paths[len(jobs) :])
+
+
+def _killed(path: Path) -> FileResult:
+    return FileResult(
+        path=path,
+        error=f"{path}: a worker process was killed (out of memory?) before this file was done: use fewer "
+        "--workers, then --resume",
+    )
 
 
 @contextmanager

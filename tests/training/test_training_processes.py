@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,13 @@ if __name__ == "__main__":
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
-def _prepared(folder: Path, **optim: Any) -> tuple[list[str], dict[str, Any]]:
+def _prepared(
+    folder: Path, data: Mapping[str, Any] | None = None, **optim: Any
+) -> tuple[list[str], dict[str, Any]]:
     """Arguments that train in `folder`, and the settings."""
     tree = json.loads(json.dumps(_config(folder / "run").as_dict()))
     tree["optim"] |= optim
+    tree["data"] |= data or {}
     tree["text"]["dropout"] = 0.0
     (folder / "train.py").write_text(SCRIPT)
     (folder / "settings.json").write_text(json.dumps(tree))
@@ -65,7 +69,7 @@ def test_a_run_under_kill_9_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_two_processes_take_the_steps_of_one_that_accumulates_two_examples(tmp_path: Path) -> None:
-    arguments, tree = _prepared(tmp_path, steps=3, accumulate=1)
+    arguments, tree = _prepared(tmp_path, {"windows": 1}, steps=3, accumulate=1)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*torchrun, *arguments], env=ENVIRONMENT, check=True, capture_output=True, timeout=300)
     assert _steps(tmp_path) == 3
