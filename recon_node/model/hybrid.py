@@ -53,15 +53,23 @@ class SenseOperator:
         size = mask.shape[1] if self.lines else mask.shape[1] * mask.shape[2]
         self._scale = float(size) ** -0.5
 
-    def samples(self, kspace: NDArray[np.complex64]) -> Tensor:
+    def samples(self, kspace: NDArray[np.complex64], frames: slice = slice(None)) -> Tensor:
         """Measured k-space `(frame, coil, ky, kx)` as the operator's samples `(frame, coil, x, y)`."""
         if not self.lines:
-            plane: Tensor = self.from_grid(kspace) * self._mask
+            plane: Tensor = self.from_grid(kspace) * self._mask[frames]
             return plane
         moved = torch.fft.ifftshift(torch.from_numpy(np.array(kspace)).to(self.device), dim=(-2, -1))
         hybrid = torch.fft.ifft(moved, dim=-1, norm="ortho").transpose(-2, -1)
-        samples: Tensor = hybrid.contiguous() * self._mask
+        samples: Tensor = hybrid.contiguous() * self._mask[frames]
         return samples
+
+    def matched(self, kspace: NDArray[np.complex64]) -> Tensor:
+        """``A^H y`` of measured k-space `(frame, coil, ky, kx)`: `(frame, map, x, y)`.
+
+        Frame by frame, so that memory holds the coil images of one only.
+        """
+        frames = [slice(i, i + 1) for i in range(len(kspace))]
+        return torch.cat([self.adjoint(self.samples(kspace[frame], frame), frame) for frame in frames])
 
     def forward(self, images: Tensor, frames: slice = slice(None)) -> Tensor:
         """``A x``: `(frame, map, x, y)` to `(frame, coil, x, y)`."""

@@ -105,7 +105,7 @@ def kt_images(
         `(phase, y, x)` complex64.
     """
     operator = SenseOperator(maps, mask, device)
-    target = operator.adjoint(operator.samples(data))
+    target = operator.matched(data)
     static = bool((mask == mask[:1]).all())
     images = fista(
         operator.normal,
@@ -160,7 +160,7 @@ def _around_the_mean(
     still = SenseOperator(maps, (count > 0)[None], operator.device)
     mean = conjugate_gradients(
         lambda x: still.normal(x) + MEAN_REGULARISATION * x,
-        still.adjoint(still.samples(average[None])),
+        still.matched(average[None]),
         iterations=START_ITERATIONS,
     )
     return conjugate_gradients(

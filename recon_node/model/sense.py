@@ -75,7 +75,7 @@ class Sense:
         operator = SenseOperator(maps.data, kspace.mask, device)
         images = conjugate_gradients(
             lambda x: operator.normal(x) + self.regularisation * x,
-            operator.adjoint(operator.samples(kspace.data)),
+            operator.matched(kspace.data),
             iterations=self.iterations,
             tolerance=self.tolerance,
         )

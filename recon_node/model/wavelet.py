@@ -73,7 +73,7 @@ class L1Wavelet:
         operator = SenseOperator(maps.data, kspace.mask, device)
         images = fista(
             operator.normal,
-            operator.adjoint(operator.samples(kspace.data)),
+            operator.matched(kspace.data),
             WaveletShrinkage(self.regularisation * unit),
             iterations=self.iterations,
         )
