@@ -141,7 +141,7 @@ def recon_data(connection: Connection) -> None:
 
 def node_handler(properties: Mapping[str, str]) -> ScanHandler:
     """The node's own reconstruction, with its settings overridden by `properties`."""
-    from recon_node.service import make_scan_handler  # networks are loaded only where they are used
+    from recon_node.service.wiring import make_scan_handler  # networks are loaded only where they are used
 
     return make_scan_handler(properties)
 

@@ -1,4 +1,4 @@
-"""What the node tells about itself: logs without patient data. Counters are in `metrics`.
+"""What the node tells about itself: logs without patient data. Counters are in `service.metrics`.
 
 Logs name scans by random ids and UIDs by a hash. `PatientFilter` is the last line of defence: it sits
 on the handler, so that nothing reaches a log file around it.

@@ -38,7 +38,7 @@ def command(
     the settings). Images are not for clinical use until validated.
     """
     from recon_node.observe import setup_logging
-    from recon_node.service import serving
+    from recon_node.service.wiring import serving
 
     settings = settings_from(
         config,

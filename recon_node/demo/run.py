@@ -24,7 +24,7 @@ from recon_node.evaluation import series_metrics
 from recon_node.methods import classical
 from recon_node.pipeline import Reconstruction
 from recon_node.results import summary_entry, write_summary
-from recon_node.service import serving
+from recon_node.service.wiring import serving
 from recon_node.settings import Method, Settings
 from recon_node.simulate import simulate_scan
 from recon_node.sources.client import send_scan

@@ -15,10 +15,10 @@ import pytest
 from recon_node.cli import run
 from recon_node.core.errors import DataError, DeviceError
 from recon_node.core.types import KSpace
-from recon_node.deferred import DeferredScans, Job
 from recon_node.observe import setup_logging
 from recon_node.pipeline import Reconstruction
-from recon_node.service import Running, serving
+from recon_node.service.deferred_scans import DeferredScans, Job
+from recon_node.service.wiring import Running, serving
 from recon_node.settings import Settings
 from recon_node.sources.client import SendSummary, send_scan
 from recon_node.sources.files import open_source
@@ -117,7 +117,7 @@ def test_patient_data_of_a_deferred_scan_stays_out_of_the_log(
 ) -> None:
     stream = io.StringIO()
     patients = setup_logging(stream=stream)
-    log = logging.getLogger("recon_node.deferral")
+    log = logging.getLogger("recon_node.service.deferral")
     kept(tmp_path, heart[0])
     with serving(settings_in(tmp_path), patients=patients) as running:
         running.node.observer = lambda result, instances: log.info(
@@ -277,7 +277,7 @@ def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reporte
 def test_a_reason_that_may_pass_fails_no_deferred_scan(
     heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon_node.deferral._PAUSE_S", 0.05)
+    monkeypatch.setattr("recon_node.service.deferral._PAUSE_S", 0.05)
     with serving(settings_in(tmp_path)) as running:
         pipeline = running.node.pipeline(running.node.settings)
         run_, tries = pipeline.run, []

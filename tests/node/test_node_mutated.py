@@ -12,7 +12,7 @@ import pytest
 from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
 from recon_node.core.errors import ReconNodeError
 from recon_node.core.scan import Readouts
-from recon_node.node import Node
+from recon_node.service.node import Node
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 from recon_node.sources.files import open_source

@@ -19,7 +19,7 @@ from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ConfigError, DataError, DeviceError, SourceError
 from recon_node.pipeline import Pipeline, coil_maps
 from recon_node.scans import open_scan
-from recon_node.service import serving, with_properties
+from recon_node.service.wiring import serving, with_properties
 from recon_node.settings import CoilSettings, PrepSettings, Settings
 from recon_node.simulate import simulate_scan
 from recon_node.sources.client import send_scan

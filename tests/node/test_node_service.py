@@ -12,10 +12,10 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.delivery import Spool, SpoolFull, StorageScp
-from recon_node.node import expected_slices
 from recon_node.observe import setup_logging
 from recon_node.outbox import open_spool
-from recon_node.service import serving, with_properties
+from recon_node.service.node import expected_slices
+from recon_node.service.wiring import serving, with_properties
 from recon_node.settings import Settings
 from recon_node.sources.client import send_scan
 from recon_node.sources.files import open_source
@@ -118,7 +118,7 @@ def test_patient_data_of_a_running_scan_stays_out_of_the_log(
 ) -> None:
     stream = io.StringIO()
     patients = setup_logging(stream=stream)
-    log = logging.getLogger("recon_node.service")
+    log = logging.getLogger("recon_node.service.wiring")
     with serving(_settings(tmp_path), patients=patients) as running:
         running.node.observer = lambda result, instances: log.info(
             "reconstructed %s", result.kspace.header.patient.name

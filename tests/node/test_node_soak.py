@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.soak import PHASES, SLICES, images_lost, soak
-from recon_node.service import serving
+from recon_node.service.wiring import serving
 from recon_node.settings import Settings
 from recon_node.sources.client import send_scan
 

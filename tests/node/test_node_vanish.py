@@ -13,8 +13,8 @@ from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ProtocolError, ReconNodeError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.core.types import ImageSeries
-from recon_node.node import Node
-from recon_node.service import serving
+from recon_node.service.node import Node
+from recon_node.service.wiring import serving
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 from recon_node.sources.client import send_scan

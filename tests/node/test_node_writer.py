@@ -19,7 +19,7 @@ from recon_node.dicom import WrittenInstance
 from recon_node.pipeline import Pipeline, Reconstruction
 from recon_node.replay import replay
 from recon_node.scans import Scan
-from recon_node.service import Node
+from recon_node.service.wiring import Node
 from recon_node.settings import Settings
 from recon_node.sources.files import open_source
 from recon_node.writer import SeriesWriter

@@ -19,7 +19,6 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.gadget import PROPERTIES
-from recon_node.metrics import HealthServer, Metrics
 from recon_node.observe import PatientFilter, hashed, setup_logging
 from recon_node.openrecon import (
     LABEL_NAME,
@@ -29,6 +28,7 @@ from recon_node.openrecon import (
     parameters_from_settings,
     validate_label,
 )
+from recon_node.service.metrics import HealthServer, Metrics
 from recon_node.settings import ReconSettings
 from recon_node.sources.client import send_scan
 from recon_node.sources.config import parameters_from_json

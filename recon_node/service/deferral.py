@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError, UnsupportedScan
-from recon_node.deferred import DeferredScans, Job
-from recon_node.deferred_session import Following, Replayed
-from recon_node.node import Node
+from recon_node.service.deferred_scans import DeferredScans, Job
+from recon_node.service.deferred_session import Following, Replayed
+from recon_node.service.node import Node
 from recon_node.settings import Settings
 from recon_node.sources.connection import Protect, where_it_failed
 from recon_node.sources.messages import ImageMessage

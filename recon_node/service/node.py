@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recon_node.ahead import Ahead
 from recon_node.core.errors import DataError, DeliveryError, ReconNodeError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import KSpace
 from recon_node.delivery import Spool
 from recon_node.dicom import WrittenInstance
-from recon_node.metrics import Metrics
 from recon_node.outbox import enqueue
 from recon_node.pipeline import Pipeline, Reconstruction
 from recon_node.scans import Scan, told_together
+from recon_node.service.ahead import Ahead
+from recon_node.service.metrics import Metrics
+from recon_node.service.turns import Place, Turns
 from recon_node.settings import DeliverySettings, DicomSettings, LogSettings, ServerSettings, Settings
 from recon_node.sources.session import ScanSession
-from recon_node.turns import Place, Turns
 from recon_node.writer import SeriesWriter
 
 log = logging.getLogger(__name__)

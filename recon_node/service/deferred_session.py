@@ -11,7 +11,7 @@ from typing import Self
 from recon_node.core.errors import SourceError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import ImageSeries, Verdict
-from recon_node.deferred import Job
+from recon_node.service.deferred_scans import Job
 from recon_node.sources.config import ScanConfig
 from recon_node.sources.files import open_source
 from recon_node.sources.images import PixelType, image_messages

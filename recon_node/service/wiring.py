@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError
-from recon_node.deferral import Deferral
-from recon_node.deferred import DeferredScans
 from recon_node.delivery import check_priority
-from recon_node.metrics import HealthServer, Metrics
-from recon_node.node import Node
 from recon_node.observe import PatientFilter
 from recon_node.outbox import delivering, has_destinations, open_spool
+from recon_node.service.deferral import Deferral
+from recon_node.service.deferred_scans import DeferredScans
+from recon_node.service.metrics import HealthServer, Metrics
+from recon_node.service.node import Node
 from recon_node.settings import ServerSettings, Settings, load_settings
 from recon_node.sources.config import DEFAULT_NAME
 from recon_node.sources.frames import WireLimits
