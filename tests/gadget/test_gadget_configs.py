@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import recon_node.gadget
-from recon_node import service
 from recon_node.gadget import MODES, PROPERTIES, TARGETS
+from recon_node.service import wiring
 from recon_node.sources.config import check_properties, config_from_text
 from recon_node.sources.xml_tree import Node, parse_xml
 
@@ -82,4 +82,4 @@ def test_the_readme_names_every_chain_and_every_property(path: Path) -> None:
 
 
 def test_a_chain_may_set_all_that_the_server_lets_a_client_set() -> None:
-    assert set(service.PROPERTIES) <= set(PROPERTIES)
+    assert set(wiring.PROPERTIES) <= set(PROPERTIES)
