@@ -26,6 +26,10 @@ from recon_node.prep.slices import SliceBuffer
 NoiseHandling = Literal["auto", "none", "unit-parts"]
 Dynamic = Literal["auto", "phase", "contrast", "repetition", "set"]
 
+MOST_MISSING_PHASES = 64
+"""Phases in a row that may have no line, where the header does not announce as many: a damaged counter must
+not make memory for thousands."""
+
 
 class Preparation:
     """Sorts the readouts of one scan into whitened k-space.
@@ -92,6 +96,7 @@ class Preparation:
         self.refused: list[str] = []
         """Why slices did not become k-space; the others did."""
         self._revisits = False
+        self._lines = 0
         self._counts: dict[str, int] = {}
         odd = [note for header in headers for note in noteworthy(header, film=dynamic == "auto")]
         self._notes: dict[str, None] = dict.fromkeys(odd)
@@ -300,7 +305,14 @@ class Preparation:
             raise UnsupportedScan(
                 f"scan has several phases and {self._dynamic}s along the phase axis: choose dynamic='phase'"
             )
-        if limit is not None and int(counters.max()) >= limit.size:
+        self._lines += len(counters)
+        highest, announced = int(counters.max()), limit.size if limit is not None else 1
+        if highest >= max(announced, self._lines + MOST_MISSING_PHASES):
+            raise InconsistentReadouts(
+                f"a line counts as {self._dynamic} {highest} after {self._lines} lines of a scan with "
+                f"{announced} announced: its counter is damaged"
+            )
+        if limit is not None and highest >= limit.size:
             self._notes[f"{self._dynamic} counters go beyond the header's limit of {limit.maximum}"] = None
         return counters
 
