@@ -13,9 +13,9 @@ from types import ModuleType
 import pytest
 
 MAY_BE_ABSENT = re.compile(
-    r"CUDA|recorded session not here|the recording .* beside|measured k-space not here"
+    r"CUDA|docker compose|recorded session not here|the recording .* beside|measured k-space not here"
 )
-"""Reasons to skip that hold in CI, too: no graphics card, recordings that lie beside the repository."""
+"""Reasons to skip that hold in CI, too: no graphics card, no Docker, recordings beside the repository."""
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,13 @@ import numpy as np
 import pydicom
 import pytest
 
+import recon_node.model.shipped
 from recon_node.cli import run
 from recon_node.evaluation import series_metrics
+from recon_node.model import load_weights
 from recon_node.scans import open_scan
 from recon_node.simulate import simulate_scan
+from recon_node.trust import Limits, save_limits
 
 CONTRACT = {"input", "method", "weights", "prompts", "sampling", "lines", "trust", "instances", "seconds"}
 
@@ -103,7 +106,13 @@ def test_several_workers_give_the_same_summary(heart: tuple[Path, Path], tmp_pat
 def test_the_network_is_never_passed_on_sampling_it_was_measured_weak_at(tmp_path: Path) -> None:
     raw = tmp_path / "uniform.h5"
     simulate_scan(raw, acceleration=4, pattern="uniform", coils=6, slices=1, phases=6, matrix=96, seed=3)
-    assert run(["replay", str(raw), "--out", str(tmp_path / "net")]) == 0
+    shipped, folder = load_weights("default"), Path(recon_node.model.shipped.__path__[0])
+    for suffix in ("safetensors", "json"):
+        shutil.copy(folder / f"default.{suffix}", tmp_path / f"weak.{suffix}")
+    limits = Limits(weak_patterns=frozenset({"uniform"}), weights_sha256=shipped.sha256)
+    save_limits(limits, tmp_path / "weak.limits.json")
+    weights = str(tmp_path / "weak.safetensors")
+    assert run(["replay", str(raw), "--out", str(tmp_path / "net"), "--weights", weights]) == 0
     [learned] = _series(tmp_path / "net")
     assert learned["trust"]["verdict"] != "pass"
     assert any("below parallel imaging" in reason for reason in learned["trust"]["reasons"])
