@@ -2,7 +2,8 @@
 
 Writes a file of random samples into a temporary folder, reads it in every way in turn, several rounds,
 and prints CPU seconds (user and system of this process), the ratio to this package's way, and the peak
-memory of one pass relative to the samples.
+memory of one pass relative to the samples. The runs of a stream lie in the file's memory map, where its pages
+are present; "into k-space" copies every line to its place in an array, for both alike.
 
     python -m benchmarks.reading [--lines 2000] [--rounds 5]
 """
@@ -31,6 +32,8 @@ XML = """<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalCondit
 <fieldOfView_mm><x>350</x><y>350</y><z>8</z></fieldOfView_mm></reconSpace><encodingLimits/>
 <trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
 SHAPE = (16, 384)
+LINES = 192
+KSPACE = np.zeros((LINES, *SHAPE), np.complex64)
 
 
 def write(folder: Path, lines: int) -> tuple[Path, Path]:
@@ -43,7 +46,7 @@ def write(folder: Path, lines: int) -> tuple[Path, Path]:
         for line in range(lines):
             data = rng.standard_normal((*SHAPE, 2), dtype=np.float32).view(np.complex64)[..., 0]
             acquisition = ismrmrd.Acquisition.from_array(data)
-            acquisition.idx.kspace_encode_step_1 = line % 192
+            acquisition.idx.kspace_encode_step_1 = line % LINES
             dataset.append_acquisition(acquisition)
             out.serialize(acquisition)
     return hdf5, stream
@@ -76,6 +79,26 @@ def one_read_stacked(path: Path) -> int:
 def deserializer(path: Path) -> int:
     with ismrmrd.ProtocolDeserializer(str(path)) as stream:
         return sum(isinstance(item, ismrmrd.Acquisition) for item in stream.deserialize())
+
+
+def whole_into(path: Path) -> int:
+    """Every line at its place in a slice's k-space, which is used again slice after slice."""
+    with open_source(path) as source:
+        for block in source:
+            if isinstance(block, Readouts):
+                rows = block.head["idx"]["kspace_encode_step_1"]
+                for first in range(0, len(block), LINES):
+                    part = slice(first, first + LINES)
+                    KSPACE[rows[part]] = block.samples[part]
+    return LINES
+
+
+def deserializer_into(path: Path) -> int:
+    with ismrmrd.ProtocolDeserializer(str(path)) as stream:
+        for item in stream.deserialize():
+            if isinstance(item, ismrmrd.Acquisition):
+                KSPACE[item.idx.kspace_encode_step_1] = item.data
+    return LINES
 
 
 def cpu_seconds(task: Callable[[Path], int], path: Path) -> float:
@@ -115,6 +138,8 @@ def main() -> None:
             ("HDF5: read_acquisition(i) loop", acquisition_loop, hdf5),
             ("stream: this package", whole, stream),
             ("stream: ismrmrd.ProtocolDeserializer", deserializer, stream),
+            ("stream: this package, into k-space", whole_into, stream),
+            ("stream: Deserializer, into k-space", deserializer_into, stream),
         ]
         times: dict[str, list[float]] = {label: [] for label, _, _ in tasks}
         for turn in range(options.rounds):
@@ -124,7 +149,8 @@ def main() -> None:
         peaks = {path: peak_bytes(path) for path in (hdf5, stream)}
     print(f"{options.lines} readouts of {SHAPE[0]} channels x {SHAPE[1]} samples, {size / 1e6:.0f} MB")
     for label, _, path in tasks:
-        base = min(times["HDF5: this package" if path == hdf5 else "stream: this package"])
+        ours = "HDF5: this package" if path == hdf5 else "stream: this package"
+        base = min(times[ours + ", into k-space" if label.endswith("k-space") else ours])
         print(f"{label:38s} {min(times[label]):8.3f} s CPU {min(times[label]) / base:8.2f}x")
     for path, peak in peaks.items():
         print(

@@ -195,13 +195,15 @@ class Preparation:
         self._scan.add(block.select(which))
 
     def _finite(self, block: Readouts) -> Readouts:
-        """Without lines that hold NaN or infinite samples."""
-        flat = block.samples.reshape(-1).view(np.float32)
+        """In memory order, without lines that hold NaN or infinite samples."""
+        samples = np.require(block.samples, requirements=["C", "A"])
+        block = Readouts(head=block.head, samples=samples)
+        flat = samples.reshape(-1).view(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             energy = np.dot(flat, flat)
         if np.isfinite(energy):
             return block
-        good = np.all(np.isfinite(block.samples), axis=(1, 2))
+        good = np.all(np.isfinite(samples), axis=(1, 2))
         if not good.all():
             self._count("with NaN or infinite samples", int((~good).sum()))
         return block.select(good)

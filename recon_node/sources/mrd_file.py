@@ -1,45 +1,44 @@
 """MRD stream files: what would travel over a connection, written to disk.
 
-Acquisitions are scattered by the operating system straight from the file into the arrays of a run, one copy
-in all; every other message goes through the frame reader, as on a connection.
+The file is mapped into memory. A run of acquisitions of one shape is one strided array over the map, its
+headers apart; no sample is copied before whoever takes the run copies it to where it belongs. Every other
+message goes through the frame reader, as on a connection.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
-from recon_node.core.errors import SourceError
+from recon_node.core.errors import SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.sources.frames import FrameReader, WireLimits
 from recon_node.sources.header import parse_header
 from recon_node.sources.messages import ID, MessageId
-from recon_node.sources.rows import SHAPE_FIELDS, START
+from recon_node.sources.rows import START, run_length, shape_of
 from recon_node.sources.wire import Close, HeaderXml, Message, decode
 
-_RUN_BYTES = 1 << 20
-"""Acquisitions read together, unless one is larger: so small that memory is used again."""
-_ROWS_AT_ONCE = 256
-"""Acquisitions per call of ``preadv``, which takes at most 1024 pieces."""
+_RUN_BYTES = 4 << 20
+"""Acquisitions handed on together, unless one is larger: what is made of a run stays small."""
 
 
 class MrdFileSource:
     """One scan in an MRD stream file, as a `Source`.
+
+    The samples of its runs lie in the file's map, read-only and not aligned: copies of them are plain arrays.
 
     Raises
     ------
     SourceError
         The file is empty or has no header before its data.
     TruncatedStream, ProtocolError
-        The bytes end within a message, or are no messages.
+        The bytes end within a message, or are no messages; the file became shorter while it was read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,82 +93,74 @@ class MrdFileSource:
 
     def _messages(self) -> Iterator[Message]:
         memory, at = memoryview(self._map), 0
-        with _Runs(self._path) as runs:
-            while at < len(memory):
-                block = runs.read(at, memory[at : at + START.itemsize])
-                if block is not None:
-                    at += runs.bytes_read
-                    yield block
-                    continue
-                frame = FrameReader(memory[at:], limits=self._limits, close_optional=True).next_frame()
-                if frame is None:
-                    return
-                at += len(frame.raw)
-                message = decode(frame)
-                yield message
-                if isinstance(message, Close):
-                    return
+        runs = _Runs(self._map, self._limits.acquisition_bytes)
+        while at < len(memory):
+            self._check_length()
+            block = runs.view(at)
+            if block is not None:
+                yield block
+                runs.forget()
+                at = runs.end
+                continue
+            frame = FrameReader(memory[at:], limits=self._limits, close_optional=True).next_frame()
+            if frame is None:
+                return
+            at += len(frame.raw)
+            message = decode(frame)
+            yield message
+            if isinstance(message, Close):
+                return
+
+    def _check_length(self) -> None:
+        """Refuse to go on in a file that was cut: to touch its lost pages would end the process."""
+        mapped, left = len(self._map), self._map.size()
+        if left < mapped:
+            raise TruncatedStream(f"{self._path.name}: went from {mapped} to {left} bytes while it was read")
 
 
 class _Runs:
-    """Reads runs of acquisitions of one shape: as many as may be, fewer after a run that ended early."""
+    """Views runs of acquisitions of one shape: as many as may be, fewer after a run that ended early."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self._size = os.fstat(self._descriptor).st_size
-        self._rows = _RUN_BYTES // START.itemsize
-        self.bytes_read = 0
-        """Length of the last run in the file."""
+    def __init__(self, file: mmap.mmap, most_bytes: int) -> None:
+        self._map = file
+        self._bytes = np.frombuffer(file, np.uint8)  # keeps the map open for as long as views of it live
+        self._most_bytes = most_bytes
+        self._rows = _RUN_BYTES
+        self._forgotten = 0
+        self.end = 0
+        """Byte behind the last run."""
+        if hasattr(mmap, "MADV_SEQUENTIAL"):
+            file.madvise(mmap.MADV_SEQUENTIAL)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._descriptor)
-
-    def read(self, at: int, start: memoryview) -> Readouts | None:
-        """The run that begins at byte `at`; None where this is for the frame reader.
-
-        That is anything but a whole acquisition that fits a run, and everything where the system has no
-        ``preadv``.
+    def view(self, at: int) -> Readouts | None:
+        """The run that begins at byte `at`; None where no whole acquisition with samples does.
 
         Parameters
         ----------
         at : int
             Offset of a message in the file.
-        start : memoryview
-            Its first bytes.
         """
-        if (
-            not hasattr(os, "preadv")
-            or len(start) < START.itemsize
-            or ID.unpack_from(start)[0] != MessageId.ACQUISITION
-        ):
+        start = self._bytes[at : at + START.itemsize].data
+        if len(start) < START.itemsize or ID.unpack_from(start)[0] != MessageId.ACQUISITION:
             return None
-        first = np.frombuffer(start, START)["head"][0]
-        samples, coils, dimensions = (int(first[name]) for name in SHAPE_FIELDS)
-        trajectory, body = 4 * samples * dimensions, 8 * samples * coils
-        size = START.itemsize + trajectory + body
-        rows = min(self._rows, _RUN_BYTES // size, (self._size - at) // size)
-        if rows < 1 or not body:
+        samples, coils, dimensions = shape_of(start)
+        before, body = START.itemsize + 4 * samples * dimensions, 8 * samples * coils
+        size = before + body
+        wanted = min(self._rows, max(1, _RUN_BYTES // size), (len(self._bytes) - at) // size)
+        if wanted < 1 or not body or size > self._most_bytes:
             return None
-        starts = np.empty((rows, START.itemsize + trajectory), np.uint8)
-        data = np.empty((rows, coils, samples), np.complex64)
-        self._scatter(at, starts, data.reshape(rows, -1).view(np.uint8))
-        fields = np.ascontiguousarray(starts[:, : START.itemsize]).view(START)[:, 0]
-        same = fields["id"] == MessageId.ACQUISITION
-        for name in SHAPE_FIELDS:
-            same &= fields["head"][name] == first[name]
-        kept = rows if same.all() else int(np.argmin(same))
-        self._rows = min(2 * self._rows, _RUN_BYTES) if kept == rows else max(1, kept)
-        self.bytes_read = kept * size
-        head = np.ascontiguousarray(starts[:kept, ID.size : START.itemsize]).view(ACQUISITION_HEADER)
-        return Readouts(head=head[:, 0], samples=data[:kept])
+        starts = np.ndarray((wanted, START.itemsize), np.uint8, self._bytes, at, (size, 1))
+        kept = run_length(starts)
+        self._rows = 2 * kept if kept == wanted else kept
+        self.end = at + kept * size
+        head = np.ascontiguousarray(starts[:kept, ID.size :]).view(ACQUISITION_HEADER)[:, 0]
+        strides = (size, 8 * samples, 8)
+        data = np.ndarray((kept, coils, samples), np.complex64, self._bytes, at + before, strides)
+        return Readouts(head=head, samples=data)
 
-    def _scatter(self, at: int, starts: NDArray[np.uint8], bodies: NDArray[np.uint8]) -> None:
-        for first in range(0, len(starts), _ROWS_AT_ONCE):
-            rows = slice(first, first + _ROWS_AT_ONCE)
-            pieces = [part for row in zip(starts[rows], bodies[rows], strict=True) for part in row]
-            at += os.preadv(self._descriptor, pieces, at)
+    def forget(self) -> None:
+        """Take pages before the end of the last run off this process; read again, they come back."""
+        whole = self.end // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED") and whole > self._forgotten:
+            self._map.madvise(mmap.MADV_DONTNEED, self._forgotten, whole - self._forgotten)
+            self._forgotten = whole

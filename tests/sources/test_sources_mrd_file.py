@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sources_files import header_xml
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
-from recon_node.core.errors import ReconNodeError
+from recon_node.core.errors import ReconNodeError, TruncatedStream
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.sources import mrd_file
 from recon_node.sources.messages import message_bytes
@@ -104,3 +104,30 @@ def test_a_run_ends_where_the_shape_changes_and_grows_again(tmp_path: Path) -> N
         runs = [len(block) for block in source if isinstance(block, Readouts)]
     assert (runs[0], sum(runs)) == (300, 603)
     assert len(runs) < 12
+
+
+def test_a_file_cut_while_it_is_read_is_refused_not_touched_where_it_ended(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    path = tmp_path / "scan.mrd"
+    blocks = [run(rng, 100, 8, 256), run(rng, 100, 8, 258)]
+    path.write_bytes(
+        message_bytes(HeaderXml(xml=header_xml().encode())) + b"".join(map(message_bytes, blocks))
+    )
+    with MrdFileSource(path) as source:
+        lines = iter(source)
+        next(lines)
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size // 2)
+        with pytest.raises(TruncatedStream, match="while it was read"):
+            list(lines)
+
+
+def test_runs_stay_what_they_are_after_later_ones_were_read_and_the_file_was_closed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    path = tmp_path / "scan.mrd"
+    block = run(rng, 2000, 4, 256)
+    path.write_bytes(message_bytes(HeaderXml(xml=header_xml().encode())) + bytes(message_bytes(block)))
+    with MrdFileSource(path) as source:
+        runs = [part for part in source if isinstance(part, Readouts)]
+    assert len(runs) > 2
+    assert np.array_equal(np.concatenate([part.samples for part in runs]), block.samples)
