@@ -12,7 +12,14 @@ from recon_node.cli.options import ANY_PATH, progress
 @click.command("train", short_help="Train a network.")
 @click.option("--config", required=True, type=ANY_PATH, help="Settings of the run (TOML).")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def command(config: Path, device: str) -> None:
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="A setting in place of the file's, for example model.metadata_text=false; can be repeated.",
+)
+def command(config: Path, device: str, changes: tuple[str, ...]) -> None:
     """Train to the end of the run that the settings describe, going on where an earlier start stopped.
 
     For several GPUs or machines start it with torchrun: torchrun --nproc-per-node 4 -m recon_node train ...
@@ -22,7 +29,7 @@ def command(config: Path, device: str) -> None:
     from recon_node.training.config import load_train_config
     from recon_node.training.loop import Progress, Run
 
-    run = load_train_config(config)
+    run = load_train_config(config, changes)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     with progress("training", 1000) as advance:
         shown = 0

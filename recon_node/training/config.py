@@ -7,13 +7,14 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from recon_node.core.errors import ConfigError
 from recon_node.model import CardioMMConfig
+from recon_node.simulate import MODALITIES, NOMINAL_FIELDS_T, PATTERNS, VENDORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,8 @@ class DataConfig:
     """Share of simulated examples with strong breathing and an irregular heartbeat."""
     hold_out_vendors: tuple[str, ...] = ()
     hold_out_fields: tuple[float, ...] = ()
-    """Vendors and field strengths (T) that training never sees, for zero-shot measurements."""
+    """Vendors and field strengths (T) that neither training nor its validation sees (simulator only), for
+    zero-shot measurements."""
     true_maps: float = 0.0
     """Share of examples that use the simulator's true coil maps in place of ESPIRiT's."""
     workers: int = 1
@@ -118,13 +120,20 @@ _SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def load_train_config(path: Path) -> TrainConfig:
+def load_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     """Read a run's settings.
+
+    Parameters
+    ----------
+    path : Path
+        TOML file.
+    changes : sequence of str
+        Settings in place of the file's, each ``section.key=value``; a value that is not TOML is text.
 
     Raises
     ------
     ConfigError
-        File missing, not TOML, or with a section or key that does not exist.
+        File missing, not TOML, or with a section or key that does not exist; a change without a key or value.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -132,7 +141,24 @@ def load_train_config(path: Path) -> TrainConfig:
         raise ConfigError(f"training settings {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"training settings {path} are not TOML: {error}") from error
+    for change in changes:
+        _change(tree, change)
     return train_config_from_dict(tree)
+
+
+def _change(tree: dict[str, Any], change: str) -> None:
+    where, equals, value = change.partition("=")
+    *sections, key = where.strip().split(".")
+    if not (equals and sections and key and all(sections)):
+        raise ConfigError(f"training settings: found {change!r}, expected section.key=value")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"training settings: {change!r} goes through {section}, which is no section")
+    try:
+        tree[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[key] = value.strip()
 
 
 def train_config_from_dict(tree: Mapping[str, Any]) -> TrainConfig:
@@ -149,7 +175,26 @@ def train_config_from_dict(tree: Mapping[str, Any]) -> TrainConfig:
             "training settings [model]: found a sensitivity network; training uses ESPIRiT maps, and would "
             "leave it untrained"
         )
+    _check_words(sections["data"])
     return TrainConfig(model=model, **sections)
+
+
+def _check_words(data: DataConfig) -> None:
+    """Refuse words that the simulator doesn't know, and hold-outs that nothing would hold to."""
+    vocabulary: dict[str, Collection[object]] = {
+        "patterns": PATTERNS,
+        "modalities": tuple(MODALITIES),
+        "hold_out_vendors": VENDORS,
+        "hold_out_fields": NOMINAL_FIELDS_T,
+    }
+    for key, known in vocabulary.items():
+        for word in getattr(data, key):
+            expected = ", ".join(map(str, known))
+            _expect(word in known, f"[data] {key}", word, f"one or more of {expected}")
+        if data.source == "files" and key.startswith("hold_out") and getattr(data, key):
+            raise ConfigError(
+                f'training settings [data] {key}: only source = "simulator" can hold scanners out'
+            )
 
 
 def _section(name: str, kind: type[Any], table: Mapping[str, Any]) -> Any:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from test_training_run import _config, _stopped
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError, DataError, WeightsError
 from recon_node.model import load_weights
 from recon_node.simulate import simulate_scan
-from recon_node.training.config import train_config_from_dict
+from recon_node.training.config import load_train_config, train_config_from_dict
 from recon_node.training.loop import Run
-from recon_node.training.sources import find_files
+from recon_node.training.sources import SimulatorClips, find_files
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,10 @@ from recon_node.training.sources import find_files
         ("data", "accelerations", ["fast"], "a number"),
         ("data", "matrix", [48], "two numbers"),
         ("data", "matrix", [48, 4.5], "a whole number"),
+        ("data", "patterns", ["spiral"], "uniform, random, radial"),
+        ("data", "modalities", ["cine", "cinema"], "phase contrast"),
+        ("data", "hold_out_vendors", ["Siemans"], "Siemens, GE, Philips, UIH"),
+        ("data", "hold_out_fields", [7.0], "0.55, 1.5, 3.0, 5.0"),
         ("run", "validate_every", 0, "1 or more"),
         ("run", "out", 3, "text"),
     ],
@@ -39,6 +46,62 @@ def test_a_value_of_the_wrong_kind_is_named(section: str, key: str, value: objec
     with pytest.raises(ConfigError, match=words) as caught:
         train_config_from_dict({section: {key: value}})
     assert f"[{section}] {key}: found {value!r}" in str(caught.value) or isinstance(value, list)
+
+
+def test_scanners_held_out_are_seen_by_neither_training_nor_validation(tmp_path: Path) -> None:
+    tree = _config(tmp_path).as_dict()
+    tree["data"] |= {"hold_out_vendors": ["Siemens", "GE"], "hold_out_fields": [0.55, 3.0]}
+    clips = SimulatorClips(train_config_from_dict(tree).data)
+    sentences = [clips.draw(np.random.default_rng(seed)).metadata for seed in range(24)]
+    for word in ("Siemens", "GE ", "0.55T", "3.0T"):
+        assert not any(word in sentence for sentence in sentences)
+    for word in ("Philips", "UIH", "1.5T", "5.0T"):
+        assert any(word in sentence for sentence in sentences)
+
+
+def test_files_cannot_be_held_out_by_scanner() -> None:
+    with pytest.raises(ConfigError, match="only source"):
+        train_config_from_dict({"data": {"source": "files", "hold_out_vendors": ["GE"]}})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "undersampling", "variant"),
+    [
+        ("true", "true", "CardioMM"),
+        ("true", "false", "CardioSM+MT"),
+        ("false", "true", "CardioSM+UT"),
+        ("false", "false", "CardioSM"),
+    ],
+)
+def test_each_variant_of_the_ablation_trains_as_its_own_network(
+    tmp_path: Path, metadata: str, undersampling: str, variant: str
+) -> None:
+    file = _toml(tmp_path, steps=1)
+    changes = [f"model.metadata_text={metadata}", f"model.undersampling_text={undersampling}"]
+    loaded = load_weights(Run(load_train_config(file, changes)).train())
+    assert loaded.config.variant == variant
+    assert all(bool(torch.isfinite(value).all()) for value in loaded.net.state_dict().values())
+
+
+def test_a_setting_can_be_changed_for_one_run(tmp_path: Path) -> None:
+    file = _toml(tmp_path, steps=4)
+    changes = ["run.name=other", "optim.steps=2", "model.unet.stem=6", "data.hold_out_fields=[5.0]"]
+    config = load_train_config(file, changes)
+    assert (config.run.name, config.optim.steps, config.model.unet.stem) == ("other", 2, 6)
+    assert config.data.hold_out_fields == (5.0,)
+    assert config.data == dataclasses.replace(load_train_config(file).data, hold_out_fields=(5.0,))
+
+
+@pytest.mark.parametrize(
+    "change", ["steps=1", "optim.steps", "=1", ".steps=1", "optim.steps.x=1", "optim.hurry=1"]
+)
+def test_a_change_that_names_no_setting_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    assert run(["train", "--config", str(_toml(tmp_path, steps=1)), "--set", change]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("recon-node: training settings")
+    assert "\n" not in said
 
 
 def test_a_sensitivity_network_is_refused_as_it_would_stay_untrained() -> None:
@@ -68,6 +131,26 @@ def test_weights_to_start_from_have_to_be_of_the_same_network(tmp_path: Path) ->
 def scan(tmp_path: Path) -> Path:
     simulate_scan(tmp_path / "a.h5", acceleration=1, coils=3, slices=1, phases=3, matrix=48, seed=1)
     return tmp_path / "a.h5"
+
+
+def _toml(tmp_path: Path, steps: int) -> Path:
+    """The settings of a tiny run as a file."""
+    lines = []
+
+    def section(name: str, table: dict[str, object]) -> None:
+        lines.append(f"[{name}]")
+        lines.extend(
+            f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None and not isinstance(v, dict)
+        )
+        for key, value in table.items():
+            if isinstance(value, dict):
+                section(f"{name}.{key}", value)
+
+    for name, table in _config(tmp_path, steps=steps).as_dict().items():
+        section(name, table)
+    file = tmp_path / "train.toml"
+    file.write_text("\n".join(lines))
+    return file
 
 
 def _on_files(out: Path, pattern: str, workers: int = 0) -> dict[str, object]:
