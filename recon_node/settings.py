@@ -33,7 +33,8 @@ class PrepSettings:
     group: str | None = None
     """Dataset to read of an HDF5 file that holds several."""
     orientation: Literal["auto", "conjugate", "as-is"] = "auto"
-    """`auto` conjugates Siemens k-space that carries direction vectors."""
+    """`auto` conjugates Siemens k-space that carries direction vectors, and warns that other vendors' images
+    may be mirrored; the others are for sites that compared."""
     dynamic: Literal["auto", "phase", "contrast", "repetition", "set"] = "auto"
     """Counter that becomes the time axis."""
     noise: Literal["auto", "none", "unit-parts"] = "auto"

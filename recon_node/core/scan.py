@@ -180,6 +180,9 @@ class SliceGeometry:
     """(x, y, slice thickness)."""
     known: bool = True
     """False where the file gave no directions and axial ones were put in their place."""
+    verified: bool = True
+    """False where the directions stand beside data of a vendor whose sign of the Fourier transform nobody
+    checked: the image may be mirrored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

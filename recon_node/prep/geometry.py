@@ -26,15 +26,31 @@ def must_conjugate(header: ScanHeader, head: NDArray[Any], orientation: Orientat
     """Whether k-space is to be conjugated so that an inverse FFT agrees with the direction vectors.
 
     Siemens' vectors describe the image that a forward FFT of the raw data gives. Files without
-    directions (simulations) follow the usual inverse FFT.
+    directions (simulations) and data of other vendors follow the usual inverse FFT.
     """
     if orientation != "auto":
         return orientation == "conjugate"
-    return "siemens" in (header.vendor or "").lower() and directions_known(head)
+    return _is_siemens(header) and directions_known(head)
+
+
+def orientation_verified(header: ScanHeader, head: NDArray[Any], orientation: Orientation) -> bool:
+    """Whether directions and data are known to agree: Siemens', those the site decided on, or no directions.
+
+    No source was found for the convention of other vendors' converters.
+    """
+    return orientation != "auto" or _is_siemens(header) or not directions_known(head)
+
+
+def _is_siemens(header: ScanHeader) -> bool:
+    return "siemens" in (header.vendor or "").lower()
 
 
 def slice_geometry(
-    header: ScanHeader, head: NDArray[Any], fov_x_mm: float, slice_number: int
+    header: ScanHeader,
+    head: NDArray[Any],
+    fov_x_mm: float,
+    slice_number: int,
+    orientation: Orientation = "auto",
 ) -> tuple[SliceGeometry, tuple[str, ...]]:
     """Geometry of the grid that a slice is sorted on, and what had to be assumed.
 
@@ -47,6 +63,8 @@ def slice_geometry(
         Field of view along x after removal of oversampling.
     slice_number : int
         Used to lay slices side by side where the file gives no positions at all.
+    orientation : {"auto", "conjugate", "as-is"}
+        As the data were treated.
     """
     slab = header.encoded_matrix[2] > 1
     thickness = header.encoded_fov_mm[2] if slab else header.recon_fov_mm[2]
@@ -56,7 +74,9 @@ def slice_geometry(
         read, phase = (_unit(np.asarray(head[name], dtype=float)) for name in ("read_dir", "phase_dir"))
         normal = np.asarray(head["slice_dir"], dtype=float)
         normal = _unit(normal) if 0.5 < np.linalg.norm(normal) < 2 else _unit(np.cross(read, phase))
-        return _geometry(position, read, phase, normal, fov, known=True), ()
+        verified = orientation_verified(header, head, orientation)
+        geometry = _geometry(position, read, phase, normal, fov, known=True, verified=verified)
+        return geometry, () if verified else (_unverified(header),)
     read, phase, normal = np.eye(3)
     if not position.any() and slice_number:
         position = normal * slice_number * fov[2]
@@ -76,6 +96,15 @@ def partition_geometry(geometry: SliceGeometry, partition: int, partitions: int)
         slice_dir=geometry.slice_dir,
         fov_mm=(geometry.fov_mm[0], geometry.fov_mm[1], thickness),
         known=geometry.known,
+        verified=geometry.verified,
+    )
+
+
+def _unverified(header: ScanHeader) -> str:
+    vendor = header.vendor or "an unnamed vendor"
+    return (
+        f"orientation of data by {vendor} not verified, images may be mirrored: "
+        "compare with the scanner's own, then set prep.orientation to as-is or conjugate"
     )
 
 
@@ -87,6 +116,7 @@ def _geometry(
     fov: Vector,
     *,
     known: bool,
+    verified: bool = True,
 ) -> SliceGeometry:
     return SliceGeometry(
         position_mm=_vector(position if np.isfinite(position).all() else np.zeros(3)),
@@ -95,6 +125,7 @@ def _geometry(
         slice_dir=_vector(normal),
         fov_mm=fov,
         known=known,
+        verified=verified,
     )
 
 

@@ -40,7 +40,7 @@ class Preparation:
         One per encoding; each becomes k-spaces of its own.
     orientation : {"auto", "conjugate", "as-is"}
         Whether k-space is conjugated, so that an inverse FFT agrees with the direction vectors; auto
-        does so for Siemens data with known directions.
+        does so for Siemens data with known directions, and warns of other vendors' with directions.
     noise : {"auto", "none", "unit-parts"}
         auto whitens with the noise scan, or scales coils by the noise at the edges of k-space where
         there is none; none leaves the data alone; unit-parts is for data whitened before to unit
@@ -330,7 +330,7 @@ class Preparation:
         buffer = self._buffers.pop(index)
         self._emitted.add(index)
         header, grid = self._headers[index.encoding], self._grids[index.encoding]
-        geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice)
+        geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice, self._orientation)
         calibration = self._calibration.get((index.encoding, index.slice))
         context = SliceContext(
             header=header,

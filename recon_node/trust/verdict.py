@@ -103,6 +103,8 @@ def judge_reconstruction(
     pattern = kspace.sampling.pattern
     if table.weak_patterns & {pattern, f"{pattern} {words_of(prompts).get('acceleration')}"}:
         doubts.append(f"on {pattern} sampling these weights measured below parallel imaging")
+    if not kspace.geometry.verified:
+        doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
     return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
 
 

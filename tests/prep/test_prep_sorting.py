@@ -326,11 +326,15 @@ def test_siemens_data_with_directions_show_the_object_where_their_forward_transf
         expected = forward if turned else np.abs(images)
         np.testing.assert_allclose(np.abs(centred_ifft(kspace.data)), expected, atol=1e-3)
         assert kspace.geometry.known
+        doubtful = (vendor, orientation) == ("GE", "auto")
+        assert kspace.geometry.verified is not doubtful
+        assert any("GE not verified, images may be mirrored" in note for note in kspace.notes) is doubtful
     for line in sent:
         line.fields.clear()
     (kspace,) = prepare(make_header(SHAPE, vendor="SIEMENS"), [block(sent)])
     np.testing.assert_allclose(np.abs(centred_ifft(kspace.data)), np.abs(images), atol=1e-3)
     assert not kspace.geometry.known
+    assert kspace.geometry.verified
     assert any("no slice directions" in note for note in kspace.notes)
 
 

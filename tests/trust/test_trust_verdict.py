@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -220,6 +221,14 @@ def test_a_faithful_reconstruction_passes_and_an_invented_one_is_withheld(scene)
     )
     assert wrong.verdict == "fallback"
     assert wrong.reasons
+
+
+def test_an_image_that_may_be_mirrored_is_never_passed(scene):
+    geometry = dataclasses.replace(scene.kspace.geometry, verified=False)
+    kspace = dataclasses.replace(scene.kspace, geometry=geometry)
+    verdict = judge_reconstruction(kspace, scene.maps, scene.oracle(kspace), prompts=scene.prompts)
+    assert verdict.verdict == "warn"
+    assert any("may be mirrored" in reason for reason in verdict.reasons)
 
 
 def test_limits_keep_the_patterns_the_weights_are_weak_at(tmp_path):
