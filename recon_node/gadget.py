@@ -57,6 +57,7 @@ PROPERTIES: dict[str, str] = {
     "orientation": "auto, conjugate or as-is.",
     "dynamic": "Counter that becomes the time axis: auto, phase, contrast, repetition or set.",
     "gating": "prospective (by the phase counter) or retrospective (by heartbeats).",
+    "r_waves": "Where gating sees heartbeats: auto, stamps, triggers or ecg.",
     "phases": "Cardiac phases of retrospective gating.",
     "fill": "Lines that a gated phase misses: none, share or interpolate.",
     "compression": "Fewer virtual coils: none, pca or geometric.",

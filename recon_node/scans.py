@@ -67,7 +67,12 @@ class Scan:
         options = self._settings
         gating = None
         if options.gating == "retrospective":
-            gating = RetrospectiveGating(options.phases, tolerance=options.rr_tolerance, fill=options.fill)
+            gating = RetrospectiveGating(
+                options.phases,
+                tolerance=options.rr_tolerance,
+                fill=options.fill,
+                r_waves=options.r_waves,
+            )
         preparation = Preparation(
             self.source.headers,
             orientation=options.orientation,

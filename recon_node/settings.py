@@ -42,7 +42,10 @@ class PrepSettings:
     Gadgetron's NoiseAdjust whitened before."""
     gating: Literal["prospective", "retrospective"] = "prospective"
     """`prospective` takes the phase counter; `retrospective` sorts the readouts of each slice into `phases`
-    cardiac phases by physiology time stamps, or by the triggers of an ECG waveform."""
+    cardiac phases by its heartbeats."""
+    r_waves: Literal["auto", "stamps", "triggers", "ecg"] = "auto"
+    """Where retrospective gating sees heartbeats: physiology time stamps, trigger marks of a waveform, or the
+    trace of an ECG; `auto` takes the first of these that has any."""
     phases: int = 25
     """Cardiac phases of retrospective gating."""
     fill: Literal["none", "share", "interpolate"] = "none"

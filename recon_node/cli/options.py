@@ -83,6 +83,7 @@ def prep_options(function: F) -> F:
         click.option("--group", help="Dataset to read of an HDF5 file that holds several."),
         click.option("--dynamic", type=_words("dynamic"), help="Counter that makes the time axis."),
         click.option("--gating", type=_words("gating"), help="Where the phases come from [prospective]."),
+        click.option("--r-waves", type=_words("r_waves"), help="Where gating sees heartbeats [auto]."),
         click.option("--phases", type=int, help="Cardiac phases of retrospective gating [25]."),
         click.option("--fill", type=_words("fill"), help="Lines that a gated phase misses [none]."),
         click.option("--compression", type=_words("compression"), help="Fewer virtual coils [none]."),

@@ -17,11 +17,19 @@ from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import DataError
 from recon_node.core.scan import Limit, Readouts, ScanHeader, Waveform
+from recon_node.prep.ecg import waves_of_ecg
 from recon_node.prep.heartbeats import Heartbeats, heartbeats, waves_of_stamps, waves_of_waveforms
 from recon_node.prep.kinds import Kind, kinds
 from recon_node.prep.slices import LAST
 
 Fill = Literal["none", "share", "interpolate"]
+RWaves = Literal["auto", "stamps", "triggers", "ecg"]
+_SOURCES: dict[str, str] = {
+    "stamps": "physiology time stamps that count from the R wave",
+    "triggers": "a waveform with trigger marks",
+    "ecg": "an ECG trace in which beats stand out",
+}
+"""Where R waves may come from, in the order in which they are tried."""
 _LATE = 1.05
 """Cardiac phase up to which a readout still belongs to its beat."""
 
@@ -49,10 +57,16 @@ class RetrospectiveGating:
         Lines that no readout of a phase measured: left missing; shared from the nearest phase in time; or
         every line interpolated linearly between the nearest readouts before and after the phase's middle,
         around the cycle.
+    r_waves : {"auto", "stamps", "triggers", "ecg"}
+        Where R waves come from: physiology time stamps, trigger marks of a waveform, or the trace of an ECG;
+        ``auto`` takes the first of these that gives heartbeats.
     """
 
-    def __init__(self, phases: int, *, tolerance: float = 0.2, fill: Fill = "none") -> None:
+    def __init__(
+        self, phases: int, *, tolerance: float = 0.2, fill: Fill = "none", r_waves: RWaves = "auto"
+    ) -> None:
         self.phases = phases
+        self._sources = list(_SOURCES) if r_waves == "auto" else [r_waves]
         self._tolerance = tolerance
         self._fill = fill
         self._held: dict[tuple[int, ...], list[Readouts]] = {}
@@ -84,7 +98,8 @@ class RetrospectiveGating:
         Raises
         ------
         DataError
-            No heartbeats: neither physiology time stamps nor a waveform with triggers.
+            No heartbeats: neither physiology time stamps, nor a waveform with triggers, nor an ECG in which
+            beats stand out.
         """
         return [self._gated(key) for key in list(self._held)]
 
@@ -104,9 +119,9 @@ class RetrospectiveGating:
             head=np.concatenate([block.head for block in blocks]),
             samples=np.concatenate([block.samples for block in blocks]),
         )
-        beats, times = self._beats(held.head)
+        beats, times, source = self._beats(held.head)
         cardiac, beat, good = _cardiac_phase(beats, times)
-        self._report(key, beats, good)
+        self._report(key, beats, good, source)
         head = held.head.copy()
         head["idx"]["phase"] = np.minimum(cardiac * self.phases, self.phases - 1)
         head["idx"]["average"], head["idx"]["segment"] = beat, 0
@@ -121,23 +136,26 @@ class RetrospectiveGating:
             gated = _with_shared(gated, cardiac, self.phases)
         return _ended(gated)
 
-    def _beats(self, head: NDArray[Any]) -> tuple[Heartbeats, NDArray[np.float64]]:
-        """Beats, and the time of each readout in ms on their clock."""
+    def _beats(self, head: NDArray[Any]) -> tuple[Heartbeats, NDArray[np.float64], str]:
+        """Beats, the time of each readout in ms on their clock, and where the beats come from."""
         clock = head["acquisition_time_stamp"]
         times = clock.astype(np.float64) * TIME_STAMP_UNIT_MS
-        physiology = head["physiology_time_stamp"][:, 0]
-        waves = (
-            waves_of_stamps(clock, physiology) if physiology.any() else waves_of_waveforms(self._waveforms)
-        )
-        beats = heartbeats(waves, self._tolerance)
-        if beats is None:
-            raise DataError(
-                "retrospective gating found fewer than two heartbeats: expected physiology time stamps that "
-                "count from the R wave, or an ECG or pulse waveform with triggers"
-            )
-        return beats, times
+        for source in self._sources:
+            beats = heartbeats(self._waves(source, head), self._tolerance)
+            if beats is not None:
+                return beats, times, source
+        expected = ", or ".join(_SOURCES[source] for source in self._sources)
+        raise DataError(f"retrospective gating found fewer than two heartbeats: expected {expected}")
 
-    def _report(self, key: tuple[int, ...], beats: Heartbeats, good: NDArray[np.bool_]) -> None:
+    def _waves(self, source: str, head: NDArray[Any]) -> NDArray[np.float64]:
+        """Times of R waves in ms; none where that source has none."""
+        physiology = head["physiology_time_stamp"][:, 0]
+        if source == "stamps":
+            seen = physiology.any()
+            return waves_of_stamps(head["acquisition_time_stamp"], physiology) if seen else np.zeros(0)
+        return waves_of_waveforms(self._waveforms) if source == "triggers" else waves_of_ecg(self._waveforms)
+
+    def _report(self, key: tuple[int, ...], beats: Heartbeats, good: NDArray[np.bool_], source: str) -> None:
         irregular = beats.intervals_ms[~beats.regular]
         text = (
             f"slice {key[1]}: gated retrospectively over {int(beats.regular.sum())} beats of "
@@ -146,6 +164,8 @@ class RetrospectiveGating:
         if len(irregular):
             intervals = ", ".join(f"{value:.0f}" for value in irregular)
             text += f"; {len(irregular)} beats rejected as irregular (RR {intervals} ms)"
+        if source == "ecg":
+            text += "; R waves found in the ECG's trace, which has no trigger marks"
         if self._fill == "interpolate":
             text += "; lines interpolated in time, with less noise than measured ones"
         elif self._fill == "share":

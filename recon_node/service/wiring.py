@@ -35,6 +35,7 @@ PROPERTIES = {
     "orientation": ("prep", "orientation"),
     "dynamic": ("prep", "dynamic"),
     "gating": ("prep", "gating"),
+    "r_waves": ("prep", "r_waves"),
     "phases": ("prep", "phases"),
     "fill": ("prep", "fill"),
     "compression": ("prep", "compression"),
