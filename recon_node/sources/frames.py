@@ -28,20 +28,13 @@ from recon_node.sources.messages import (
     WAVEFORM_HEADER,
     MessageId,
 )
-from recon_node.sources.rows import START, Rows, run_length, shape_of
+from recon_node.sources.rows import START, run_length, shape_of
 
 _START_BYTES = 1 << 20
 
 _IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
 _WAVEFORM_BYTES = ID.size + WAVEFORM_HEADER.itemsize
-_SCATTERED_BYTES = 16384, 1 << 20
-"""Smallest and largest acquisition that is worth scattering; and the most bytes a run of them has."""
-_MOST_ROWS = 256
-"""Of a scattered run: the system takes 1024 pieces at a time, and each row is two."""
-_PEEKED_BYTES = 4096
-"""Read at a time where scattered acquisitions are expected, so that few of them have to be copied."""
 
-Scatter = Callable[[list[NDArray[np.uint8]], float], int]
 Peek = Callable[[int], memoryview]
 """Gives the first n bytes of the message, id included, waiting for them."""
 
@@ -69,10 +62,7 @@ class WireLimits:
 
 
 class ByteSource(Protocol):
-    """Where bytes come from; `SocketTransport` is the shipped one.
-
-    It may have a `scatter` as well: like `receive`, with a list of uint8 arrays that are filled in turn.
-    """
+    """Where bytes come from; `SocketTransport` is the shipped one."""
 
     def receive(self, room: memoryview, deadline: float) -> int:
         """Put at least one byte into `room`, or return 0 at the end of the bytes.
@@ -86,19 +76,12 @@ class Frame:
     """One message, or a run of ACQUISITION messages of one size."""
 
     message_id: MessageId
-    held: memoryview | Rows = field(repr=False)
-    """The bytes; for acquisitions that the system scattered, the rows that begin with them."""
+    raw: memoryview = field(repr=False)
+    """The bytes as they were received, ids included. Valid until the next frame is asked for."""
     count: int = 1
     """Messages; more than 1 only for ACQUISITION."""
     starts: NDArray[np.uint8] | None = field(default=None, repr=False)
-    """For ACQUISITION that is not scattered: `(count, 342)` uint8, a copy of each message's id and header."""
-
-    @property
-    def raw(self) -> memoryview:
-        """The bytes as they were received, ids included. Valid until the next frame is asked for."""
-        if isinstance(self.held, Rows):
-            return memoryview(self.held.taken(0, self.count * self.held.size))
-        return self.held
+    """For ACQUISITION: `(count, 342)` uint8, a copy of each message's id and header."""
 
     @property
     def payload(self) -> memoryview:
@@ -135,9 +118,6 @@ class FrameReader:
         self.limits = limits or WireLimits()
         self._close_optional = close_optional
         self._source = None if isinstance(source, memoryview) else source
-        self._scatter: Scatter | None = getattr(source, "scatter", None)
-        self._expect_scattered = False
-        self._rows = 1
         self._memory = (
             source.cast("B") if isinstance(source, memoryview) else memoryview(bytearray(_START_BYTES))
         )
@@ -174,18 +154,13 @@ class FrameReader:
             known = ", ".join(str(i.value) for i in MessageId)
             raise ProtocolError(f"message id {number} is unknown, expected one of {known}") from None
         size = _LENGTHS[message_id](self._peek, self.limits)
-        if message_id is MessageId.ACQUISITION and self._scatter is not None:
-            least, most = _SCATTERED_BYTES
-            self._expect_scattered = least <= size <= most
-            if self._expect_scattered and self.buffered < size:
-                return self._scattered(size, self._scatter)
         self._peek(size)
         starts = self._run(size) if message_id is MessageId.ACQUISITION else None
         count = 1 if starts is None else len(starts)
         raw = self._memory[self._start : self._start + size * count]
         self._start += size * count
         self.closed = message_id is MessageId.CLOSE
-        return Frame(message_id=message_id, held=raw, count=count, starts=starts)
+        return Frame(message_id=message_id, raw=raw, count=count, starts=starts)
 
     def _run(self, size: int) -> NDArray[np.uint8]:
         """The starts (id and header) of the whole acquisitions of one shape in the buffer, copied."""
@@ -193,39 +168,6 @@ class FrameReader:
         rows = np.ndarray((count, size), np.uint8, self._memory, self._start)
         starts = rows[:, : START.itemsize].copy()
         return starts[: run_length(starts)]
-
-    def _scattered(self, size: int, scatter: Scatter) -> Frame:
-        """A run of acquisitions like the one that begins in the buffer, at least that one.
-
-        Its samples go from the socket to their place without another copy.
-        """
-        limit = min(self.limits.run_bytes, _SCATTERED_BYTES[1])
-        rows = Rows(self._memory[self._start :], max(1, min(self._rows, limit // size, _MOST_ROWS)))
-        rows.put(self._memory[self._start : self._end])
-        filled = self.buffered
-        behind = np.frombuffer(self._memory[:_PEEKED_BYTES], np.uint8)  # the start of the next message
-        while filled < size:
-            got = scatter([*rows.pieces(filled), behind], self._deadline)
-            if not got:
-                raise _ended_inside(filled, size)
-            filled += got
-            self._check_time(filled, size)
-        room = rows.count * size
-        count = rows.alike(min(filled, room) // size)
-        after = filled - room if filled > room else 0
-        if count < rows.count:
-            self._keep(rows.taken(count * size, min(filled, room)) + bytes(self._memory[:after]))
-        else:
-            self._start, self._end = 0, after
-        self._rows = min(2 * self._rows, _MOST_ROWS) if count == rows.count else count + 1
-        return Frame(message_id=MessageId.ACQUISITION, held=rows, count=count)
-
-    def _keep(self, rest: bytes) -> None:
-        """What came behind a run is the buffer's content."""
-        if len(rest) > len(self._memory):
-            self._memory = memoryview(bytearray(2 * len(rest)))
-        self._start, self._end = 0, len(rest)
-        self._memory[: self._end] = rest
 
     def _check_time(self, arrived: int, size: int) -> None:
         if time.monotonic() > self._deadline and arrived < size:
@@ -246,7 +188,7 @@ class FrameReader:
 
     def _peek(self, size: int) -> memoryview:
         while self.buffered < size:
-            if not self._receive(size - self.buffered):
+            if not self._receive():
                 raise _ended_inside(self.buffered, size)
             self._check_time(self.buffered, size)
         return self._memory[self._start : self._start + size]
@@ -262,15 +204,11 @@ class FrameReader:
         memory[:kept] = self._memory[self._start : self._end]
         self._memory, self._start, self._end = memory, 0, kept
 
-    def _receive(self, least: int = 1) -> bool:
-        """Receive into the buffer; hardly more than `least` bytes where scattered acquisitions come next."""
+    def _receive(self) -> bool:
         if self._source is None:
             return False
         self._make_room()
-        end = len(self._memory)
-        if self._expect_scattered:
-            end = min(end, self._end + max(least, _PEEKED_BYTES))
-        got = self._source.receive(self._memory[self._end : end], self._deadline)
+        got = self._source.receive(self._memory[self._end :], self._deadline)
         self._end += got
         return got > 0
 

@@ -9,16 +9,15 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
 
 from recon_node.core.errors import ProtocolError, TruncatedStream
 
 _WAITS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TICK_SECONDS = 0.5
 _TIMEVAL = struct.Struct("@ll")
+_FLOOD_BYTES = 512 << 10
+_GATHER_SECONDS = 0.002
+"""See `SocketTransport.receive`."""
 
 
 class SocketTransport:
@@ -44,19 +43,20 @@ class SocketTransport:
         self._session: contextlib.AbstractContextManager[object] = (
             threading.Lock() if self._tls else contextlib.nullcontext()
         )
-        self.scatter = None if self._tls else self._scatter
+        self._flood = False
         self.bytes_received = 0
         self.bytes_sent = 0
         sock.setblocking(not self._tls)
         if not self._tls:
-            tick = _TIMEVAL.pack(0, int(_TICK_SECONDS * 1e6))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, tick)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, tick)
+            self._limit_calls(socket.SO_RCVTIMEO, _TICK_SECONDS)
+            self._limit_calls(socket.SO_SNDTIMEO, _TICK_SECONDS)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive(self, room: memoryview, deadline: float) -> int:
         """Receive at least one byte into `room`; 0 if the peer has closed its side.
+
+        What comes in a flood the system gathers for a moment, so that it costs few calls and few wake-ups.
 
         Raises
         ------
@@ -65,25 +65,30 @@ class SocketTransport:
         TruncatedStream
             The connection broke.
         """
-        return self._received(lambda: self.socket.recv_into(room), deadline)
-
-    def _scatter(self, pieces: list[NDArray[np.uint8]], deadline: float) -> int:
-        """The same into several pieces, filled in turn."""
-        buffers = [piece.data for piece in pieces]
-        return self._received(lambda: self.socket.recvmsg_into(buffers)[0], deadline)
-
-    def _received(self, read: Callable[[], int], deadline: float) -> int:
         while True:
             try:
                 with self._session:
-                    got = read()
+                    got = self.socket.recv_into(room)
+                self._gather(got)
             except _WAITS as wait:
                 self._wait(wait, select.POLLIN, deadline, "the peer stopped sending: time limit reached")
+                self._gather(0)
             except (OSError, ValueError) as error:
                 raise TruncatedStream(f"the connection broke while receiving: {error}") from error
             else:
                 self.bytes_received += got
                 return got
+
+    def _gather(self, got: int) -> None:
+        """After a large receipt let the next wait for `_FLOOD_BYTES`, `_GATHER_SECONDS` at most."""
+        flood = not self._tls and got >= (_FLOOD_BYTES if self._flood else _FLOOD_BYTES // 8)
+        if flood != self._flood:
+            self._flood = flood
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _FLOOD_BYTES if flood else 1)
+            self._limit_calls(socket.SO_RCVTIMEO, _GATHER_SECONDS if flood else _TICK_SECONDS)
+
+    def _limit_calls(self, option: int, seconds: float) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(0, int(seconds * 1e6)))
 
     def send(self, data: bytes | memoryview) -> None:
         """Send all of `data`.
@@ -145,8 +150,9 @@ class SocketTransport:
         """Give the socket back to whoever made it, blocking without time-outs."""
         self.socket.settimeout(None)
         if not self._tls:
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                self.socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(0, 0))
+            self._gather(0)
+            self._limit_calls(socket.SO_RCVTIMEO, 0)
+            self._limit_calls(socket.SO_SNDTIMEO, 0)
 
     def close(self) -> None:
         """Close the socket."""

@@ -35,7 +35,6 @@ from recon_node.sources.messages import (
     Text,
     message_bytes,
 )
-from recon_node.sources.rows import Rows
 
 __all__ = [
     "Close",
@@ -118,8 +117,6 @@ class MessageWriter:
 
 
 def _readouts(frame: Frame) -> Readouts:
-    if isinstance(frame.held, Rows):
-        return frame.held.readouts(frame.count)
     rows = np.frombuffer(frame.raw, np.uint8).reshape(frame.count, -1)
     starts = rows[:, : ID.size + ACQUISITION_HEADER.itemsize] if frame.starts is None else frame.starts
     head = np.ascontiguousarray(starts[:, ID.size :]).view(ACQUISITION_HEADER)[:, 0]

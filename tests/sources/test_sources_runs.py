@@ -1,4 +1,4 @@
-"""Acquisitions that the system scatters from a socket into arrays: the same values, byte for byte."""
+"""Runs of acquisitions from a socket: the same values, byte for byte, however they arrive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from recon_node.core.errors import ProtocolError, TruncatedStream
 from recon_node.core.scan import Readouts
 from recon_node.sources.frames import FrameReader, WireLimits
 from recon_node.sources.messages import Close, Text, message_bytes
-from recon_node.sources.rows import Rows
 from recon_node.sources.transport import SocketTransport
 from recon_node.sources.wire import Message, decode
 
@@ -57,12 +56,12 @@ def sent(data: bytes, cuts: Sequence[int] = ()) -> tuple[SocketTransport, thread
     return SocketTransport(near), thread
 
 
-def frames(data: bytes, cuts: Sequence[int] = ()) -> Iterator[tuple[bytes, Message, bool]]:
-    """Bytes and value of each frame, and whether it was scattered."""
+def frames(data: bytes, cuts: Sequence[int] = ()) -> Iterator[tuple[bytes, Message]]:
+    """Bytes and value of each frame."""
     transport, thread = sent(data, cuts)
     try:
         for frame in FrameReader(transport):
-            yield bytes(frame.raw), decode(frame), isinstance(frame.held, Rows)
+            yield bytes(frame.raw), decode(frame)
     finally:
         transport.close()
         thread.join(20)
@@ -88,26 +87,26 @@ WANTED = (lines(70, 512, seed=1), lines(9, 600, seed=2), lines(40, 16, seed=3), 
 @given(cuts=st.lists(st.integers(1, len(STREAM) - 1), max_size=12, unique=True).map(sorted))
 def test_values_and_bytes_are_those_that_were_sent_however_they_arrive(cuts: list[int]) -> None:
     found = list(frames(STREAM, cuts))
-    assert b"".join(raw for raw, _, _ in found) == STREAM
-    assert any(scattered for _, _, scattered in found)
-    samples = [m.samples.reshape(-1) for _, m, _ in found if isinstance(m, Readouts)]
+    assert b"".join(raw for raw, _ in found) == STREAM
+    assert any(isinstance(m, Readouts) and len(m) > 1 for _, m in found)
+    samples = [m.samples.reshape(-1) for _, m in found if isinstance(m, Readouts)]
     wanted = np.concatenate([w.samples.reshape(-1) for w in WANTED])
     np.testing.assert_array_equal(np.concatenate(samples)[: len(wanted)], wanted)
-    counters = np.concatenate([m.head["scan_counter"] for _, m, _ in found if isinstance(m, Readouts)])
+    counters = np.concatenate([m.head["scan_counter"] for _, m in found if isinstance(m, Readouts)])
     np.testing.assert_array_equal(counters[:149], np.concatenate([w.head["scan_counter"] for w in WANTED]))
 
 
 def test_values_stay_as_they_were_while_reading_goes_on() -> None:
-    values = [(m, m.samples.copy()) for _, m, _ in frames(STREAM) if isinstance(m, Readouts)]
+    values = [(m, m.samples.copy()) for _, m in frames(STREAM) if isinstance(m, Readouts)]
     assert all(np.array_equal(m.samples, before) for m, before in values)
 
 
 @pytest.mark.parametrize("cut", [35_000, 36_500, 36_800, 40_000, 33_110 * 64 + 5])
-def test_a_stream_that_ends_in_a_scattered_acquisition_is_truncated(cut: int) -> None:
+def test_a_stream_that_ends_in_an_acquisition_is_truncated(cut: int) -> None:
     data = bytes(message_bytes(lines(70, 512, seed=1)))
     found: list[bytes] = []
     with pytest.raises(TruncatedStream, match="ends inside a message"):
-        found.extend(raw for raw, _, _ in frames(data[:cut]))
+        found.extend(raw for raw, _ in frames(data[:cut]))
     size = len(data) // 70
     assert b"".join(found) == data[: cut // size * size]
 
@@ -126,7 +125,29 @@ def test_a_line_is_handed_on_before_the_next_one_comes() -> None:
     transport.close()
 
 
-def test_a_scattered_acquisition_that_drips_in_is_given_up_in_time() -> None:
+def test_a_line_behind_a_flood_is_handed_on_before_the_next_one_comes() -> None:
+    flood, line = lines(150, 512, seed=1), lines(1, 512, seed=2)
+    near, far = socket.socketpair()
+    transport = SocketTransport(near)
+    reader = FrameReader(transport, limits=WireLimits(idle_seconds=30))
+    sender = threading.Thread(target=far.sendall, args=(bytes(message_bytes(flood)),))
+    with far:
+        sender.start()
+        left = len(flood)
+        while left:
+            frame = reader.next_frame()
+            assert frame is not None
+            left -= frame.count
+        sender.join()
+        for _ in range(3):
+            far.sendall(bytes(message_bytes(line)))
+            frame = reader.next_frame()
+            assert frame is not None
+            assert frame.raw == bytes(message_bytes(line))
+    transport.close()
+
+
+def test_an_acquisition_that_drips_in_is_given_up_in_time() -> None:
     data = bytes(message_bytes(lines(2, 512, seed=1)))
     near, far = socket.socketpair()
     transport = SocketTransport(near)
