@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recon_node.core.errors import ProtocolError, TruncatedStream
 from recon_node.sources.gadget_frames import GADGET_LENGTHS
@@ -80,8 +79,6 @@ class Frame:
     """The bytes as they were received, ids included. Valid until the next frame is asked for."""
     count: int = 1
     """Messages; more than 1 only for ACQUISITION."""
-    starts: NDArray[np.uint8] | None = field(default=None, repr=False)
-    """For ACQUISITION: `(count, 342)` uint8, a copy of each message's id and header."""
 
     @property
     def payload(self) -> memoryview:
@@ -155,19 +152,17 @@ class FrameReader:
             raise ProtocolError(f"message id {number} is unknown, expected one of {known}") from None
         size = _LENGTHS[message_id](self._peek, self.limits)
         self._peek(size)
-        starts = self._run(size) if message_id is MessageId.ACQUISITION else None
-        count = 1 if starts is None else len(starts)
+        count = self._run(size) if message_id is MessageId.ACQUISITION else 1
         raw = self._memory[self._start : self._start + size * count]
         self._start += size * count
         self.closed = message_id is MessageId.CLOSE
-        return Frame(message_id=message_id, raw=raw, count=count, starts=starts)
+        return Frame(message_id=message_id, raw=raw, count=count)
 
-    def _run(self, size: int) -> NDArray[np.uint8]:
-        """The starts (id and header) of the whole acquisitions of one shape in the buffer, copied."""
+    def _run(self, size: int) -> int:
+        """How many whole acquisitions of one shape are in the buffer."""
         count = max(1, min(self.buffered, self.limits.run_bytes) // size)
-        rows = np.ndarray((count, size), np.uint8, self._memory, self._start)
-        starts = rows[:, : START.itemsize].copy()
-        return starts[: run_length(starts)]
+        starts = np.ndarray((count, START.itemsize), np.uint8, self._memory, self._start, (size, 1))
+        return run_length(starts)
 
     def _check_time(self, arrived: int, size: int) -> None:
         if time.monotonic() > self._deadline and arrived < size:

@@ -35,6 +35,7 @@ from recon_node.sources.messages import (
     Text,
     message_bytes,
 )
+from recon_node.sources.rows import START, shape_of
 
 __all__ = [
     "Close",
@@ -117,13 +118,12 @@ class MessageWriter:
 
 
 def _readouts(frame: Frame) -> Readouts:
+    samples, coils, dimensions = shape_of(frame.raw)
     rows = np.frombuffer(frame.raw, np.uint8).reshape(frame.count, -1)
-    starts = rows[:, : ID.size + ACQUISITION_HEADER.itemsize] if frame.starts is None else frame.starts
-    head = np.ascontiguousarray(starts[:, ID.size :]).view(ACQUISITION_HEADER)[:, 0]
-    samples, coils = int(head["number_of_samples"][0]), int(head["active_channels"][0])
-    body = rows[:, starts.shape[1] + 4 * samples * int(head["trajectory_dimensions"][0]) :]
+    head = rows[:, ID.size : START.itemsize].copy().view(ACQUISITION_HEADER)[:, 0]
     data = np.empty((frame.count, coils, samples), np.complex64)
     if data.size:
+        body = rows[:, START.itemsize + 4 * samples * dimensions :]
         data.reshape(frame.count, -1).view(np.uint8)[...] = body
     return Readouts(head=head, samples=data)
 
