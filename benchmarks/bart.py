@@ -36,6 +36,10 @@ def run(*arguments: str | Path) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
+def version() -> str:
+    return subprocess.run(["bart", "version"], check=True, capture_output=True, text=True).stdout.strip()
+
+
 def coil_last(array: NDArray[Any]) -> NDArray[Any]:
     """`(coil, y, x)` as BART wants it: `(x, y, 1, coil)`."""
     return array.transpose(2, 1, 0)[:, :, None, :]

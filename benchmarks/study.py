@@ -1,0 +1,109 @@
+"""CardioMM against its rivals on simulated hearts that breathe and beat irregularly.
+
+`python -m benchmarks.study [--weights NAME|FILE] [--unet FILE] [--scans N] [--out FOLDER]`
+
+Every scan is another heart: 25 frames, a moving, textured background, drawn vendor and field strength. The unit
+of replication is the scan: tests are paired over scans (Wilcoxon's signed-rank test on each scan's mean PSNR).
+BART's L1-wavelet and k-t sparse SENSE are tuned for each condition on scans that are not among the test's; the
+node's own methods run with their settings. All methods get the same k-space and coil maps, and magnitudes are
+compared in the k-space's own unit. With the defaults: 96 scans, 2400 frames.
+
+Each result is a line of `FOLDER/results.jsonl`, keyed by the scan, the method, its settings and the code that makes
+them: a killed study goes on, and a study of new weights only runs the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study_report import CARDIOMM, gain_table, gains, quality_tables
+from benchmarks.study_rivals import Rival, bart_wavelet, kt_tuned, measure, of_node, tuned
+from benchmarks.study_scans import ACCELERATIONS, PATTERNS, TUNING, crossed, scans
+from benchmarks.study_store import Store
+from recon_node.evaluation.studies import Result, table
+
+RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "kt", "kt-tuned", "cardiomm")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What all studies ask for."""
+    parser.add_argument("--scans", type=int, default=8, help="for each condition")
+    parser.add_argument("--patterns", type=lambda text: text.split(","), default=list(PATTERNS))
+    parser.add_argument(
+        "--accelerations", type=lambda text: [float(n) for n in text.split(",")], default=list(ACCELERATIONS)
+    )
+    parser.add_argument("--phases", type=int, default=25)
+    parser.add_argument("--matrix", type=int, default=128)
+    parser.add_argument("--coils", type=int, default=8)
+    parser.add_argument("--still", action="store_true", help="breath held, regular heartbeat")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+
+
+def scene(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of a scan that are the same for all scans."""
+    return {name: getattr(options, name) for name in ("phases", "matrix", "coils", "still")}
+
+
+def rivals(options: argparse.Namespace) -> list[Rival]:
+    made = {
+        "bart": bart_wavelet,
+        "kt-tuned": kt_tuned,
+        "cardiomm": lambda: of_node("cardiomm", weights=options.weights, shown=CARDIOMM),
+    }
+    return [made[name]() if name in made else of_node(name) for name in RIVALS if name in options.methods]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments(parser)
+    parser.add_argument("--weights", default="default", help="name of shipped weights, or a file")
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(RIVALS))
+    parser.add_argument(
+        "--tuning", type=int, default=2, help="scans for each condition that settings are chosen on"
+    )
+    options = parser.parse_args()
+    store = Store(options.out / "results.jsonl")
+    conditions = crossed(options.patterns, options.accelerations)
+    chosen = rivals(options)
+    settings: dict[tuple[str, str], Any] = {}
+    apart = list(scans(options.tuning, first=TUNING, conditions=conditions, **scene(options)))
+    for condition in dict.fromkeys(scan.condition for scan in apart):
+        for rival in chosen:
+            if rival.grid:
+                mine = [scan for scan in apart if scan.condition == condition]
+                settings[condition, rival.name] = tuned(store, mine, rival)
+                print(f"{condition}: {rival.name} tuned to {settings[condition, rival.name]}", flush=True)
+    results: list[Result] = []
+    for scan in scans(options.scans, conditions=conditions, **scene(options)):
+        for rival in chosen:
+            use = settings.get((scan.condition, rival.name), {})
+            results.append(measure(store, scan, rival, use))
+        shown = ", ".join(f"{r.method} {r.metrics.psnr:.2f}" for r in results[-len(chosen) :])
+        print(f"{scan.seed} {scan.condition}: {shown}", flush=True)
+    write(options, results, settings)
+
+
+def write(options: argparse.Namespace, results: list[Result], settings: dict[tuple[str, str], Any]) -> None:
+    count = len({(r.scan, r.condition) for r in results})
+    said = f"{count} scans, {count * options.phases} frames; weights {options.weights}"
+    found = gains(results)
+    page = f"{said}\n\n{quality_tables(results)}\n\n{gain_table(found)}\n"
+    summary = {
+        "scans": count,
+        "frames": count * options.phases,
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "tuned": {f"{condition}, {rival}": value for (condition, rival), value in settings.items()},
+        "means": [asdict(row) for row in table(results)],
+        "gains": [gain.as_dict() for gain in found],
+    }
+    (options.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    (options.out / "summary.md").write_text(page, encoding="utf-8")
+    print(f"\n{page}")
+
+
+if __name__ == "__main__":
+    main()

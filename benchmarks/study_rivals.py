@@ -1,0 +1,134 @@
+"""The methods of the studies, what their measurements depend on, and the tuning of the classical ones."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import bart
+from benchmarks.study_scans import Scan, code_hash
+from benchmarks.study_store import Store
+from recon_node.evaluation.heldout import Case
+from recon_node.evaluation.metrics import Metrics, series_metrics
+from recon_node.evaluation.studies import Result
+from recon_node.methods import make_methods
+from recon_node.model import KtConfig, KtSparse
+from recon_node.prompts import embed
+from recon_node.settings import ReconSettings
+
+Images = NDArray[np.complex64]
+Settings = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One method."""
+
+    name: str
+    run: Callable[[Case, Settings], Images]
+    depends: Mapping[str, Any]
+    """What decides its images beside the scan and its settings."""
+    start: Settings = field(default_factory=dict)
+    """Settings that tuning begins with."""
+    grid: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Values to choose from, by setting."""
+
+
+def measure(store: Store, scan: Scan, rival: Rival, settings: Settings) -> Result:
+    """The metrics of a method on a scan, from the store where they are known."""
+
+    def make() -> dict[str, Any]:
+        begun = time.monotonic()
+        images = rival.run(scan.case, settings)
+        seconds = time.monotonic() - begun
+        metrics = series_metrics(images, scan.case.truth, normalise=False)
+        return {**asdict(metrics), "seconds": round(seconds, 3)}
+
+    identity = {"scan": scan.identity, "method": dict(rival.depends), "settings": dict(settings)}
+    known = store.get(identity, make)
+    metrics = Metrics(psnr=known["psnr"], ssim=known["ssim"], nmse=known["nmse"])
+    return Result(scan=str(scan.seed), condition=scan.condition, method=rival.name, metrics=metrics)
+
+
+def tuned(store: Store, scans: Sequence[Scan], rival: Rival) -> Settings:
+    """Settings with the best mean PSNR on these scans: setting by setting, until none changes any more."""
+    best = dict(rival.start)
+
+    def mean(settings: Settings) -> float:
+        return float(np.mean([measure(store, scan, rival, settings).metrics.psnr for scan in scans]))
+
+    while True:
+        before = dict(best)
+        for name, values in rival.grid.items():
+            best[name] = max(values, key=lambda value: mean({**best, name: value}))
+        if best == before:
+            return best
+
+
+def of_node(name: str, *, weights: str = "default", shown: str | None = None) -> Rival:
+    """A method as the node runs it."""
+    methods = make_methods(ReconSettings(method=name, weights=weights, device="cpu"), limits=False)
+    depends = {"name": name, "code": code_hash(type(methods.chosen).__module__)}
+    if methods.weights is not None:
+        depends |= {"weights": methods.weights.sha256, "prompts": code_hash("recon_node.prompts")}
+
+    def run(case: Case, _: Settings) -> Images:
+        text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
+        return methods.chosen.reconstruct(case.kspace, case.maps, text).data
+
+    return Rival(shown or name, run, depends)
+
+
+def kt_tuned() -> Rival:
+    """k-t sparse SENSE with settings chosen for each condition."""
+
+    def run(case: Case, settings: Settings) -> Images:
+        iterations = int(settings["iterations"])
+        config = KtConfig(
+            temporal=settings["temporal"],
+            spatial=settings["spatial"],
+            iterations=iterations,
+            static_iterations=iterations,
+        )
+        return KtSparse(config, device="cpu").reconstruct(case.kspace, case.maps).data
+
+    grid = {
+        "temporal": (0.1, 0.25, 0.5, 0.75, 1.0),
+        "spatial": (0.01, 0.025, 0.05, 0.1),
+        "iterations": (50, 120, 240),
+    }
+    start = {"temporal": 0.5, "spatial": 0.05, "iterations": 120}
+    return Rival("kt tuned", run, {"name": "kt", "code": code_hash(KtSparse.__module__)}, start, grid)
+
+
+def bart_wavelet() -> Rival:
+    """BART's L1-wavelet (``pics -R W``), with weight and iterations chosen for each condition."""
+
+    def run(case: Case, settings: Settings) -> Images:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            bart.write(folder / "kspace", _frames_last(case.kspace.data))
+            bart.write(folder / "maps", _frames_last(case.maps.data[:1]))
+            bart.write(folder / "mask", _frames_last(case.kspace.mask[:, None]))
+            weight = f"W:3:0:{settings['regularisation']:g}"
+            options = ("-S", "-e", "-i", int(settings["iterations"]), "-R", weight, "-p", folder / "mask")
+            bart.run("pics", *options, folder / "kspace", folder / "maps", folder / "images")
+            images = bart.read(folder / "images")
+        ky, kx = case.truth.shape[1:]
+        return np.ascontiguousarray(images.reshape((kx, ky, -1), order="F").transpose(2, 1, 0))
+
+    grid = {"regularisation": (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01), "iterations": (50, 100, 200)}
+    start = {"regularisation": 0.002, "iterations": 100}
+    return Rival("BART L1-wavelet", run, {"name": "bart", "version": bart.version()}, start, grid)
+
+
+def _frames_last(array: NDArray[Any]) -> NDArray[Any]:
+    """`(phase, coil, y, x)` as BART wants it: readout, phase encoding, 1, coil, ..., time (dimension 10)."""
+    return array.transpose(3, 2, 1, 0)[:, :, None, :, None, None, None, None, None, None, :]
