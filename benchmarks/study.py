@@ -70,13 +70,12 @@ def main() -> None:
     conditions = crossed(options.patterns, options.accelerations)
     chosen = rivals(options)
     settings: dict[tuple[str, str], Any] = {}
-    apart = list(scans(options.tuning, first=TUNING, conditions=conditions, **scene(options)))
-    for condition in dict.fromkeys(scan.condition for scan in apart):
+    for place in conditions:
+        apart = list(scans(options.tuning, first=TUNING, conditions=[place], **scene(options)))
         for rival in chosen:
             if rival.grid:
-                mine = [scan for scan in apart if scan.condition == condition]
-                settings[condition, rival.name] = tuned(store, mine, rival)
-                print(f"{condition}: {rival.name} tuned to {settings[condition, rival.name]}", flush=True)
+                best = settings[apart[0].condition, rival.name] = tuned(store, apart, rival)
+                print(f"{apart[0].condition}: {rival.name} {dict(best)}", flush=True)
     results: list[Result] = []
     for scan in scans(options.scans, conditions=conditions, **scene(options)):
         for rival in chosen:

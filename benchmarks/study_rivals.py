@@ -51,7 +51,12 @@ def measure(store: Store, scan: Scan, rival: Rival, settings: Settings) -> Resul
         metrics = series_metrics(images, scan.case.truth, normalise=False)
         return {**asdict(metrics), "seconds": round(seconds, 3)}
 
-    identity = {"scan": scan.identity, "method": dict(rival.depends), "settings": dict(settings)}
+    identity = {
+        "scan": scan.identity,
+        "method": dict(rival.depends),
+        "settings": dict(settings),
+        "metrics": code_hash(series_metrics.__module__),
+    }
     known = store.get(identity, make)
     metrics = Metrics(psnr=known["psnr"], ssim=known["ssim"], nmse=known["nmse"])
     return Result(scan=str(scan.seed), condition=scan.condition, method=rival.name, metrics=metrics)
