@@ -221,13 +221,13 @@ class Deferral:
                         raise
                 if session.stopped:
                     return  # it is still waiting, for the next start
-                job.finish(session.images)
+                job.finish(session.answers)
         except ReconNodeError as error:
             self._failed(job, str(error), retryable=error.retryable)
         except Exception as error:  # noqa: BLE001 - one scan must not end the thread that serves all
             self._failed(job, f"internal error: {where_it_failed(error)}", retryable=False)
         else:
-            log.info("deferred scan finished", extra={"scan": job.scan_id, "images": len(session.images)})
+            log.info("deferred scan finished", extra={"scan": job.scan_id, "images": session.images})
 
     def _failed(self, job: Job, reason: str, *, retryable: bool) -> None:
         log.warning("deferred scan failed: %s", reason, extra={"scan": job.scan_id})

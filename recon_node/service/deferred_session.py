@@ -9,14 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from recon_node.core.errors import SourceError
-from recon_node.core.scan import Readouts, ScanHeader, Waveform
-from recon_node.core.types import ImageSeries, Verdict
+from recon_node.core.scan import Readouts, Waveform
 from recon_node.service.deferred_scans import Job
 from recon_node.sources.config import ScanConfig
 from recon_node.sources.files import open_source
-from recon_node.sources.images import PixelType, image_messages
-from recon_node.sources.messages import ImageMessage, image_bytes
-from recon_node.sources.session import ScanSession
+from recon_node.sources.session import Answering, ScanSession
 
 log = logging.getLogger(__name__)
 
@@ -66,20 +63,17 @@ class Following:
                 raise
 
 
-class Replayed:
+class Replayed(Answering):
     """A deferred scan as a session: its replies are collected, for the console to fetch."""
 
     def __init__(self, job: Job, stopping: threading.Event) -> None:
         self._source = open_source(job.scan)
+        config = ScanConfig(name=job.configuration, properties=job.properties)
+        super().__init__(job.scan_id, self._source.headers, config)
         self._stopping = stopping
-        self.scan_id = job.scan_id
-        self.headers: tuple[ScanHeader, ...] = self._source.headers
-        self.config = ScanConfig(name=job.configuration, properties=job.properties)
-        self.peer_gone = False
-        self.last_data = 0.0
+        self._whole = job.whole
         self.stopped = False
-        self.whole = job.whole
-        self.images: list[bytes] = []
+        self.answers: list[bytes] = []
 
     def __enter__(self) -> Self:
         return self
@@ -102,31 +96,14 @@ class Replayed:
                 self.stopped = True
                 raise SourceError("the node is stopping")
             yield item
-        if not self.whole:
+        if not self._whole:
             raise SourceError("the client vanished before the end of its scan")
-
-    def reply(
-        self,
-        images: ImageSeries,
-        *,
-        series_index: int = 1,
-        description: str | None = None,
-        verdict: Verdict | None = None,
-        pixels: PixelType = "float32",
-    ) -> bool:
-        """Keep the images of one slice."""
-        messages = image_messages(
-            images, series_index=series_index, description=description, verdict=verdict, pixels=pixels
-        )
-        self.images.extend(map(image_bytes, messages))
-        return True
-
-    def send_image(self, image: ImageMessage) -> bool:
-        """Keep one image."""
-        self.images.append(image_bytes(image))
-        return True
 
     def text(self, line: str) -> bool:
         """Log a line: there is no console."""
         log.debug("%s", line, extra={"scan": self.scan_id})
+        return True
+
+    def _put(self, data: bytes | memoryview) -> bool:
+        self.answers.append(bytes(data))
         return True

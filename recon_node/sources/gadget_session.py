@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from recon_node.core.errors import ProtocolError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
-from recon_node.core.types import ImageSeries, Verdict
 from recon_node.sources.config import ScanConfig
 from recon_node.sources.frames import Frame, FrameReader
 from recon_node.sources.gadget_io import ITEMS
-from recon_node.sources.images import PixelType
 from recon_node.sources.messages import MessageId
 from recon_node.sources.session import WireSession
 from recon_node.sources.wire import decode
@@ -57,39 +54,11 @@ class GadgetSession(WireSession):
         first_series: int = 1,
     ) -> None:
         super().__init__(scan_id, reader, send)
+        self.first_series = first_series
         self._headers = headers
         self._config = config
         self._expects = expects
         self._forward = forward
-        self._first_series = first_series
-
-    def __iter__(self) -> Iterator[Readouts | Waveform]:
-        for frame in self.reader:
-            self._last_data = time.monotonic()
-            if frame.message_id in _PASSED_ON or (self._forward and frame.message_id in _SORTED):
-                self._put(bytes(frame.raw))
-            for item in self._items(frame):
-                if isinstance(item, Readouts):
-                    self.readouts += len(item)
-                yield item
-
-    def reply(
-        self,
-        images: ImageSeries,
-        *,
-        series_index: int = 1,
-        description: str | None = None,
-        verdict: Verdict | None = None,
-        pixels: PixelType = "float32",
-    ) -> bool:
-        """Send the images of one slice now; False if Gadgetron is gone."""
-        return super().reply(
-            images,
-            series_index=series_index + self._first_series - 1,
-            description=description,
-            verdict=verdict,
-            pixels=pixels,
-        )
 
     def text(self, line: str) -> bool:
         """Log a line: Gadgetron refuses TEXT from a module."""
@@ -97,6 +66,8 @@ class GadgetSession(WireSession):
         return not self.peer_gone
 
     def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
+        if frame.message_id in _PASSED_ON or (self._forward and frame.message_id in _SORTED):
+            self._put(bytes(frame.raw))
         if frame.message_id in _SORTED and frame.message_id is not self._expects:
             raise ProtocolError(
                 f"this chain sends {frame.message_id.name}, but its target takes {self._expects.name}; "
@@ -107,6 +78,6 @@ class GadgetSession(WireSession):
         if frame.message_id in {MessageId.ACQUISITION, MessageId.WAVEFORM}:
             message = decode(frame)
             return [message] if isinstance(message, Readouts | Waveform) else []
-        if frame.message_id not in _PASSED_ON and frame.message_id is not MessageId.CLOSE:
+        if frame.message_id not in _PASSED_ON:
             log.info("a %s message was dropped", frame.message_id.name, extra={"scan": self.scan_id})
         return []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from recon_node.core.errors import ProtocolError
@@ -19,7 +20,6 @@ from recon_node.sources.messages import (
     ConfigText,
     HeaderXml,
     ImageMessage,
-    Message,
     MessageId,
     RemoteError,
     Text,
@@ -79,40 +79,29 @@ ScanHandler = Callable[[ScanSession], None]
 """Reconstructs one scan. Raising a `ReconNodeError` tells the peer why; returning ends the scan well."""
 
 
-class WireSession:
-    """The session of one connection of the MRD server.
+class Answering(ABC):
+    """The answering half of a session: images become messages for `_put`.
 
     Parameters
     ----------
     scan_id : str
-    reader : FrameReader
-    send : callable
-        Takes the bytes of whole messages; returns False when the peer is gone.
-    on_frame : callable, optional
-        Sees every frame before it is decoded (recording, limits).
+    headers : tuple of ScanHeader
+    config : ScanConfig
     """
 
+    first_series = 1
+    """Image series index that the handler's series 1 gets."""
+
     def __init__(
-        self,
-        scan_id: str,
-        reader: FrameReader,
-        send: Callable[[bytes | memoryview], bool],
-        *,
-        on_frame: Callable[[Frame], None] | None = None,
+        self, scan_id: str, headers: tuple[ScanHeader, ...] = (), config: ScanConfig | None = None
     ) -> None:
         self._scan_id = scan_id
-        self.reader = reader
-        self._send = send
-        self._on_frame = on_frame
-        self._headers: tuple[ScanHeader, ...] = ()
-        self._config = ScanConfig()
-        self._first: Message | None = None
+        self._headers = headers
+        self._config = config or ScanConfig()
         self._gone = False
-        self.readouts = 0
-        self.images = 0
         self._last_data = time.monotonic()
-        self.on_image: Callable[[ImageMessage], object] = self.send_image
-        """What happens with images that the peer sends: by default they are sent back unchanged."""
+        self.images = 0
+        """Images answered so far."""
 
     @property
     def scan_id(self) -> str:
@@ -139,44 +128,6 @@ class WireSession:
         """When the latest message came, `time.monotonic()` seconds."""
         return self._last_data
 
-    def read_header(self) -> None:
-        """Read configuration and header.
-
-        Raises
-        ------
-        ProtocolError
-            Data, or a CLOSE, comes before the header.
-        SourceError
-            The header cannot be understood.
-        """
-        while not self._headers:
-            message = self._next()
-            if message is None or not self._settle(message):
-                raise ProtocolError(
-                    "no ISMRMRD header before data or CLOSE, expected CONFIG_FILE or CONFIG_TEXT, then HEADER"
-                )
-
-    def read_parameters(self) -> None:
-        """Read on to the first data, so that parameters sent after the header are known."""
-        while self._first is None and not self.reader.closed:
-            message = self._next()
-            if message is not None and not self._settle(message):
-                self._first = message
-
-    def __iter__(self) -> Iterator[Readouts | Waveform]:
-        message, self._first = self._first, None
-        while not self.reader.closed or message is not None:
-            if isinstance(message, Readouts):
-                self.readouts += len(message)
-                yield message
-            elif isinstance(message, Waveform):
-                yield message
-            elif isinstance(message, ImageMessage):
-                self.on_image(message)
-            elif message is not None:
-                self._during(message)
-            message = self._next()
-
     def reply(
         self,
         images: ImageSeries,
@@ -188,7 +139,11 @@ class WireSession:
     ) -> bool:
         """Send the images of one slice now; False if the peer is gone. See `images.image_messages`."""
         messages = image_messages(
-            images, series_index=series_index, description=description, verdict=verdict, pixels=pixels
+            images,
+            series_index=series_index + self.first_series - 1,
+            description=description,
+            verdict=verdict,
+            pixels=pixels,
         )
         self.images += len(messages)
         return self._put(b"".join(map(image_bytes, messages)))
@@ -197,6 +152,73 @@ class WireSession:
         """Send one image as it is; False if the peer is gone."""
         self.images += 1
         return self._put(image_bytes(image))
+
+    @abstractmethod
+    def _put(self, data: bytes | memoryview) -> bool:
+        """Take the bytes of whole messages; False if the peer is gone."""
+
+
+class WireSession(Answering):
+    """The session of one connection of the MRD server.
+
+    Parameters
+    ----------
+    scan_id : str
+    reader : FrameReader
+    send : callable
+        Takes the bytes of whole messages; returns False when the peer is gone.
+    on_frame : callable, optional
+        Sees every frame before it is decoded (recording, limits).
+    """
+
+    def __init__(
+        self,
+        scan_id: str,
+        reader: FrameReader,
+        send: Callable[[bytes | memoryview], bool],
+        *,
+        on_frame: Callable[[Frame], None] | None = None,
+    ) -> None:
+        super().__init__(scan_id)
+        self.reader = reader
+        self._send = send
+        self._on_frame = on_frame
+        self._first: Frame | None = None
+        self.readouts = 0
+        self.on_image: Callable[[ImageMessage], object] = self.send_image
+        """What happens with images that the peer sends: by default they are sent back unchanged."""
+
+    def read_header(self) -> None:
+        """Read configuration and header.
+
+        Raises
+        ------
+        ProtocolError
+            Data, or a CLOSE, comes before the header.
+        SourceError
+            The header cannot be understood.
+        """
+        while not self._headers:
+            frame = self._next()
+            if frame is None or not self._settle(frame):
+                raise ProtocolError(
+                    "no ISMRMRD header before data or CLOSE, expected CONFIG_FILE or CONFIG_TEXT, then HEADER"
+                )
+
+    def read_parameters(self) -> None:
+        """Read on to the first data, so that parameters sent after the header are known."""
+        while self._first is None and (frame := self._next()) is not None:
+            if not self._settle(frame):
+                self._first = frame
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        frame, self._first = self._first or self._next(), None
+        while frame is not None:
+            for item in self._items(frame):
+                if isinstance(item, Readouts):
+                    self.readouts += len(item)
+                yield item
+            frame = self._next()
 
     def text(self, line: str) -> bool:
         """Send a TEXT line (progress; ``WRN ...`` for a warning); False if the peer is gone."""
@@ -208,27 +230,27 @@ class WireSession:
             log.warning("peer went away before its images were sent", extra={"scan": self._scan_id})
         return not self._gone
 
-    def _next(self) -> Message | None:
+    def _next(self) -> Frame | None:
         frame = self.reader.next_frame()
         if frame is None:
             return None
         self._last_data = time.monotonic()
         if self._on_frame is not None:
             self._on_frame(frame)
-        return None if frame.message_id is MessageId.CLOSE else decode(frame)
+        return None if frame.message_id is MessageId.CLOSE else frame
 
-    def _settle(self, message: Message) -> bool:
+    def _settle(self, frame: Frame) -> bool:
         """Take in a message that may precede the data; False if it is data."""
-        match message:
-            case ConfigFile():
-                self._config = self._config.merged(config_from_name(message.name))
-            case ConfigText():
-                self._config = self._config.merged(config_from_text(message.text))
-            case HeaderXml():
+        match decode(frame):
+            case ConfigFile(name=name):
+                self._config = self._config.merged(config_from_name(name))
+            case ConfigText(text=text):
+                self._config = self._config.merged(config_from_text(text))
+            case HeaderXml(xml=xml):
                 if self._headers:
                     raise ProtocolError("a second ISMRMRD header arrived, expected one per connection")
-                self._headers = parse_header(message.xml)
-            case Text():
+                self._headers = parse_header(xml)
+            case Text() as message:
                 self._take_parameters(message)
             case _:
                 return False
@@ -241,11 +263,21 @@ class WireSession:
             return
         self._config = self._config.merged(config)
 
-    def _during(self, message: Message) -> None:
-        if isinstance(message, Text):
-            log.info("ignored a text of %d characters", len(message.text), extra={"scan": self._scan_id})
-            return
-        if isinstance(message, RemoteError):
-            raise ProtocolError("the peer reported an error of its own and gave up the scan")
-        kind = type(message).__name__
-        raise ProtocolError(f"{kind} among the data, expected ACQUISITION, WAVEFORM, IMAGE, TEXT or CLOSE")
+    def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
+        """The data in a message; what else it may be is dealt with."""
+        message = decode(frame)
+        match message:
+            case Readouts() | Waveform():
+                return [message]
+            case ImageMessage():
+                self.on_image(message)
+            case Text(text=text):
+                log.info("ignored a text of %d characters", len(text), extra={"scan": self._scan_id})
+            case RemoteError():
+                raise ProtocolError("the peer reported an error of its own and gave up the scan")
+            case _:
+                raise ProtocolError(
+                    f"{type(message).__name__} among the data, "
+                    "expected ACQUISITION, WAVEFORM, IMAGE, TEXT or CLOSE"
+                )
+        return []
