@@ -28,9 +28,10 @@ from recon_node.observe import PatientFilter, setup_logging
 from recon_node.sources.config import ScanConfig, check_properties, properties_from_xml
 from recon_node.sources.connection import where_it_failed
 from recon_node.sources.frames import FrameReader, WireLimits
+from recon_node.sources.gadget_properties import MODES, PROPERTIES, TARGETS
 from recon_node.sources.gadget_session import GadgetSession
 from recon_node.sources.header import parse_header
-from recon_node.sources.messages import ConfigText, HeaderXml, MessageId, close_bytes, error_bytes
+from recon_node.sources.messages import ConfigText, HeaderXml, close_bytes, error_bytes
 from recon_node.sources.outbox import Outbox
 from recon_node.sources.session import ScanHandler, ScanSession
 from recon_node.sources.transport import SocketTransport
@@ -38,41 +39,8 @@ from recon_node.sources.wire import decode
 
 log = logging.getLogger(__name__)
 
-TARGETS = {
-    "acquisitions": MessageId.ACQUISITION,
-    "buckets": MessageId.BUCKET,
-    "recon_data": MessageId.RECON_DATA,
-}
-"""Functions of this module, and the message each takes."""
-
-MODES = ("reconstruct", "both", "pass-through")
-
-PROPERTIES: dict[str, str] = {
-    "method": "Reconstruction: cardiomm, kt, sense, l1-wavelet, view-sharing or zero-filled.",
-    "weights": "Name of shipped or imported weights.",
-    "fallback": "Method whose images stand in where the network's are withheld.",
-    "policy": "What a failed trust check does: warn or fallback.",
-    "device": "auto, cpu or cuda.",
-    "noise": "auto, none, or unit-parts behind Gadgetron's NoiseAdjust.",
-    "orientation": "auto, conjugate or as-is.",
-    "dynamic": "Counter that becomes the time axis: auto, phase, contrast, repetition or set.",
-    "gating": "prospective (by the phase counter) or retrospective (by heartbeats).",
-    "r_waves": "Where gating sees heartbeats: auto, stamps, triggers or ecg.",
-    "phases": "Cardiac phases of retrospective gating.",
-    "fill": "Lines that a gated phase misses: none, share or interpolate.",
-    "compression": "Fewer virtual coils: none, pca or geometric.",
-    "virtual_coils": "How many of them.",
-    "maps": "Coil map sets: 1, or 2 where the object is larger than the field of view.",
-    "partial_fourier": "Side of k-space that was never measured: zero, homodyne or pocs.",
-    "destination": "Configured DICOM destination that the series goes to as well.",
-    "priority": "0 to 9: scans of higher priority go first, to the device and to the PACS.",
-    "series": "Image series index of the node's images, 1 unless set (for chains that make others as well).",
-    "mode": "reconstruct; both (pass the data on as well); or pass-through (no images, for commissioning).",
-}
-"""Properties that a chain's ``<configuration>`` may hold: name to one line of description."""
-
 MakeHandler = Callable[[Mapping[str, str]], ScanHandler]
-"""Gives the scan handler for the properties of a chain (all of `PROPERTIES` but `mode` and `series`)."""
+"""Gives the scan handler for a chain's properties, without `series`, and with `mode` as in the settings."""
 
 _LIMITS = WireLimits(idle_seconds=12 * 3600.0, message_seconds=600.0)
 _OUTBOX_BYTES = 256 << 20
@@ -305,9 +273,11 @@ def _session(
     config = opening.config.strip()
     properties = {} if not config or config.endswith(b"?>") else properties_from_xml(config)
     check_properties(properties, PROPERTIES, where="the chain's <configuration>")
-    mode = properties.pop("mode", MODES[0])
-    if mode not in MODES:
+    mode = properties.get("mode")
+    if mode not in (None, *MODES):
         raise ConfigError(f"the chain's <configuration>: mode is {mode!r}, expected {', '.join(MODES)}")
+    if mode in ("reconstruct", "both"):
+        properties["mode"] = "direct"
     series = _series(properties.pop("series", "1"))
     handler = _pass_through if mode == "pass-through" else make_handler(properties)
     session = GadgetSession(
@@ -317,7 +287,7 @@ def _session(
         headers=headers,
         config=ScanConfig(properties=properties),
         expects=TARGETS[target],
-        forward=mode != "reconstruct",
+        forward=mode in ("both", "pass-through"),
         first_series=series,
     )
     return session, handler

@@ -48,5 +48,4 @@ def retry(scan_id: str | None, config: Path | None) -> None:
 
 
 def _scans(config: Path | None) -> DeferredScans:
-    server = settings_from(config).server
-    return DeferredScans(Path(server.deferred).expanduser(), max_bytes=server.deferred_limit_mb << 20)
+    return DeferredScans.from_settings(settings_from(config).server)

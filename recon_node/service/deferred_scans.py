@@ -1,15 +1,6 @@
 """Deferred scans on disk: what a console handed over before its connection closed, until it is reconstructed.
 
-A scan is a folder, whose state can be read with ``ls``:
-
-    <id>/job.json          what was asked for, and whose scan it is (as a hash)
-    <id>/scan.mrd.part     still arriving
-    <id>/scan.mrd          waiting for its reconstruction
-    <id>/images.mrd        reconstructed; the DICOM files are where all others are
-    <id>/handed            given back to a console
-    <id>/failed.txt        why it cannot be reconstructed; scan.mrd is kept
-
-The files hold patient data: they are readable for their owner only.
+See `deferred_job` for the files.
 """
 
 from __future__ import annotations
@@ -21,89 +12,18 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import BinaryIO, Self
 
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.service.deferred_job import JOB, Job
+from recon_node.settings import ServerSettings
 from recon_node.sources.messages import Close, HeaderXml, message_bytes
 
-State = Literal["arriving", "waiting", "done", "failed"]
-
-_JOB, _SCAN, _IMAGES, _HANDED, _FAILED = "job.json", "scan.mrd", "images.mrd", "handed", "failed.txt"
-_PART = ".part"
 _ROOM_AT_A_TIME = 16 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One deferred scan."""
-
-    folder: Path
-    patient: str
-    """Hash of the patient's identifiers; empty where the header has none."""
-    study: str | None
-    """Hash of the study instance UID; None where the header has none."""
-    number: int
-    """By order of arrival."""
-    configuration: str
-    properties: Mapping[str, str] = field(default_factory=dict)
-    whole: bool = True
-    """False where the client vanished before the end of its scan."""
-
-    @property
-    def scan_id(self) -> str:
-        """The id that the console was told."""
-        return self.folder.name
-
-    @property
-    def scan(self) -> Path:
-        """The raw data, an MRD stream."""
-        return self.folder / _SCAN
-
-    @property
-    def images(self) -> Path:
-        """The images, as IMAGE messages."""
-        return self.folder / _IMAGES
-
-    @property
-    def state(self) -> State:
-        """What has become of it so far."""
-        if self.images.exists():
-            return "done"
-        if (self.folder / _FAILED).exists():
-            return "failed"
-        return "waiting" if self.scan.exists() else "arriving"
-
-    @property
-    def handed(self) -> bool:
-        """Whether a console has got the images."""
-        return (self.folder / _HANDED).exists()
-
-    @property
-    def reason(self) -> str:
-        """Why it failed; empty where it did not."""
-        path = self.folder / _FAILED
-        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
-
-    def finish(self, images: Iterable[bytes]) -> None:
-        """Keep the images, and give up the raw data."""
-        _write(self.images, images)
-        self.scan.unlink(missing_ok=True)
-
-    def fail(self, reason: str) -> None:
-        """Say why it cannot be reconstructed."""
-        _write(self.folder / _FAILED, [f"{reason}\n".encode()])
-
-    def retry(self) -> None:
-        """Let it wait for its reconstruction again."""
-        (self.folder / _FAILED).unlink(missing_ok=True)
-
-    def hand_over(self) -> None:
-        """Note that a console has got the images."""
-        _write(self.folder / _HANDED, [])
 
 
 class DeferredScans:
@@ -132,6 +52,11 @@ class DeferredScans:
         except OSError as error:
             raise ConfigError(f"deferred scans cannot be kept in {folder}: {error.strerror}") from error
 
+    @classmethod
+    def from_settings(cls, server: ServerSettings) -> Self:
+        """Those that all processes with these settings share."""
+        return cls(Path(server.deferred).expanduser(), max_bytes=server.deferred_limit_mb << 20)
+
     def own(self) -> bool:
         """Become the only process that works on these scans; False if another one does."""
         if self._owned is None:
@@ -144,6 +69,13 @@ class DeferredScans:
             self._owned = handle
         return True
 
+    def idle(self) -> bool:
+        """Whether no process works on these scans."""
+        if self._owned is not None or not self.own():
+            return False
+        self.release()
+        return True
+
     def release(self) -> None:
         """Let another process work on them."""
         if self._owned is not None:
@@ -152,7 +84,7 @@ class DeferredScans:
 
     def jobs(self) -> list[Job]:
         """All of them, oldest first."""
-        found = [_read(path.parent) for path in self.folder.glob(f"*/{_JOB}")]
+        found = [Job.read(path.parent) for path in self.folder.glob(f"*/{JOB}")]
         return sorted((job for job in found if job is not None), key=lambda job: job.number)
 
     def counts(self) -> dict[str, int]:
@@ -198,10 +130,11 @@ class DeferredScans:
         DataError
             There is no room, or the disk refuses.
         """
+        folder = self.folder / scan_id
         try:
             with self._lock:
                 job = Job(
-                    folder=self.folder / scan_id,
+                    folder=folder,
                     patient=_patient(headers),
                     study=_study(headers),
                     number=1 + max((job.number for job in self.jobs()), default=0),
@@ -209,22 +142,19 @@ class DeferredScans:
                     properties=dict(properties),
                     whole=False,
                 )
-                job.folder.mkdir(mode=0o700)
-                _write(job.folder / _JOB, [_tree(job)])
-            return Arriving(self, job, headers[0].xml)
+                folder.mkdir(mode=0o700)
+                arriving = Arriving(self, job, headers[0].xml)
+                job.describe()
         except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
             raise DataError(f"the scan cannot be deferred: {error.strerror}") from error
+        return arriving
 
     def recover(self, *, finish: bool) -> None:
-        """After a start: scans that were arriving when the node died are cut short, or dropped."""
+        """Scans that were arriving in a process that is gone are cut short, or dropped."""
         for job in self.jobs():
-            part = job.folder / f"{_SCAN}{_PART}"
-            if job.state != "arriving":
-                continue
-            if finish and part.exists() and part.stat().st_size:
-                part.replace(job.scan)
-            else:
-                shutil.rmtree(job.folder, ignore_errors=True)
+            if job.state == "arriving":
+                _recover(job, finish=finish)
 
     def make_room(self, size: int) -> bool:
         """Delete the oldest finished scans until `size` more bytes fit; False if they cannot."""
@@ -239,14 +169,37 @@ class DeferredScans:
             return used + size <= self.max_bytes
 
 
+def _recover(job: Job, *, finish: bool) -> None:
+    try:
+        handle = os.open(job.part, os.O_RDWR)
+    except OSError:
+        return  # it ends at this moment
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # whoever receives it lives
+    else:
+        if not job.part.exists():
+            return  # it was kept meanwhile
+        if finish and os.fstat(handle).st_size:
+            job.keep()
+        else:
+            shutil.rmtree(job.folder, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
 class Arriving:
-    """A scan that is being handed over. Leaving the block with an error drops it, unless it was kept."""
+    """A scan that is being handed over. Leaving the block with an error drops it, unless it was kept.
+
+    As long as its process lives, its file is locked.
+    """
 
     def __init__(self, scans: DeferredScans, job: Job, xml: str) -> None:
         self.job = job
         self._scans = scans
-        self._part = job.folder / f"{_SCAN}{_PART}"
-        self._file: BinaryIO = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+        self._file: BinaryIO = os.fdopen(os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         self._room = 0
         self._kept = False
         self._xml = xml
@@ -304,12 +257,10 @@ class Arriving:
         if whole:
             self.write(message_bytes(Close()))
         self.sync()
-        self._file.close()
         if whole:
-            _write(self.job.folder / _JOB, [_tree(self.job, whole=True)])
-        self._part.replace(self.job.scan)
-        _sync(self.job.folder)
-        _sync(self.job.folder.parent)
+            replace(self.job, whole=True).describe()
+        self.job.keep()
+        self._file.close()
         self._kept = True
 
     def __enter__(self) -> Self:
@@ -318,9 +269,9 @@ class Arriving:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
         if not self._kept:
             shutil.rmtree(self.job.folder, ignore_errors=True)
+        self._file.close()
 
 
 def _patient(headers: Sequence[ScanHeader]) -> str:
@@ -336,35 +287,3 @@ def _study(headers: Sequence[ScanHeader]) -> str | None:
 
 def _hash(values: list[str | None]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
-
-
-def _tree(job: Job, **changes: Any) -> bytes:
-    names = ("patient", "study", "number", "configuration", "properties", "whole")
-    return json.dumps({name: getattr(job, name) for name in names} | changes, indent=2).encode()
-
-
-def _read(folder: Path) -> Job | None:
-    try:
-        return Job(folder=folder, **json.loads((folder / _JOB).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None  # being made or deleted at this moment
-
-
-def _write(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file whole or not at all; on the disk when this returns."""
-    part = path.with_name(path.name + _PART)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        for raw in parts:
-            file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

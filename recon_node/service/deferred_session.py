@@ -10,7 +10,7 @@ from typing import Self
 
 from recon_node.core.errors import SourceError
 from recon_node.core.scan import Readouts, Waveform
-from recon_node.service.deferred_scans import Job
+from recon_node.service.deferred_job import Job
 from recon_node.sources.config import ScanConfig
 from recon_node.sources.files import open_source
 from recon_node.sources.session import Answering, ScanSession

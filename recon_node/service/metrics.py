@@ -62,17 +62,18 @@ class Metrics:
             self.sent.inc(float(event["bytes_sent"]))
 
     def on_slice(
-        self, seconds: Mapping[str, float], verdict: str, instances: int, latency_seconds: float
+        self, seconds: Mapping[str, float], verdict: str, instances: int, latency_seconds: float | None
     ) -> None:
         """A slice is on disk: time by stage, its verdict, its instances, and how long they took.
 
-        `latency_seconds` counts from the slice's last line.
+        `latency_seconds` counts from the slice's last line; None for a deferred scan.
         """
         for stage, value in seconds.items():
             self.stage_seconds.labels(stage).observe(value)
         self.verdicts.labels(verdict).inc()
         self.instances.inc(instances)
-        self.latency_seconds.observe(latency_seconds)
+        if latency_seconds is not None:
+            self.latency_seconds.observe(latency_seconds)
 
     def watch_spool(self, counts: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
         """Show the spool's entries by destination and state (`Spool.counts`)."""

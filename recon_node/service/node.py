@@ -138,9 +138,8 @@ class Node:
                     enqueue(spool, [instance.path for instance in instances], settings.delivery)
                 except DeliveryError as error:
                     unqueued.append(error)
-            self.metrics.on_slice(
-                result.seconds, result.verdict.verdict, len(instances), time.monotonic() - slice_.arrived
-            )
+            latency = None if background else time.monotonic() - slice_.arrived
+            self.metrics.on_slice(result.seconds, result.verdict.verdict, len(instances), latency)
             if self.observer is not None:
                 self.observer(result, instances)
             sent = session.reply(result.images, verdict=result.verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ from recon_node.core.errors import ConfigError
 from recon_node.delivery import check_priority
 from recon_node.observe import PatientFilter
 from recon_node.outbox import delivering, has_destinations, open_spool
-from recon_node.service.deferral import Deferral
+from recon_node.service.background import Background
+from recon_node.service.deferral import Deferral, retrieve
 from recon_node.service.deferred_scans import DeferredScans
 from recon_node.service.metrics import HealthServer, Metrics
 from recon_node.service.node import Node
@@ -24,6 +26,8 @@ from recon_node.sources.frames import WireLimits
 from recon_node.sources.recording import RecordingFolder
 from recon_node.sources.server import MrdServer, ServerLimits, server_tls
 from recon_node.sources.session import ScanHandler, ScanSession
+
+log = logging.getLogger(__name__)
 
 PROPERTIES = {
     "method": ("recon", "method"),
@@ -122,7 +126,7 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
             scan_id = properties.pop("scan", None)
             settings = configured(node.settings, name, properties)
             if settings.server.mode == "retrieve":
-                deferral.retrieve(session, scan_id)
+                retrieve(deferral.scans, session, scan_id)
             elif settings.server.mode == "deferred":
                 deferral.defer(session, settings, properties)
             else:
@@ -151,7 +155,8 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     """The handler of a gadget: node settings from the environment, changed by the chain's properties.
 
     Instances are queued for the destinations in the settings; a node that serves, or
-    ``recon-node spool retry``, delivers what this process could not.
+    ``recon-node spool retry``, delivers what this process could not. A deferred scan is only kept here, since
+    Gadgetron may end the process with its scan: a node that serves reconstructs it.
 
     Raises
     ------
@@ -159,9 +164,15 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
         Settings, weights or destinations are not usable.
     """
     base = load_settings()
-    settings = with_properties(base, properties)
+    asked = dict(properties)
+    scan_id = asked.pop("scan", None)
+    settings = with_properties(base, asked)
+    if settings.server.mode == "retrieve":
+        return lambda session: retrieve(DeferredScans.from_settings(settings.server), session, scan_id)
     node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
     node.pipeline(settings)
+    if settings.server.mode == "deferred":
+        return partial(_defer, node, settings, asked)
 
     def handle(session: ScanSession) -> None:
         with ExitStack() as stack:
@@ -176,13 +187,19 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     return handle
 
 
+def _defer(node: Node, settings: Settings, properties: Mapping[str, str], session: ScanSession) -> None:
+    scans = DeferredScans.from_settings(settings.server)
+    Deferral(node, scans).defer(session, settings, properties)
+    if scans.idle():
+        log.warning("no node works on deferred scans: `recon-node serve` with these settings will")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A node that serves."""
 
     server: MrdServer
     node: Node
-    deferral: Deferral
     health_port: int | None
 
 
@@ -208,20 +225,21 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
             stack.enter_context(delivering(spool, settings.delivery))
             metrics.watch_spool(spool.counts)
         node = Node(settings, spool=spool, metrics=metrics)
-        scans = DeferredScans(Path(server.deferred).expanduser(), max_bytes=server.deferred_limit_mb << 20)
+        scans = DeferredScans.from_settings(settings.server)
         metrics.watch_deferred(scans.counts)
         protect = None if patients is None else patients.protect
-        deferral = Deferral(node, scans, partial(configured, settings), protect=protect)
+        background = Background(node, scans, partial(configured, settings), protect=protect)
+        deferral = Deferral(node, scans, background.wake)
         handlers = server_handlers(node, deferral)
         mrd = _mrd_server(server, handlers, metrics, patients)
-        stack.enter_context(deferral)
+        stack.enter_context(background)
         stack.enter_context(mrd)
         port = None
         if server.health_port is not None:
             ready = partial(_not_ready, mrd)
             health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
             port = health.port
-        yield Running(server=mrd, node=node, deferral=deferral, health_port=port)
+        yield Running(server=mrd, node=node, health_port=port)
 
 
 def _mrd_server(

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import recon_node.gadget
-from recon_node.gadget import MODES, PROPERTIES, TARGETS
 from recon_node.service import wiring
 from recon_node.sources.config import check_properties, config_from_text
+from recon_node.sources.gadget_properties import MODES, PROPERTIES, TARGETS
 from recon_node.sources.xml_tree import Node, parse_xml
 
 FOLDER = Path(recon_node.gadget.__file__).parents[1] / "gadget_configs"

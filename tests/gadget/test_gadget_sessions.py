@@ -11,9 +11,10 @@ import pytest
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.scan import Readouts, Waveform
-from recon_node.gadget import PROPERTIES, listen, main, node_handler
+from recon_node.gadget import listen, main, node_handler
 from recon_node.sources.gadget_frames import BUCKET_META
 from recon_node.sources.gadget_io import bucket_items, recon_data_items
+from recon_node.sources.gadget_properties import PROPERTIES
 from recon_node.sources.messages import (
     ID,
     IMAGE_HEADER,

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pydicom
@@ -17,7 +18,8 @@ from recon_node.core.errors import DataError, DeviceError
 from recon_node.core.types import KSpace
 from recon_node.observe import setup_logging
 from recon_node.pipeline import Reconstruction
-from recon_node.service.deferred_scans import DeferredScans, Job
+from recon_node.service.deferred_job import Job
+from recon_node.service.deferred_scans import DeferredScans
 from recon_node.service.wiring import Running, serving
 from recon_node.settings import Settings
 from recon_node.sources.client import SendSummary, send_scan
@@ -117,7 +119,7 @@ def test_patient_data_of_a_deferred_scan_stays_out_of_the_log(
 ) -> None:
     stream = io.StringIO()
     patients = setup_logging(stream=stream)
-    log = logging.getLogger("recon_node.service.deferral")
+    log = logging.getLogger("recon_node.service.background")
     kept(tmp_path, heart[0])
     with serving(settings_in(tmp_path), patients=patients) as running:
         running.node.observer = lambda result, instances: log.info(
@@ -277,7 +279,7 @@ def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reporte
 def test_a_reason_that_may_pass_fails_no_deferred_scan(
     heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon_node.service.deferral._PAUSE_S", 0.05)
+    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.05)
     with serving(settings_in(tmp_path)) as running:
         pipeline = running.node.pipeline(running.node.settings)
         run_, tries = pipeline.run, []
@@ -294,11 +296,40 @@ def test_a_reason_that_may_pass_fails_no_deferred_scan(
     assert len(tries) == 5
 
 
-def test_two_nodes_never_work_on_one_folder(heart: tuple[Path, Path], tmp_path: Path) -> None:
-    with serving(settings_in(tmp_path)), serving(settings_in(tmp_path)) as second:
-        refused, _ = ask(second, heart[0], "later")
-        assert "folder of its own" in refused.errors[0]
-        assert ask(second, heart[0], "default")[0].ok
+def test_of_two_nodes_one_works_on_a_folder_and_the_other_takes_over(
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.05)
+    worked: list[str] = []
+    with ExitStack() as first_only, ExitStack() as both:
+        first = first_only.enter_context(serving(settings_in(tmp_path)))
+        assert eventually(lambda: not DeferredScans(tmp_path / "deferred", max_bytes=1).idle())
+        second = both.enter_context(serving(settings_in(tmp_path)))
+        first.node.observer = lambda result, instances: worked.append("first")
+        second.node.observer = lambda result, instances: worked.append("second")
+        assert ask(second, heart[0], "later")[0].ok
+        assert eventually(lambda: states(tmp_path) == ["done"])
+        first_only.close()
+        assert ask(second, heart[0], "later")[0].ok
+        assert eventually(lambda: states(tmp_path) == ["done", "done"])
+    assert worked == ["first", "first", "second", "second"]
+
+
+def test_a_scan_that_arrives_in_another_living_process_is_left_alone(
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.02)
+    scans = DeferredScans(tmp_path / "deferred", max_bytes=1 << 40)
+    for on_vanish in ("finish", "stop"):
+        with open_source(heart[0]) as source, serving(settings_in(tmp_path, on_vanish=on_vanish)):
+            start = scans.start(on_vanish, source.headers, configuration="default", properties={})
+            with start as arriving:
+                for _ in arriving.following(source):
+                    assert states(tmp_path)[-1] == "arriving"
+                    time.sleep(0.02)
+                arriving.keep(whole=True)
+            assert eventually(lambda: states(tmp_path)[-1] == "done")
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
 
 
 def test_finished_scans_make_room_and_waiting_ones_never_do(heart: tuple[Path, Path], tmp_path: Path) -> None:
@@ -334,18 +365,22 @@ def test_patient_data_is_not_in_the_names_or_the_description(
     assert all(path.stat().st_mode & 0o077 == 0 for path in job.folder.iterdir())
 
 
-def test_quick_images_that_fail_do_not_lose_the_scan(heart: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("failure", [DataError("not this one"), ZeroDivisionError("a fault")])
+def test_quick_images_that_fail_do_not_lose_the_scan(
+    failure: Exception, heart: tuple[Path, Path], tmp_path: Path
+) -> None:
     with serving(settings_in(tmp_path)) as running:
 
         def fails(kspace: KSpace, **options: float) -> Reconstruction:
-            raise DataError("not this one")
+            raise failure
 
         quick = running.node.settings.replace("recon", method="zero-filled")
         running.node.pipeline(quick).run = fails
         sent, images = ask(running, heart[0], "later")
         assert sent.ok
         assert images == []
-        assert "no quick images: not this one" in sent.warnings[0]
+        expected = "not this one" if isinstance(failure, DataError) else "internal error: ZeroDivisionError"
+        assert f"no quick images: {expected}" in sent.warnings[0]
         assert eventually(lambda: states(tmp_path) == ["done"])
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
 

@@ -1,0 +1,139 @@
+"""One deferred scan: a folder whose state can be read with ``ls``.
+
+    <id>/job.json          what was asked for, and whose scan it is (as a hash)
+    <id>/scan.mrd.part     still arriving
+    <id>/scan.mrd          waiting for its reconstruction
+    <id>/images.mrd        reconstructed; the DICOM files are where all others are
+    <id>/handed            given back to a console
+    <id>/failed.txt        why it cannot be reconstructed; scan.mrd is kept
+
+The files hold patient data: they are readable for their owner only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+State = Literal["arriving", "waiting", "done", "failed"]
+
+JOB = "job.json"
+_SCAN, _IMAGES, _HANDED, _FAILED = "scan.mrd", "images.mrd", "handed", "failed.txt"
+_PART = ".part"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One deferred scan."""
+
+    folder: Path
+    patient: str
+    """Hash of the patient's identifiers; empty where the header has none."""
+    study: str | None
+    """Hash of the study instance UID; None where the header has none."""
+    number: int
+    """By order of arrival."""
+    configuration: str
+    properties: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = True
+    """False where the client vanished before the end of its scan."""
+
+    @property
+    def scan_id(self) -> str:
+        """The id that the console was told."""
+        return self.folder.name
+
+    @property
+    def part(self) -> Path:
+        """The raw data while they arrive."""
+        return self.folder / f"{_SCAN}{_PART}"
+
+    @property
+    def scan(self) -> Path:
+        """The raw data, an MRD stream."""
+        return self.folder / _SCAN
+
+    @property
+    def images(self) -> Path:
+        """The images, as IMAGE messages."""
+        return self.folder / _IMAGES
+
+    @property
+    def state(self) -> State:
+        """What has become of it so far."""
+        if self.images.exists():
+            return "done"
+        if (self.folder / _FAILED).exists():
+            return "failed"
+        return "waiting" if self.scan.exists() else "arriving"
+
+    @property
+    def handed(self) -> bool:
+        """Whether a console has got the images."""
+        return (self.folder / _HANDED).exists()
+
+    @property
+    def reason(self) -> str:
+        """Why it failed; empty where it did not."""
+        path = self.folder / _FAILED
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+    @classmethod
+    def read(cls, folder: Path) -> Job | None:
+        """The scan of a folder; None where it is being made or deleted at this moment."""
+        try:
+            return cls(folder=folder, **json.loads((folder / JOB).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def describe(self) -> None:
+        """Write what was asked for."""
+        names = ("patient", "study", "number", "configuration", "properties", "whole")
+        _write(self.folder / JOB, [json.dumps({n: getattr(self, n) for n in names}, indent=2).encode()])
+
+    def keep(self) -> None:
+        """All of it has arrived, and is on the disk."""
+        self.part.replace(self.scan)
+        _sync(self.folder)
+        _sync(self.folder.parent)
+
+    def finish(self, images: Iterable[bytes]) -> None:
+        """Keep the images, and give up the raw data."""
+        _write(self.images, images)
+        self.scan.unlink(missing_ok=True)
+
+    def fail(self, reason: str) -> None:
+        """Say why it cannot be reconstructed."""
+        _write(self.folder / _FAILED, [f"{reason}\n".encode()])
+
+    def retry(self) -> None:
+        """Let it wait for its reconstruction again."""
+        (self.folder / _FAILED).unlink(missing_ok=True)
+
+    def hand_over(self) -> None:
+        """Note that a console has got the images."""
+        _write(self.folder / _HANDED, [])
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file whole or not at all; on the disk when this returns."""
+    part = path.with_name(path.name + _PART)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        for raw in parts:
+            file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
