@@ -66,6 +66,8 @@ def main() -> None:
         "--tuning", type=int, default=2, help="scans for each condition that settings are chosen on"
     )
     options = parser.parse_args()
+    if options.scans < 2 or "cardiomm" not in options.methods or set(options.methods) - set(RIVALS):
+        parser.error(f"expected at least 2 scans, and methods out of {', '.join(RIVALS)} with cardiomm")
     store = Store(options.out / "results.jsonl")
     conditions = crossed(options.patterns, options.accelerations)
     chosen = rivals(options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -64,6 +64,8 @@ class Scan:
     field_t: float | None = None
     still: bool = False
     """Breath held and a regular heartbeat, in place of breathing of 2 to 5 mm and beats that differ."""
+    every: int = 1
+    """Only every n-th frame is reconstructed."""
 
     @property
     def condition(self) -> str:
@@ -97,7 +99,14 @@ class Scan:
             arrhythmia=None if self.still else arrhythmia,
             seed=self.seed,
         )
-        return next(cases(study))
+        return _thinned(next(cases(study)), self.every)
+
+
+def _thinned(case: Case, every: int) -> Case:
+    kspace = replace(
+        case.kspace, data=case.kspace.data[::every], mask=case.kspace.mask[::every], trigger_times_ms=None
+    )
+    return case if every == 1 else replace(case, truth=case.truth[::every], kspace=kspace)
 
 
 def scans(
