@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study_report import CARDIOMM, gain_table, gains, quality_tables
-from benchmarks.study_rivals import Rival, bart_wavelet, kt_tuned, measure, of_node, tuned
+from benchmarks.study_rivals import Rival, bart_wavelet, kt_tuned, measure, of_node, plain_unet_of, tuned
 from benchmarks.study_scans import ACCELERATIONS, PATTERNS, TUNING, crossed, scans
 from benchmarks.study_store import Store
 from recon_node.evaluation.studies import Result, table
 
-RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "kt", "kt-tuned", "cardiomm")
+RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "kt", "kt-tuned", "unet", "cardiomm")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,15 +52,18 @@ def rivals(options: argparse.Namespace) -> list[Rival]:
     made = {
         "bart": bart_wavelet,
         "kt-tuned": kt_tuned,
+        "unet": lambda: plain_unet_of(options.unet),
         "cardiomm": lambda: of_node("cardiomm", weights=options.weights, shown=CARDIOMM),
     }
-    return [made[name]() if name in made else of_node(name) for name in RIVALS if name in options.methods]
+    names = [name for name in RIVALS if name in options.methods and (name != "unet" or options.unet)]
+    return [made[name]() if name in made else of_node(name) for name in names]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments(parser)
     parser.add_argument("--weights", default="default", help="name of shipped weights, or a file")
+    parser.add_argument("--unet", type=Path, help="weights that benchmarks.plain_unet made")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(RIVALS))
     parser.add_argument(
         "--tuning", type=int, default=2, help="scans for each condition that settings are chosen on"

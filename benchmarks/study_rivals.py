@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import bart
+from benchmarks import bart, plain_unet
 from benchmarks.study_scans import Scan, code_hash
 from benchmarks.study_store import Store
 from recon_node.evaluation.heldout import Case
@@ -92,6 +94,14 @@ def of_node(name: str, *, weights: str = "default", shown: str | None = None) ->
         return methods.chosen.reconstruct(case.kspace, case.maps, text).data
 
     return Rival(shown or name, run, depends)
+
+
+def plain_unet_of(file: Path) -> Rival:
+    """The UNet that `benchmarks.plain_unet` trained."""
+    net = plain_unet.load(file)
+    depends = {"name": "unet", "weights": hashlib.sha256(file.read_bytes()).hexdigest()}
+    depends["code"] = hashlib.sha256(inspect.getsource(plain_unet).encode()).hexdigest()[:16]
+    return Rival("plain UNet", lambda case, _: plain_unet.reconstruct(net, case), depends)
 
 
 def kt_tuned() -> Rival:

@@ -60,7 +60,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.run.seed)
         self.text = TextFeatures(config.text, config.model)
-        self.net = self.text.initialised(CardioMM(config.model), config.run.init).to(self.device)
+        self.net = self.network().to(self.device)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.net, config.optim.ema)
         self.optimizer = torch.optim.AdamW(
@@ -71,6 +71,18 @@ class Run:
         self.step, self.elapsed = 0, 0.0
         self.fingerprint = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
         self._restore()
+
+    def network(self) -> nn.Module:
+        """The network, called like `CardioMM`; another kind overrides this, `start_of` and `export`."""
+        return self.text.initialised(CardioMM(self.config.model), self.config.run.init)
+
+    def start_of(self, example: Example) -> Tensor | None:
+        """`(frame, row, column)` images that the network starts from, which the relative loss counts from."""
+        return example.first
+
+    def export(self) -> None:
+        """Write the moving average's weights into the run's folder."""
+        export_weights(self.folder, self.config, self.average.state, self.text, step=self.step)
 
     @property
     def fraction(self) -> float:
@@ -102,7 +114,7 @@ class Run:
                 self._save()
         self._save()
         if self.rank == 0:
-            export_weights(self.folder, self.config, self.average.state, self.text, step=self.step)
+            self.export()
         if self.world > 1:
             distributed.barrier()
             distributed.destroy_process_group()
@@ -160,8 +172,13 @@ class Run:
         rng = np.random.default_rng([self.config.run.seed, self.rank, number])
         drop = bool(rng.random() < self.config.text.dropout)
         images = self._forward(self.model, example, drop=drop)
-        first = None if example.first is None else example.first.abs().to(self.device)
-        return weighted_loss(dict(self.config.optim.loss), images, example.target.to(self.device), first)
+        first = self.start_of(example)
+        return weighted_loss(
+            dict(self.config.optim.loss),
+            images,
+            example.target.to(self.device),
+            None if first is None else first.abs().to(self.device),
+        )
 
     def _forward(self, model: nn.Module, example: Example, *, drop: bool) -> Tensor:
         metadata, undersampling = self.text.features(example, drop=drop)
