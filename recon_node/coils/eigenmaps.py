@@ -99,6 +99,32 @@ def dominant(matrices: Array, start: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
+def second_values(matrices: Array, values: Array, vectors: Array, floor: float) -> Array:
+    """Second eigenvalue of Hermitian matrices `(n,)` float32: exact above `floor`, else a bound below it.
+
+    Parameters
+    ----------
+    matrices : array
+        `(n, coil, coil)` complex64, eigenvalues between 0 and 1.
+    values, vectors : array
+        `(n,)` and `(n, coil)`: the leading eigenpairs.
+    floor : float
+        The squares of all eigenvalues add up to those of the elements, so that most need no iteration.
+    """
+    xp = namespace(matrices)
+    elements = as_real(matrices.reshape(len(matrices), -1))
+    elements = xp.einsum("ni,ni->n", elements, elements)
+    found = xp.sqrt(xp.clip(elements - xp.square(values), 0, None))
+    high = found > floor
+    if bool(high.any()):
+        first = vectors[high][:, :, None]
+        rest = matrices[high] - values[high][:, None, None] * (first @ first.conj().swapaxes(1, 2))
+        longest = xp.argmax(norm(rest, 1), -1)
+        start = rest[beside(np.arange(len(rest)), rest), :, longest]
+        found[high] = dominant(rest, start[:, :, None])[0][:, 0]
+    return found
+
+
 def _filtered(matrices: Array, vectors: Array) -> Array:
     """Orthonormal vectors after a Chebyshev polynomial of `matrices`, small on the eigenvalues 0 to 0.7."""
     before, now = vectors, matrices @ vectors * (2 / _UNWANTED) - vectors

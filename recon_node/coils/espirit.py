@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from recon_node.coils.arrays import Array, cast, is_tensor, namespace, to_host
 from recon_node.coils.eigenmaps import Operator, norm, operator_samples
-from recon_node.coils.gridding import dense_maps, interpolated_maps
+from recon_node.coils.gridding import FOLDED, dense_maps, interpolated_maps, share
 from recon_node.coils.kernels import position_gram, signal_kernels
 from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.types import CoilMaps
@@ -30,6 +30,8 @@ from recon_node.core.types import CoilMaps
 GRID = 32
 """Points per axis at which eigenvectors are computed, unless the image is smaller."""
 _SMALLEST_KERNEL = 2
+_MOST_KERNELS = 0.4
+"""Of all kernels there could be: where more are kept, noise is among them, and looks like folded signal."""
 _FADE = 0.08
 """Half width, in eigenvalue, of the transition that `soft` makes."""
 
@@ -95,14 +97,18 @@ def espirit(
         relative, floor = 0.0, noise_edge(tuple(data.shape), kernel) * noise_std / scale
     else:
         relative, floor = float(threshold), 0.0
-    operator = Operator(operator_samples(signal_kernels(data, kernel, relative, floor)))
+    kernels = signal_kernels(data, kernel, relative, floor)
+    operator = Operator(operator_samples(kernels))
     virtual = virtual_coil(data)
     points = GRID if grid is None else grid
+    folded: float | None
     if maps > 1 or points >= min(shape):
         values, vectors = dense_maps(operator, shape, virtual, maps)
+        folded = share(values[1][values[0] > crop] > FOLDED) if maps > 1 else None
     else:
-        values, vectors = interpolated_maps(operator, shape, virtual, points, crop)
-    return _cropped(values, vectors, crop, soft)
+        values, vectors, folded = interpolated_maps(operator, shape, virtual, points, crop)
+    told = len(kernels) <= _MOST_KERNELS * data.shape[0] * kernel**2
+    return _cropped(values, vectors, crop, soft, folded if told else None)
 
 
 def virtual_coil(calibration: Array) -> Array:
@@ -163,11 +169,11 @@ def _checked(calibration: ArrayLike, shape: tuple[int, int], kernel: int, maps: 
     return data
 
 
-def _cropped(values: Array, vectors: Array, crop: float, soft: bool) -> CoilMaps:
+def _cropped(values: Array, vectors: Array, crop: float, soft: bool, folded: float | None) -> CoilMaps:
     weight = _fade(values, crop) if soft else cast(values > crop, "float32")
     length = norm(vectors, 1)
     vectors *= (weight / namespace(length).where(length > 0, length, 1))[:, None]
-    return CoilMaps(data=to_host(vectors), support=to_host(values[0] > crop))
+    return CoilMaps(data=to_host(vectors), support=to_host(values[0] > crop), folded=folded)
 
 
 def _fade(values: Array, crop: float) -> Array:

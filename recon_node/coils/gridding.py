@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.coils.arrays import Array, as_complex, beside, contiguous, namespace, to_host
-from recon_node.coils.eigenmaps import Operator, Real, dominant, fractions
+from recon_node.coils.arrays import Array, as_complex, beside, cast, contiguous, namespace, to_host
+from recon_node.coils.eigenmaps import Operator, Real, dominant, fractions, second_values
 
+FOLDED = 0.95
+"""Second eigenvalue from which a second set of maps explains signal as fully as the first."""
 _AGREEMENT = 0.9
 """Neighbouring unit eigenvectors with a smaller inner product are not interpolated between."""
 _ROWS_AT_ONCE = 8
@@ -38,10 +40,12 @@ def dense_maps(operator: Operator, shape: tuple[int, int], virtual: Array, count
 
 def interpolated_maps(
     operator: Operator, shape: tuple[int, int], virtual: Array, grid: int, crop: float
-) -> tuple[Array, Array]:
-    """As `dense_maps` with one map, by interpolation from a periodic `grid` x `grid`."""
+) -> tuple[Array, Array, float]:
+    """As `dense_maps` with one map, by interpolation from a periodic `grid` x `grid`; folded share."""
     coarse = np.arange(grid) / grid
-    found, pointing = _solved(operator.on_grid(coarse, coarse), virtual, 1)
+    matrices = operator.on_grid(coarse, coarse)
+    found, pointing = _solved(matrices, virtual, 1)
+    second = second_values(matrices, found[:, 0], pointing[..., 0], FOLDED)
     nodes = contiguous(pointing[..., 0].T).reshape(-1, grid, grid)
     levels = found.reshape(grid, grid)
     weights = cubic(shape[0], grid), cubic(shape[1], grid)
@@ -53,7 +57,12 @@ def interpolated_maps(
         _untwist(nodes, vectors, twisted, weights, virtual)
     if torn.any():
         _repair(operator, values, vectors, torn, virtual)
-    return values[None], vectors[None]
+    return values[None], vectors[None], share(second[found[:, 0] > crop] > FOLDED)
+
+
+def share(where: Array) -> float:
+    """Fraction of true elements; 0 of none."""
+    return float(cast(where, "float32").mean()) if len(where) else 0.0
 
 
 def in_phase(vectors: Array, virtual: Array) -> Array:

@@ -99,6 +99,9 @@ class CoilMaps:
     support: NDArray[np.bool_]
     """`(y, x)` bool: where the first map set is trusted."""
     method: str = "espirit"
+    folded: float | None = None
+    """Share of the support in which a second map set explains signal as fully as the first does, so that one
+    alone cannot: the object is larger than the field of view. None where nobody looked."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}

@@ -22,6 +22,8 @@ _SAYS = {
     "peak_ratio": "image brightness is off by a factor of {value:.1f}",
 }
 _UNFAMILIAR_SCORE = 0.5
+FOLDED_SHARE = 0.02
+"""Of the object into which signal may seem to fold: where nothing does, up to 0.01 was seen."""
 
 
 def judge(
@@ -105,7 +107,19 @@ def judge_reconstruction(
         doubts.append(f"on {pattern} sampling these weights measured below parallel imaging")
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
+    doubts += _wrapped(maps, images)
     return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
+
+
+def _wrapped(maps: CoilMaps, images: ImageSeries) -> list[str]:
+    """What is to be said of an object larger than the field of view, and of a second set of maps for it."""
+    if maps.folded is None or maps.folded <= FOLDED_SHARE:
+        return []
+    where = f"signal from outside the field of view folds into {maps.folded:.0%} of the object"
+    if len(maps.data) == 1:
+        return [f"{where}: coils.maps = 2 with method sense or kt tells them apart"]
+    who = "network and trust check know" if images.made_by.weights is not None else "the trust check knows"
+    return [f"{where}: {who} the first of {len(maps.data)} coil map sets only"]
 
 
 def _sentence(name: str, value: float, limit: Limit) -> str:

@@ -209,6 +209,24 @@ def test_two_map_sets_explain_a_folded_field_of_view(new_scene) -> None:
     assert overlap.max() < 1e-3
 
 
+@pytest.mark.parametrize("maps", [1, 2])
+def test_signal_from_outside_the_field_of_view_is_seen(new_scene, brain, maps: int) -> None:
+    images, layers, calibration = folded(new_scene)
+    share = (layers == 2).sum() / (layers > 0).sum()
+    assert 0.3 * share < espirit(calibration, images.shape[1:], maps=maps).folded < 1.5 * share
+    narrow = np.ascontiguousarray(brain[:, ::2][:, 4:28, 20:44])
+    assert espirit(narrow, (40, 64), maps=maps).folded > 0.1
+
+
+@pytest.mark.parametrize("coils", [4, 8, 16, 28])
+@pytest.mark.parametrize("snr", [4.0, 8.0, 15.0, 40.0])
+@pytest.mark.parametrize("threshold", [0.02, "auto"])
+def test_nothing_is_said_to_fold_where_nothing_does(new_scene, brain, coils, snr, threshold) -> None:
+    scene = new_scene(coils=coils, snr=snr)
+    assert (espirit(scene.calibration, (64, 64), threshold=threshold).folded or 0) < 0.01
+    assert espirit(brain[:, 20:44, 20:44], (64, 64)).folded < 0.01
+
+
 def test_the_automatic_threshold_keeps_more_signal_when_there_is_less_noise(new_scene) -> None:
     quiet, loud = new_scene(snr=400.0), new_scene(snr=4.0)
     for scene, factor in ((quiet, 0.9), (loud, 1.05)):

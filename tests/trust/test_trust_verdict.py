@@ -231,6 +231,26 @@ def test_an_image_that_may_be_mirrored_is_never_passed(scene):
     assert any("may be mirrored" in reason for reason in verdict.reasons)
 
 
+@pytest.mark.parametrize(
+    ("folded", "sets", "weights", "reason"),
+    [
+        (0.3, 1, None, "folds into 30% of the object: coils.maps = 2 with method sense or kt"),
+        (0.3, 2, None, "the trust check knows the first of 2"),
+        (0.3, 2, "default", "network and trust check know the first of 2"),
+        (0.01, 1, "default", None),
+        (None, 2, "default", None),
+    ],
+)
+def test_an_object_beyond_the_field_of_view_is_never_passed(scene, folded, sets, weights, reason):
+    data = np.concatenate([scene.maps.data] + [0 * scene.maps.data] * (sets - 1))
+    maps = dataclasses.replace(scene.maps, data=data, folded=folded)
+    images = scene.oracle(scene.kspace)
+    images = dataclasses.replace(images, made_by=dataclasses.replace(images.made_by, weights=weights))
+    verdict = judge_reconstruction(scene.kspace, maps, images, prompts=scene.prompts)
+    assert verdict.verdict == ("pass" if reason is None else "warn")
+    assert reason is None or any(reason in said for said in verdict.reasons)
+
+
 def test_limits_keep_the_patterns_the_weights_are_weak_at(tmp_path):
     save_limits(Limits(weak_patterns=frozenset({"uniform"})), tmp_path / "limits.json")
     assert load_limits(tmp_path / "limits.json").weak_patterns == {"uniform"}
