@@ -31,7 +31,7 @@ RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "kt", "kt-tuned", "unet"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What all studies ask for."""
-    parser.add_argument("--scans", type=int, default=8, help="for each condition")
+    parser.add_argument("--scans", type=_two_or_more, default=8, help="for each condition")
     parser.add_argument("--patterns", type=lambda text: text.split(","), default=list(PATTERNS))
     parser.add_argument(
         "--accelerations", type=lambda text: [float(n) for n in text.split(",")], default=list(ACCELERATIONS)
@@ -41,6 +41,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coils", type=int, default=8)
     parser.add_argument("--still", action="store_true", help="breath held, regular heartbeat")
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
+
+
+def _two_or_more(text: str) -> int:
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text} scans cannot be tested, expected 2 or more")
+    return int(text)
 
 
 def scene(options: argparse.Namespace) -> dict[str, Any]:
@@ -69,9 +75,14 @@ def main() -> None:
         "--tuning", type=int, default=2, help="scans for each condition that settings are chosen on"
     )
     options = parser.parse_args()
-    if options.scans < 2 or "cardiomm" not in options.methods or set(options.methods) - set(RIVALS):
-        parser.error(f"expected at least 2 scans, and methods out of {', '.join(RIVALS)} with cardiomm")
-    store = Store(options.out / "results.jsonl")
+    if "cardiomm" not in options.methods or set(options.methods) - set(RIVALS):
+        parser.error(f"expected methods out of {', '.join(RIVALS)}, and cardiomm among them")
+    with Store(options.out / "results.jsonl") as store:
+        write(options, *study(store, options))
+
+
+def study(store: Store, options: argparse.Namespace) -> tuple[list[Result], dict[tuple[str, str], Any]]:
+    """Results, and the settings chosen for each condition and method."""
     conditions = crossed(options.patterns, options.accelerations)
     chosen = rivals(options)
     settings: dict[tuple[str, str], Any] = {}
@@ -88,7 +99,7 @@ def main() -> None:
             results.append(measure(store, scan, rival, use))
         shown = ", ".join(f"{r.method} {r.metrics.psnr:.2f}" for r in results[-len(chosen) :])
         print(f"{scan.seed} {scan.condition}: {shown}", flush=True)
-    write(options, results, settings)
+    return results, settings
 
 
 def write(options: argparse.Namespace, results: list[Result], settings: dict[tuple[str, str], Any]) -> None:

@@ -29,28 +29,36 @@ def blurred(calls: list[float]) -> Rival:
     return Rival("blurred", run, {"name": "blurred"}, {"strength": 1.0}, {"strength": (0.1, 0.3, 1.0)})
 
 
+def strengths(file: Path, *values: float) -> list[float]:
+    """Measure with these settings; those that had to be reconstructed for it."""
+    calls: list[float] = []
+    with Store(file) as store:
+        for value in values:
+            measure(store, SCAN, blurred(calls), {"strength": value})
+    return calls
+
+
 def test_nothing_is_measured_twice_even_after_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    file, calls = tmp_path / "results.jsonl", []
-    first = measure(Store(file), SCAN, blurred(calls), {"strength": 0.1})
-    measure(Store(file), SCAN, blurred(calls), {"strength": 1.0})
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-5])
-    again = measure(Store(file), SCAN, blurred(calls), {"strength": 0.1})
-    assert (again, calls) == (first, [0.1, 1.0])
-    measure(Store(file), SCAN, blurred(calls), {"strength": 1.0})
-    assert calls == [0.1, 1.0, 1.0]
-    assert [json.loads(line)["settings"] for line in file.read_text().splitlines()] == [
-        {"strength": 0.1},
-        {"strength": 1.0},
-    ]
+    file = tmp_path / "results.jsonl"
+    assert strengths(file, 0.1, 1.0, 0.1) == [0.1, 1.0]
+    file.write_bytes(file.read_bytes()[:-5])
+    assert strengths(file, 0.1, 1.0) == [1.0]
+    kept = [json.loads(line)["settings"]["strength"] for line in file.read_text().splitlines()]
+    assert kept == [0.1, 1.0]
+
+
+def test_two_studies_cannot_write_the_same_file(tmp_path: Path) -> None:
+    with Store(tmp_path / "results.jsonl"), pytest.raises(SystemExit, match="another study"):
+        Store(tmp_path / "results.jsonl")
 
 
 def test_another_scan_or_other_code_is_measured_anew(tmp_path: Path) -> None:
     calls: list[float] = []
-    store, one = Store(tmp_path / "results.jsonl"), blurred(calls)
-    measure(store, SCAN, one, one.start)
-    measure(store, Scan(8, "uniform", 4, phases=2, matrix=32, coils=3), one, one.start)
-    measure(store, SCAN, Rival("blurred", one.run, {"name": "blurred", "code": "newer"}), one.start)
+    one = blurred(calls)
+    with Store(tmp_path / "results.jsonl") as store:
+        measure(store, SCAN, one, one.start)
+        measure(store, Scan(8, "uniform", 4, phases=2, matrix=32, coils=3), one, one.start)
+        measure(store, SCAN, Rival("blurred", one.run, {"name": "blurred", "code": "newer"}), one.start)
     assert len(calls) == 3
 
 
@@ -60,7 +68,8 @@ def test_the_hash_of_code_follows_what_a_module_imports() -> None:
 
 
 def test_settings_are_chosen_by_the_mean_over_the_tuning_scans(tmp_path: Path) -> None:
-    assert tuned(Store(tmp_path / "results.jsonl"), [SCAN], blurred([])) == {"strength": 0.3}
+    with Store(tmp_path / "results.jsonl") as store:
+        assert tuned(store, [SCAN], blurred([])) == {"strength": 0.3}
 
 
 def test_scans_of_the_test_are_never_those_of_the_tuning_and_stay_the_same_when_more_are_asked_for() -> None:
