@@ -181,7 +181,7 @@ class DeliverySettings:
     retention_h: float = 24.0
     """How long delivered files stay in the spool."""
     reserve_mb: int = 500
-    """Free disk space below which no new scan is taken."""
+    """Free space on the disks of spool, images and deferred scans below which no new scan is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

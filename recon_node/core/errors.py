@@ -14,6 +14,7 @@ The class decides what happens next (retry or not, which exit code), never the t
     ├── ModelError
     │   ├── WeightsError            weights missing, misshapen, or for another encoder
     │   └── DeviceError             the device failed or is full (retryable)
+    ├── DiskFull                    too little room left to take a scan (retryable)
     ├── DicomError                  an instance cannot be built as the standard wants it
     └── DeliveryError
         ├── SpoolCorrupt            the spool's index or a file in it is damaged
@@ -78,6 +79,12 @@ class WeightsError(ModelError):
 
 class DeviceError(ModelError):
     """The compute device failed or is out of memory."""
+
+    retryable = True
+
+
+class DiskFull(ReconNodeError):
+    """Too little room is left on a disk to take a scan."""
 
     retryable = True
 

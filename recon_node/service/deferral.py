@@ -15,6 +15,7 @@ from recon_node.service.deferred_job import Job
 from recon_node.service.deferred_scans import DeferredScans
 from recon_node.service.deferred_session import Following
 from recon_node.service.node import Node
+from recon_node.service.room import check_room
 from recon_node.settings import Settings
 from recon_node.sources.connection import where_it_failed
 from recon_node.sources.messages import ImageMessage
@@ -60,9 +61,10 @@ class Deferral:
         ------
         SourceError
             The stream broke off; what was complete is kept where the settings say so.
-        DataError
+        DiskFull, DataError
             There is no room for the scan.
         """
+        check_room(self.scans.folder, "deferred scans", settings.delivery.reserve_mb << 20)
         configuration = session.config.name
         with self.scans.start(
             session.scan_id, session.headers, configuration=configuration, properties=properties

@@ -24,6 +24,7 @@ from recon_node.pipeline import Pipeline, Reconstruction
 from recon_node.scans import Scan, told_together
 from recon_node.service.ahead import Ahead
 from recon_node.service.metrics import Metrics
+from recon_node.service.room import check_room
 from recon_node.service.turns import Place, Turns
 from recon_node.settings import DeliverySettings, DicomSettings, LogSettings, ServerSettings, Settings
 from recon_node.sources.session import ScanSession
@@ -45,8 +46,7 @@ class Node:
     settings : Settings
         The whole tree.
     spool : Spool, optional
-        Where instances are queued for the destinations in `settings.delivery`; while its disk is nearly
-        full, no scan is taken.
+        Where instances are queued for the destinations in `settings.delivery`.
     observer : callable, optional
         Told of each finished slice and its files.
     metrics : Metrics, optional
@@ -94,6 +94,18 @@ class Node:
             self._pipelines = [*self._pipelines[-_PIPELINES_KEPT + 1 :], (key, pipeline)]
             return pipeline
 
+    def check_room(self, spool: Spool | None) -> None:
+        """See that a scan has room on the disks that it is written to.
+
+        Raises
+        ------
+        DiskFull, SpoolFull
+            One of them is nearly full.
+        """
+        check_room(Path(self.settings.server.out), "the images", self.settings.delivery.reserve_mb << 20)
+        if spool is not None:
+            spool.check_room(0)
+
     def reconstruct(
         self,
         session: ScanSession,
@@ -120,12 +132,13 @@ class Node:
             The stream broke off, after its complete slices were finished where the settings say so.
         DeliveryError
             Slices went back to the session, but not into the spool.
+        DiskFull, SpoolFull
+            A disk is nearly full.
         ReconNodeError
             The scan cannot be reconstructed.
         """
         spool = self.spool if spool is None else spool
-        if spool is not None:
-            spool.check_room(0)
+        self.check_room(spool)
         writer = SeriesWriter.from_settings(settings, Path(settings.server.out), fsync=True)
         progress = Progress(session)
         unqueued: list[DeliveryError] = []

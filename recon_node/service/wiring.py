@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.delivery import check_priority
 from recon_node.observe import PatientFilter
 from recon_node.outbox import delivering, has_destinations, open_spool
@@ -231,26 +231,30 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         background = Background(node, scans, partial(configured, settings), protect=protect)
         deferral = Deferral(node, scans, background.wake)
         handlers = server_handlers(node, deferral)
-        mrd = _mrd_server(server, handlers, metrics, patients)
+        mrd = _mrd_server(settings, handlers, metrics, patients)
         stack.enter_context(background)
         stack.enter_context(mrd)
         port = None
         if server.health_port is not None:
-            ready = partial(_not_ready, mrd)
+            ready = partial(_not_ready, mrd, node)
             health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
             port = health.port
         yield Running(server=mrd, node=node, health_port=port)
 
 
 def _mrd_server(
-    server: ServerSettings,
+    settings: Settings,
     handlers: Mapping[str, ScanHandler],
     metrics: Metrics,
     patients: PatientFilter | None,
 ) -> MrdServer:
-    recordings = None
+    server, recordings = settings.server, None
     if server.record is not None:
-        recordings = RecordingFolder(Path(server.record), max_bytes=server.record_limit_mb << 20)
+        recordings = RecordingFolder(
+            Path(server.record),
+            max_bytes=server.record_limit_mb << 20,
+            reserve_bytes=settings.delivery.reserve_mb << 20,
+        )
     return MrdServer(
         handlers,
         host=server.host,
@@ -269,8 +273,14 @@ def _mrd_server(
     )
 
 
-def _not_ready(server: MrdServer) -> str | None:
-    return None if server.accepting else "not accepting scans"
+def _not_ready(server: MrdServer, node: Node) -> str | None:
+    if not server.accepting:
+        return "not accepting scans"
+    try:
+        node.check_room(node.spool)
+    except ReconNodeError as error:
+        return str(error)
+    return None
 
 
 def _tls(server: ServerSettings) -> ssl.SSLContext | None:

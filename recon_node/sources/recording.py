@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".mrd"
 PART_SUFFIX = ".mrd.part"
+_ROOM_AT_A_TIME = 4 << 20
 
 
 class RecordingFolder:
@@ -29,6 +31,8 @@ class RecordingFolder:
         Made if it does not exist.
     max_bytes : int
         Space for all recordings together.
+    reserve_bytes : int
+        Space on the disk that they leave to others.
 
     Raises
     ------
@@ -36,9 +40,10 @@ class RecordingFolder:
         The folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, reserve_bytes: int = 0) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self._reserve = reserve_bytes
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -55,14 +60,15 @@ class RecordingFolder:
             for f in self.folder.glob(f"*{SUFFIX}*")
             if f.is_file()
         )
-        used = sum(length for _, _, length in files)
+        free = shutil.disk_usage(self.folder).free - self._reserve
+        left = min(self.max_bytes - sum(length for _, _, length in files), free) - size
         for _, file, length in files:
-            if used + size <= self.max_bytes:
+            if left >= 0:
                 break
             if file != but and file.suffix == SUFFIX:
                 file.unlink(missing_ok=True)
-                used -= length
-        return used + size <= self.max_bytes
+                left += length
+        return left >= 0
 
 
 class Recording:
@@ -73,6 +79,7 @@ class Recording:
         self._part = folder.folder / f"{scan_id}{PART_SUFFIX}"
         self.path = folder.folder / f"{scan_id}{SUFFIX}"
         self.complete = False
+        self._room = 0
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -88,13 +95,21 @@ class Recording:
         if self._file is None:
             return
         try:
-            if not self._folder.make_room(len(raw), but=self._part):
-                self._give_up(f"the limit of {self._folder.max_bytes} bytes is reached")
+            if not self._has_room(len(raw)):
+                self._give_up(f"the limit of {self._folder.max_bytes} bytes, or of the disk, is reached")
                 return
             self._file.write(raw)
             self._file.flush()
         except OSError as error:
             self._give_up(str(error))
+
+    def _has_room(self, size: int) -> bool:
+        """Take `size` bytes of the room that was granted; the folder is only looked at where that ends."""
+        if self._room < size:
+            wanted = max(size, min(_ROOM_AT_A_TIME, self._folder.max_bytes // 64))
+            self._room = wanted if self._folder.make_room(wanted, but=self._part) else 0
+        self._room -= size
+        return self._room >= 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import socket
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -65,21 +67,39 @@ def test_the_scan_is_answered_with_err_where_it_cannot_be_reconstructed(tmp_path
         assert send_scan(raw, port=running.server.port).errors
 
 
-def test_no_scan_is_taken_while_the_disk_of_the_spool_is_nearly_full(
-    heart: tuple[Path, Path], tmp_path: Path
+MORE_THAN_ANY_DISK = 1 << 50
+
+
+@pytest.mark.parametrize("mode", ["direct", "deferred"])
+@pytest.mark.parametrize("destinations", [(), ("share",)])
+def test_no_scan_is_taken_while_a_disk_that_it_is_written_to_is_nearly_full(
+    mode: str, destinations: tuple[str, ...], heart: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    more_than_any_disk = 1 << 50
-    settings = _settings(tmp_path).replace(
-        "delivery",
-        spool=str(tmp_path / "spool"),
-        to=(str(tmp_path / "share"),),
-        reserve_mb=more_than_any_disk,
-    )
+    delivery = {"spool": str(tmp_path / "spool"), "to": tuple(str(tmp_path / d) for d in destinations)}
+    settings = _settings(tmp_path).replace("delivery", **delivery, reserve_mb=MORE_THAN_ANY_DISK)
+    settings = settings.replace("server", mode=mode, health_port=0)
     with serving(settings) as running:
         sent = send_scan(heart[0], port=running.server.port)
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{running.health_port}/readyz", timeout=20)
+        assert b"nearly full" in refused.value.read()
+        refused.value.close()
     assert not sent.ok
     assert "nearly full" in sent.errors[0]
     assert not (tmp_path / "dicom").exists()
+
+
+def test_a_disk_that_fills_up_stops_recording_and_no_scan(
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(tmp_path).replace("server", record=str(tmp_path / "kept"))
+    with serving(settings) as running:
+        usage = shutil.disk_usage(tmp_path)._replace(free=0)
+        monkeypatch.setattr("recon_node.sources.recording.shutil.disk_usage", lambda folder: usage)
+        monkeypatch.setattr("recon_node.service.node.check_room", lambda *args: None)
+        assert send_scan(heart[0], port=running.server.port).ok
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
+    assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".part"]
 
 
 def test_a_pacs_that_never_answers_only_fills_the_spool(heart: tuple[Path, Path], tmp_path: Path) -> None:
