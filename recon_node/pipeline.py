@@ -16,7 +16,6 @@ from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods import Methods, make_methods
-from recon_node.model import ZeroFilled
 from recon_node.model.device import on_device
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, Method, Settings
@@ -162,21 +161,27 @@ class Pipeline:
             return images, Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
         learned = self.methods.weights is not None
         chosen, fallback = self.methods.chosen, self.methods.fallback
-        comparable = chosen.name not in (fallback.name, ZeroFilled.name)
+
+        def stand_in(part: KSpace) -> ImageSeries:
+            return fallback.reconstruct(part, maps, None)
+
+        def again(part: KSpace) -> ImageSeries:
+            return chosen.reconstruct(part, maps, text)
+
         verdict = judge_reconstruction(
             kspace,
             maps,
             images,
             prompts=prompts,
-            reconstruct=(lambda part: chosen.reconstruct(part, maps, text)) if comparable else None,
-            reference=lambda part: fallback.reconstruct(part, maps, None),
+            reconstruct=stand_in if chosen.name == fallback.name else again,
+            reference=stand_in,
             trained=self.methods.trained_on,
             limits=self.methods.limits,
         )
         if verdict.verdict != "fallback":
             return images, verdict
         if learned and self.settings.recon.on_distrust == "fallback":
-            return fallback.reconstruct(kspace, maps, None), verdict
+            return stand_in(kspace), verdict
         return images, dataclasses.replace(verdict, verdict="warn")
 
 

@@ -149,14 +149,14 @@ def _power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
 def _with_heldout(
     taken: Measures, held: HeldOut, maps: CoilMaps, reconstruct: Reconstruct, reference: Reconstruct
 ) -> Measures:
-    errors = []
-    for method in (reconstruct, reference):
+    errors = {}
+    for method in dict.fromkeys((reconstruct, reference)):
         image = method(held.kspace).data
         if not np.isfinite(image).all():
             return replace(taken, finite=False)
         difference = held.measured - predict(with_phase(image, held.kspace, maps), maps)
-        errors.append((_power(difference, held.lines), _power(difference, held.kspace.mask)))
-    (out, kept), (reference_out, reference_kept) = errors
+        errors[method] = _power(difference, held.lines), _power(difference, held.kspace.mask)
+    (out, kept), (reference_out, reference_kept) = errors[reconstruct], errors[reference]
     nothing = _power(held.measured, held.lines)
     best = min(reference_out, nothing)
     return replace(

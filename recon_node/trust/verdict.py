@@ -22,6 +22,9 @@ _SAYS = {
     "peak_ratio": "image brightness is off by a factor of {value:.1f}",
 }
 _UNFAMILIAR_SCORE = 0.5
+ZERO_FILLED = "zero-filled"
+FULL_ENOUGH = 1.2
+"""Acceleration up to which a zero-filled image may pass."""
 FOLDED_SHARE = 0.02
 """Of the object into which signal may seem to fold: where nothing does, up to 0.01 was seen."""
 
@@ -107,7 +110,7 @@ def judge_reconstruction(
         doubts.append(f"on {pattern} sampling these weights measured below parallel imaging")
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
-    doubts += _wrapped(maps, images)
+    doubts += _wrapped(maps, images) + _unfilled(kspace, images)
     return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
 
 
@@ -120,6 +123,14 @@ def _wrapped(maps: CoilMaps, images: ImageSeries) -> list[str]:
         return [f"{where}: coils.maps = 2 with method sense or kt tells them apart"]
     who = "network and trust check know" if images.made_by.weights is not None else "the trust check knows"
     return [f"{where}: {who} the first of {len(maps.data)} coil map sets only"]
+
+
+def _unfilled(kspace: KSpace, images: ImageSeries) -> list[str]:
+    """What is to be said where nothing filled in the samples that were left out."""
+    skipped = kspace.sampling.acceleration
+    if images.made_by.method != ZERO_FILLED or skipped <= FULL_ENOUGH:
+        return []
+    return [f"zero filling leaves the aliasing of {skipped:.1f}x undersampling in the image"]
 
 
 def _sentence(name: str, value: float, limit: Limit) -> str:
