@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -355,15 +355,18 @@ def main(folder: Path) -> int:
     if not files:
         print(f"{folder}: no golden files", file=sys.stderr)
         return 1
-    print(f"{'case':20s} {'quantity':26s} {'relative L2':>12s} {'limit':>8s}")
+    return show(row for f in files for row in (modules(f) if f.stem.startswith("modules") else _both(f)))
+
+
+def show(rows: Iterable[Row]) -> int:
+    """Print a table as its rows are made; 1 where a limit is broken."""
+    print(f"{'case':32s} {'quantity':26s} {'relative L2':>12s} {'limit':>8s}")
     broken = 0
-    for path in files:
-        rows = modules(path) if path.stem.startswith("modules") else _both(path)
-        for row in rows:
-            bad = not row.error <= row.limit
-            broken += bad
-            mark = "  ABOVE" if bad else ""
-            print(f"{row.case:20s} {row.quantity:26s} {row.error:12.2e} {row.limit:8.0e}{mark}", flush=True)
+    for row in rows:
+        bad = not row.error <= row.limit
+        broken += bad
+        mark = "  ABOVE" if bad else ""
+        print(f"{row.case:32s} {row.quantity:26s} {row.error:12.2e} {row.limit:8.0e}{mark}", flush=True)
     print(f"{broken} above their limit" if broken else "all within their limits")
     return int(broken > 0)
 
