@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 from benchmarks import bart
 from benchmarks.tune_classical import as_kspace
 from recon_node.coils import espirit, espirit_slices
+from recon_node.coils.eigenmaps import Operator, dominant, operator_samples
+from recon_node.coils.espirit import GRID, virtual_coil
+from recon_node.coils.kernels import signal_kernels
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import CoilMaps
@@ -200,20 +203,38 @@ def unexplained(basis: NDArray[Any], images: NDArray[Any], where: NDArray[np.boo
 
 
 def compare_slices(size: int, coils: int) -> None:
+    """Seconds by number of slices and workers, and what a batch over slices would save."""
     rng = np.random.default_rng(2)
     image, maps, _ = object_and_maps(size, coils, rng)
-    kspace = centred_fft(40 * maps * image).astype(np.complex64)
-    centre = slice(size // 2 - 12, size // 2 + 12)
+    noise = rng.standard_normal((2, coils, size, size)) / np.sqrt(2)
+    kspace = (centred_fft(40 * maps * image) + noise[0] + 1j * noise[1]).astype(np.complex64)
+    centre = slice(size // 2 - ACS // 2, size // 2 + ACS // 2)
     block = kspace[:, centre, centre]
     espirit(block, (size, size))
-    for slices, workers in ((4, 1), (16, 1), (16, None)):
-        start, begin = time.process_time(), time.perf_counter()
-        espirit_slices([block] * slices, (size, size), workers=workers)
-        wall, cpu = time.perf_counter() - begin, time.process_time() - start
-        who = "one worker" if workers else f"{len(os.sched_getaffinity(0))} cores"
-        print(
-            f"{slices} slices, {who}: {1e3 * cpu / slices:.1f} ms CPU, {1e3 * wall / slices:.1f} ms wall a slice"
-        )
+    cores = len(os.sched_getaffinity(0))
+    print(f"| slices | workers | ms CPU a slice | ms wall a slice | ({cores} cores)\n|---|---|---|---|")
+    for slices, workers in ((4, 1), (24, 1), (24, 2)):
+        runs = [
+            timed(lambda s=slices, w=workers: espirit_slices([block] * s, (size, size), workers=w))
+            for _ in range(3)
+        ]
+        cpu, wall = (1e3 * min(run[i] for run in runs) / slices for i in (0, 1))
+        print(f"| {slices} | {workers} | {cpu:.1f} | {wall:.1f} |", flush=True)
+    virtual = virtual_coil(block.astype(complex))
+    operator = Operator(operator_samples(signal_kernels(block.astype(complex), 6, THRESHOLD)))
+    grid = operator.on_grid(np.arange(GRID) / GRID, np.arange(GRID) / GRID)
+    start = np.broadcast_to(virtual[:, None], (len(grid), coils, 1))
+    single = min(timed(lambda: [dominant(grid, start) for _ in range(8)])[0] for _ in range(3))
+    stack, starts = np.concatenate([grid] * 8), np.concatenate([start] * 8)
+    batch = min(timed(lambda: dominant(stack, starts))[0] for _ in range(3))
+    print(f"eigenvectors of 8 slices: {1e3 * single:.1f} ms one by one, {1e3 * batch:.1f} ms as one batch")
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, float]:
+    """(CPU, wall) seconds of this process."""
+    start, begin = time.process_time(), time.perf_counter()
+    run()
+    return time.process_time() - start, time.perf_counter() - begin
 
 
 def main() -> None:
