@@ -23,6 +23,8 @@ from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_
 
 MOST_NAMED = 8
 """Missing lines of a phase, or phases with missing lines, that a note names."""
+APART_MM = 1.0
+"""Between lines of one slice: more is another slice, or a patient who moved."""
 FEW_LINES = 0.75
 """Fraction of the announced lines below which a note says so."""
 
@@ -113,6 +115,13 @@ def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDA
             f"{context.dynamic}s missing and left out: {', '.join(map(str, missing.tolist()))} "
             f"(found {int(seen.sum())} of {len(seen)})"
         )
+    if buffer.apart_mm > APART_MM or buffer.turned:
+        notes.append(
+            f"lines of slice {buffer.index.slice} give places up to {buffer.apart_mm:.0f} mm apart"
+            f"{' and directions turned' if buffer.turned else ''}: the first was taken for all"
+        )
+    if len(buffer.ways) > 1:
+        notes.append("lines were read in both directions, without phase correction: ghosts may remain")
     if buffer.repeated:
         hint = (
             "; their time stamps say retrospective gating"

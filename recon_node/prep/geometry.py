@@ -13,13 +13,13 @@ Orientation = Literal["auto", "conjugate", "as-is"]
 Vector = tuple[float, float, float]
 
 
-def directions_known(head: NDArray[Any]) -> bool:
-    """Whether an acquisition header has read and phase directions that span a plane."""
+def directions_known(head: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether acquisition headers `(...)` have read and phase directions that span a plane, `(...)` bool."""
     read, phase = (np.asarray(head[name], dtype=float) for name in ("read_dir", "phase_dir"))
-    if not (np.isfinite(read).all() and np.isfinite(phase).all()):
-        return False
-    area = np.linalg.norm(np.cross(read, phase))
-    return bool(area > 0.5 * np.linalg.norm(read) * np.linalg.norm(phase) > 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        area = np.linalg.norm(np.cross(read, phase), axis=-1)
+        product = np.linalg.norm(read, axis=-1) * np.linalg.norm(phase, axis=-1)
+        return np.asarray((area > 0.5 * product) & (product > 0) & np.isfinite(area))
 
 
 def must_conjugate(header: ScanHeader, head: NDArray[Any], orientation: Orientation) -> bool:
@@ -30,7 +30,7 @@ def must_conjugate(header: ScanHeader, head: NDArray[Any], orientation: Orientat
     """
     if orientation != "auto":
         return orientation == "conjugate"
-    return _is_siemens(header) and directions_known(head)
+    return _is_siemens(header) and bool(directions_known(head))
 
 
 def orientation_verified(header: ScanHeader, head: NDArray[Any], orientation: Orientation) -> bool:
@@ -38,7 +38,7 @@ def orientation_verified(header: ScanHeader, head: NDArray[Any], orientation: Or
 
     No source was found for the convention of other vendors' converters.
     """
-    return orientation != "auto" or _is_siemens(header) or not directions_known(head)
+    return orientation != "auto" or _is_siemens(header) or not bool(directions_known(head))
 
 
 def _is_siemens(header: ScanHeader) -> bool:
@@ -76,7 +76,10 @@ def slice_geometry(
         normal = _unit(normal) if 0.5 < np.linalg.norm(normal) < 2 else _unit(np.cross(read, phase))
         verified = orientation_verified(header, head, orientation)
         geometry = _geometry(position, read, phase, normal, fov, known=True, verified=verified)
-        return geometry, () if verified else (_unverified(header),)
+        notes = [] if verified else [_unverified(header)]
+        if not np.isfinite(position).all():
+            notes.append("the file gives no place of the slice: 0, 0, 0 was put in its place")
+        return geometry, tuple(notes)
     read, phase, normal = np.eye(3)
     if not position.any() and slice_number:
         position = normal * slice_number * fov[2]

@@ -20,6 +20,10 @@ DEAD = 1e-6
 """A coil with less than this fraction of the median noise variance has no receiver behind it."""
 HOT = 1e5
 """A coil with more than this multiple of the median noise variance is broken."""
+SIGNAL = 30.0
+"""Largest over mean squared magnitude of a readout from which it holds an echo: noise stays below 20."""
+LOUD = 4.0
+"""Mean squared magnitude of a noise readout over the usual one from which it holds signal."""
 SINGULAR = 1e-8
 """Smallest over largest eigenvalue of the noise correlation below which coils repeat each other: real arrays
 stay above 1e-4, copies of a complex64 channel, or sums of others, below 1e-13."""
@@ -77,8 +81,8 @@ class NoiseScan:
         """Number of channels; 0 before any noise arrived."""
         return 0 if self._covariance is None else len(self._covariance)
 
-    def add(self, block: Readouts) -> None:
-        """Add noise acquisitions of one shape.
+    def add(self, block: Readouts) -> int:
+        """Add noise acquisitions of one shape, but for those with an echo in them; how many those were.
 
         Raises
         ------
@@ -89,17 +93,36 @@ class NoiseScan:
         """
         coils = block.samples.shape[1]
         if not block.samples.size:
-            return
+            return 0
         if self._covariance is None:
             self._covariance = np.zeros((coils, coils), dtype=np.complex128)
         if len(self._covariance) != coils:
             raise InconsistentReadouts(f"noise scans have {len(self._covariance)} and {coils} channels")
-        flat = np.moveaxis(block.samples, 1, 0).reshape(coils, -1).astype(np.complex128)
-        if not np.isfinite(flat).all():
+        if not np.isfinite(block.samples).all():
             raise DataError("noise scan holds samples that are not numbers (NaN or infinite)")
+        samples = block.samples * self._to_first_dwell(float(block.head["sample_time_us"][0]))
+        quiet = self._quiet(np.square(samples.real) + np.square(samples.imag))
+        flat = np.moveaxis(samples[quiet], 1, 0).reshape(coils, -1)
         self._covariance += flat @ flat.conj().T
         self.samples += flat.shape[1]
-        self.dwell_us = float(block.head["sample_time_us"][0])
+        return int((~quiet).sum())
+
+    def _to_first_dwell(self, dwell_us: float) -> np.complex128:
+        """Factor that gives noise of this dwell time the variance it has at the first one."""
+        if self.dwell_us <= 0:
+            self.dwell_us = dwell_us
+        known = dwell_us > 0 and self.dwell_us > 0
+        return np.complex128(np.sqrt(dwell_us / self.dwell_us) if known else 1)
+
+    def _quiet(self, power: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which readouts of `(readout, coil, sample)` squared magnitudes hold no echo, `(readout,)` bool."""
+        mean = power.mean(axis=2)
+        usual = np.median(mean, axis=0)
+        if self._covariance is not None and self.samples:
+            usual = self._covariance.diagonal().real / self.samples
+        echo = power.max(axis=2) > SIGNAL * mean
+        loud = (mean > LOUD * usual) & (usual > 0)
+        return np.asarray(~np.any(echo | loud, axis=1))
 
     def covariance(self) -> NDArray[np.complex128]:
         """`(coil, coil)` complex128, ``E[n n^H]``."""

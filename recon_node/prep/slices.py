@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.scan import SliceIndex
+from recon_node.prep.geometry import directions_known
 from recon_node.prep.kinds import has_any
 from recon_node.prep.readout import Lines
 
 LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
+TURNED = 0.999
+"""Cosine between read directions below which lines do not belong to one image."""
 _BY_PHASE = ("data", "mask", "count", "clock", "physiology", "delay", "_first_average")
 
 
@@ -43,7 +46,14 @@ class SliceBuffer:
         self.delay = np.zeros((phases, rows), dtype=np.float32)
         """Sum of the physiology time stamps of a line that came several times; their mean in the end."""
         self.head: Any = None
-        """Header of the line nearest to the centre so far, `()` of ACQUISITION_HEADER."""
+        """Header of the first line that gives place and directions, `()` of ACQUISITION_HEADER; else any."""
+        self._placed = False
+        self.apart_mm = 0.0
+        """How far from that line the others say they lie."""
+        self.turned = False
+        """Whether others say they are turned against it."""
+        self.ways: set[bool] = set()
+        """Whether lines were read backwards."""
         self.segments: set[int] = set()
         self.ends_here = False
         """Whether the latest line is flagged as the last of its slice, in the last phase there is."""
@@ -61,8 +71,8 @@ class SliceBuffer:
         self._grow(int(phases.max()) + 1)
         averages = lines.head["idx"]["average"].astype(np.int32)
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
-        if self.head is None:
-            self.head = lines.head[0]
+        self.ways.update(np.unique(has_any(lines.head["flags"], Flag.IS_REVERSE)).tolist())
+        self._compare(lines.head)
         self.ends_here = bool(
             has_any(lines.head["flags"][-1:], LAST)[0] and int(phases[-1]) == self._phases - 1
         )
@@ -76,6 +86,18 @@ class SliceBuffer:
         np.add.at(self.delay, (phases[again], rows[again]), lines.head["physiology_time_stamp"][again, 0])
         for i in again.tolist():
             self._add_again(int(phases[i]), int(rows[i]), lines.data[i], lines.covered[i], int(averages[i]))
+
+    def _compare(self, head: NDArray[Any]) -> None:
+        """Watch whether all lines give one place and direction."""
+        known = directions_known(head)
+        placed = known & np.isfinite(head["position"]).all(axis=-1)
+        if self.head is None or (placed.any() and not self._placed):
+            self.head, self._placed = head[int(np.argmax(placed))], bool(placed.any())
+        with np.errstate(invalid="ignore", over="ignore"):
+            away = np.linalg.norm(head["position"].astype(float) - self.head["position"], axis=-1)
+            along = head["read_dir"].astype(float) @ self.head["read_dir"]
+        self.apart_mm = max(self.apart_mm, float(np.where(np.isfinite(away), away, 0).max()))
+        self.turned |= self._placed and bool((known & (along < TURNED)).any())
 
     def _put(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,11 @@ from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
 from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
+from recon_node.prep.common import Common
 from recon_node.prep.counters import name_of, rows_of, slice_indices
 from recon_node.prep.expectation import embeds_calibration, is_complete, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
-from recon_node.prep.geometry import Orientation, must_conjugate, slice_geometry
+from recon_node.prep.geometry import Orientation, slice_geometry
 from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_others
 from recon_node.prep.noise import NoiseScan, Whitening, whitening
 from recon_node.prep.readout import Lines, ReadoutGrid
@@ -83,6 +85,7 @@ class Preparation:
         self._noise = noise
         self._dynamic = "phase" if dynamic == "auto" else dynamic
         self._streaming = streaming
+        self._common = Common(orientation, contrasts_apart=self._dynamic != "contrast")
         self._calibration_width = calibration_width
         self._scan = NoiseScan()
         self._whitening: Whitening | None = None
@@ -179,9 +182,10 @@ class Preparation:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was noticed about the scan so far, beside the notes of each k-space."""
-        left_out = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        counts = ", ".join(f"{count} {name}" for name, count in self._counts.items() if count)
+        left_out = (f"acquisitions left out: {counts}",) if counts else ()
         gated = () if self._gating is None else self._gating.notes
-        return (*self._notes, *gated, *((f"acquisitions left out: {left_out}",) if left_out else ()))
+        return (*self._notes, *self._common.notes, *gated, *left_out)
 
     def _count(self, name: str, count: int) -> None:
         self._counts[name] = self._counts.get(name, 0) + count
@@ -189,10 +193,13 @@ class Preparation:
     def _take_noise(self, block: Readouts, which: NDArray[np.bool_]) -> None:
         if not which.any():
             return
-        if self._started:
+        lines = np.flatnonzero(kinds(block.head["flags"]) <= Kind.BOTH)
+        first = 0 if self._started else int(lines[0]) if len(lines) else len(block)
+        if which[first:].any():
             self._notes["a noise scan came after imaging lines and was not used"] = None
-            return
-        self._scan.add(block.select(which))
+        if which[:first].any():
+            noise = block.select(np.flatnonzero(which[:first]))
+            self._count("noise with signal in it", self._scan.add(noise))
 
     def _finite(self, block: Readouts) -> Readouts:
         """In memory order, without lines that hold NaN or infinite samples."""
@@ -250,12 +257,22 @@ class Preparation:
         lines = self._grids[encoding].lines(block)
         data = lines.data
         if self._whitening is not None:
-            data = self._whitening.apply(data, float(block.head["sample_time_us"][0]))
+            data = self._whitened(self._whitening, lines, encoding)
         elif self._noise == "unit-parts":
             data = data * np.float32(np.sqrt(0.5))
-        if must_conjugate(header, block.head[0], self._orientation):
+        if self._common.conjugated(header, block.head, encoding):
             data = np.conj(data)
         return Lines(head=lines.head, data=data, covered=lines.covered)
+
+    def _whitened(self, whitening: Whitening, lines: Lines, encoding: int) -> NDArray[np.complex64]:
+        groups = list(self._common.by_dwell(lines.head, encoding))
+        if len(groups) == 1:
+            return whitening.apply(lines.data, groups[0][1])
+        parts = [(mine, whitening.apply(lines.data[mine], dwell)) for mine, dwell in groups]
+        out = np.empty((len(lines.head), *parts[0][1].shape[1:]), np.complex64)
+        for mine, part in parts:
+            out[mine] = part
+        return out
 
     def _calibrate(
         self,
@@ -331,6 +348,8 @@ class Preparation:
         self._emitted.add(index)
         header, grid = self._headers[index.encoding], self._grids[index.encoding]
         geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice, self._orientation)
+        if index.encoding in self._common.perhaps_mirrored:
+            geometry = replace(geometry, verified=False)
         calibration = self._calibration.get((index.encoding, index.slice))
         context = SliceContext(
             header=header,
