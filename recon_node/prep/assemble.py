@@ -17,6 +17,7 @@ from recon_node.prep.calibration import CalibrationSum, central_block, central_w
 from recon_node.prep.expectation import expected_lines, line_limits
 from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
+from recon_node.prep.readout import MUCH_OUTSIDE, energy_outside
 from recon_node.prep.sampling import classify_sampling
 from recon_node.prep.slices import SliceBuffer
 from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_times_ms
@@ -81,6 +82,8 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
             None,
             None,
         )
+        if block is not None:
+            _watch_edges(block, flat.shape[1], context.header, notes)
         geometry = context.geometry if count == 1 else partition_geometry(context.geometry, partition, count)
         out.append(
             KSpace(
@@ -280,6 +283,22 @@ def _block(mean: NDArray[np.complex64], count: NDArray[Any], width: int) -> Bloc
         return None
     noise = float(np.sqrt(np.mean(1.0 / count[block])))
     return np.ascontiguousarray(mean[:, block[0], block[1]]), noise
+
+
+def _watch_edges(block: NDArray[np.complex64], lines: int, header: ScanHeader, notes: list[str]) -> None:
+    """Say where much signal lies beyond the image along the phase encoding."""
+    kept = round(min(1.0, header.recon_fov_mm[1] / header.encoded_fov_mm[1]) * lines)
+    if kept >= lines:
+        return
+    wide = np.zeros((block.shape[0], block.shape[2], lines), np.complex64)
+    first = lines // 2 - block.shape[1] // 2
+    wide[:, :, first : first + block.shape[1]] = block.swapaxes(1, 2)
+    outside = energy_outside(wide, kept)
+    if outside > MUCH_OUTSIDE:
+        notes.append(
+            f"{outside:.0%} of the signal lies beyond the image's field of view along the phase encoding: "
+            "it was cut off"
+        )
 
 
 def _check_centre(data: NDArray[np.complex64], mask: NDArray[np.bool_], notes: list[str]) -> None:

@@ -9,21 +9,41 @@ from recon_node.core.scan import Limit, ScanHeader
 from recon_node.prep.slices import SliceBuffer
 
 FEWEST_LINES = 8
+NEARLY = 16
+"""A centre may be off by the matrix over this: partial Fourier leaves out more."""
+MUCH_FINER = 1.5
+"""Than the image: no scanner measures that much more than it shows."""
+LEAST_BANDWIDTH, MOST_BANDWIDTH = 0.1, 2.0
 MANY = 8
 """Repetitions that make a film rather than a few measurements."""
 
 
 def line_limits(header: ScanHeader) -> Limit:
-    """Range and centre of ky; the encoded matrix around its middle where the header has no limits."""
+    """Range and centre of ky; the encoded matrix around its middle where the header has no limits.
+
+    A centre with which the range just does not fit the matrix is moved to the nearest with which it does; one
+    far off may be right, with a range that is too large (partial Fourier).
+    """
     ny = header.encoded_matrix[1]
     limit = header.limits.get("kspace_encoding_step_1") or Limit(minimum=0, maximum=ny - 1, center=ny // 2)
-    return dataclasses.replace(limit, center=ny // 2) if centre_unset(header) else limit
+    if centre_unset(header):
+        return dataclasses.replace(limit, center=ny // 2)
+    lowest, highest = limit.maximum - (ny - 1 - ny // 2), limit.minimum + ny // 2
+    nearest = min(max(limit.center, lowest), highest)
+    close = lowest <= highest and abs(nearest - limit.center) <= ny // NEARLY
+    return dataclasses.replace(limit, center=nearest) if close else limit
 
 
 def centre_unset(header: ScanHeader) -> bool:
     """Whether the limits put the centre at the first line of a range that reaches far beyond half of ky."""
     limit, ny = header.limits.get("kspace_encoding_step_1"), header.encoded_matrix[1]
     return limit is not None and limit.center == limit.minimum == 0 and ny // 2 + 1 < limit.size <= ny
+
+
+def bandwidth_ratio(header: ScanHeader) -> float | None:
+    """Relative noise bandwidth of the receiver; None where the header has none that could be."""
+    ratio = header.noise_bandwidth_ratio
+    return ratio if ratio is not None and LEAST_BANDWIDTH <= ratio <= MOST_BANDWIDTH else None
 
 
 def embeds_calibration(header: ScanHeader) -> bool:
@@ -42,6 +62,24 @@ def noteworthy(header: ScanHeader, *, film: bool) -> list[str]:
         ny = header.encoded_matrix[1]
         notes.append(
             f"the header puts the centre of k-space at ky 0 of {ny}: taken for the middle, {ny // 2}"
+        )
+    given, used = header.limits.get("kspace_encoding_step_1"), line_limits(header)
+    if given is not None and given.center != used.center and not centre_unset(header):
+        notes.append(
+            f"the header's centre of k-space, ky {given.center}, does not fit lines {given.minimum} to "
+            f"{given.maximum} of {header.encoded_matrix[1]}: {used.center} was taken"
+        )
+    finer = (
+        header.encoded_matrix[0] / header.encoded_fov_mm[0] * header.recon_fov_mm[0] / header.recon_matrix[0]
+    )
+    if finer > MUCH_FINER:
+        notes.append(
+            f"by the header, samples along the readout are {finer:.1f} times as fine as pixels: where its "
+            "field of view leaves out the oversampling, images are squeezed"
+        )
+    if header.noise_bandwidth_ratio is not None and bandwidth_ratio(header) is None:
+        notes.append(
+            f"relative noise bandwidth is {header.noise_bandwidth_ratio:g}, expected about 0.8: left out"
         )
     phases, repetitions = header.limits.get("phase"), header.limits.get("repetition")
     if film and (phases is None or phases.size == 1) and repetitions is not None and repetitions.size >= MANY:

@@ -196,11 +196,11 @@ class ReadoutGrid:
 
 
 def energy_outside(samples: NDArray[np.complex64], size: int) -> float:
-    """Fraction of the energy of a line `(coil, n)` beyond the central `size` pixels."""
+    """Fraction of the energy of lines `(..., n)` beyond the central `size` pixels."""
     image = np.abs(centred_ifft(samples, (-1,))) ** 2
     first = image.shape[-1] // 2 - size // 2
     total = float(image.sum())
-    return 1 - float(image[:, first : first + size].sum()) / total if total > 0 else 0.0
+    return 1 - float(image[..., first : first + size].sum()) / total if total > 0 else 0.0
 
 
 def _layouts(head: NDArray[Any]) -> NDArray[Any]:

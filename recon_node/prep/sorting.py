@@ -17,7 +17,7 @@ from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import CalibrationSum
 from recon_node.prep.common import Common
 from recon_node.prep.counters import name_of, rows_of, slice_indices
-from recon_node.prep.expectation import embeds_calibration, is_complete, noteworthy
+from recon_node.prep.expectation import bandwidth_ratio, embeds_calibration, is_complete, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, slice_geometry
 from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_others
@@ -226,7 +226,7 @@ class Preparation:
                 f"the noise scan has {self._scan.coils} channels, the lines {coils}: it was not used"
             ] = None
             return
-        self._whitening = whitening(self._scan, self._headers[0].noise_bandwidth_ratio)
+        self._whitening = whitening(self._scan, bandwidth_ratio(self._headers[0]))
         self._notes.update(dict.fromkeys(self._whitening.notes))
 
     def _take_lines(self, block: Readouts, encoding: int) -> None:

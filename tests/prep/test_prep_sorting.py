@@ -146,6 +146,46 @@ def test_a_centre_that_was_never_set_is_taken_for_the_middle_and_said() -> None:
     assert any("centre of k-space at ky 0" in note for note in kspace.notes)
 
 
+@pytest.mark.parametrize("centre", [14, 15, 17, 18])
+def test_a_centre_that_does_not_fit_the_lines_is_moved_until_it_does_and_said(centre: int) -> None:
+    _, data = cine(phases=1)
+    (kspace,) = prepare(make_header(SHAPE, centre=centre), [block(lines_of(data))])
+    np.testing.assert_allclose(kspace.data, data, atol=2e-4)
+    assert any(
+        f"ky {centre}, does not fit lines 0 to 31 of 32: 16 was taken" in note for note in kspace.notes
+    )
+
+
+def test_signal_cut_off_along_the_phase_encoding_is_said() -> None:
+    _, data = cine(phases=1)
+    narrow = make_header(SHAPE, recon_fov_mm=(2.0 * SHAPE[1], 0.6 * SHAPE[0], 8.0))
+    usual = make_header(SHAPE, recon_fov_mm=(2.0 * SHAPE[1], 1.9 * SHAPE[0], 8.0))
+    cut = [
+        any(
+            "along the phase encoding: it was cut off" in note
+            for note in prepare(h, [block(lines_of(data))])[0].notes
+        )
+        for h in (narrow, usual)
+    ]
+    assert cut == [True, False]
+
+
+def test_a_field_of_view_that_leaves_out_the_oversampling_is_said() -> None:
+    header = make_header(SHAPE, recon_matrix=(SHAPE[1] // 2, SHAPE[0], 1))
+    (kspace,) = prepare(header, [block(lines_of(cine(phases=1)[1]))])
+    assert any("2.0 times as fine as pixels" in note for note in kspace.notes)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, 1e6])
+def test_a_noise_bandwidth_that_cannot_be_is_left_out_and_said(ratio: float) -> None:
+    noise = noise_lines(white(np.random.default_rng(2), (3, 2400)), readouts=100)
+    sent = [block(noise), block(lines_of(cine(phases=1)[1]))]
+    (plain,) = prepare(make_header(SHAPE), sent, noise="auto")
+    (kspace,) = prepare(make_header(SHAPE, noise_bandwidth_ratio=ratio), sent, noise="auto")
+    np.testing.assert_array_equal(kspace.data, plain.data)
+    assert any("noise bandwidth" in note for note in kspace.notes)
+
+
 def test_a_centre_that_disagrees_with_the_energy_is_said() -> None:
     _, data = cine(phases=1)
     sent = lines_of(data)
