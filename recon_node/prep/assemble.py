@@ -110,8 +110,8 @@ Block = tuple[NDArray[np.complex64], float]
 
 
 def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDArray[np.bool_]:
-    """Which phases to keep; missing ones are named."""
-    seen = buffer.phases_seen
+    """Which phases to keep; those without a sample are named."""
+    seen = buffer.phases_seen & buffer.mask.any(axis=(1, 2))
     missing = np.flatnonzero(~seen)
     if len(missing):
         notes.append(

@@ -98,6 +98,14 @@ def test_missing_phases_are_named_and_left_out() -> None:
     assert (kspace.lines_found, kspace.lines_expected) == (96, 160)
 
 
+def test_a_phase_without_a_single_sample_is_left_out_and_not_made_up() -> None:
+    _, data = cine(phases=4)
+    data[2] = 0
+    (kspace,) = prepare(make_header(SHAPE, limits={"phase": 3}), [block(lines_of(data))])
+    np.testing.assert_allclose(kspace.data, data[[0, 1, 3]], atol=2e-4)
+    assert any("missing and left out: 2 (found 3 of 4)" in note for note in kspace.notes)
+
+
 def test_missing_lines_are_named_with_their_phase() -> None:
     _, data = cine(phases=3)
     lost = {(0, 5), (2, 20), (2, 31)}
