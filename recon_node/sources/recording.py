@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -21,9 +22,9 @@ _ROOM_AT_A_TIME = 4 << 20
 class RecordingFolder:
     """A folder of recorded streams that never holds more than `max_bytes`.
 
-    The oldest recordings make room for new ones. A stream that alone is too large is kept up to the
-    limit and marked by its suffix ``.mrd.part``, as is one whose connection is still open. The files
-    hold patient data: they are readable for their owner only.
+    The oldest recordings make room for new ones. A stream without an end (too large alone, or cut off) is
+    marked by its suffix ``.mrd.part``, as is one whose connection is still open; only the latter never makes
+    room. The files hold patient data: they are readable for their owner only.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class RecordingFolder:
         self.folder = folder
         self.max_bytes = max_bytes
         self._reserve = reserve_bytes
+        self._open: set[Path] = set()
+        self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -53,22 +56,41 @@ class RecordingFolder:
         """A recording for one scan; its name comes from the node, never from the network."""
         return Recording(self, scan_id)
 
-    def make_room(self, size: int, *, but: Path) -> bool:
-        """Delete the oldest finished recordings until `size` more bytes fit; False if they cannot."""
-        files = sorted(
-            (f.stat().st_mtime_ns, f, f.stat().st_size)
-            for f in self.folder.glob(f"*{SUFFIX}*")
-            if f.is_file()
-        )
-        free = shutil.disk_usage(self.folder).free - self._reserve
-        left = min(self.max_bytes - sum(length for _, _, length in files), free) - size
-        for _, file, length in files:
-            if left >= 0:
-                break
-            if file != but and file.suffix == SUFFIX:
+    def make_room(self, size: int) -> bool:
+        """Delete the oldest that are not open until `size` more bytes fit; False if they cannot."""
+        with self._lock:
+            files = sorted(
+                (f.stat().st_mtime_ns, f, f.stat().st_size)
+                for f in self.folder.glob(f"*{SUFFIX}*")
+                if f not in self._open and f.is_file()
+            )
+            used = sum(length for _, _, length in files) + sum(
+                f.stat().st_size for f in self._open if f.exists()
+            )
+            free = shutil.disk_usage(self.folder).free - self._reserve
+            left = min(self.max_bytes - used, free) - size
+            for _, file, length in files:
+                if left >= 0:
+                    break
                 file.unlink(missing_ok=True)
                 left += length
-        return left >= 0
+            return left >= 0
+
+    def begin(self, part: Path) -> BinaryIO:
+        """Make a file for a stream."""
+        with self._lock:
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._open.add(part)
+            return os.fdopen(handle, "wb")
+
+    def end(self, part: Path, whole: Path | None) -> None:
+        """A stream has ended: it gets its final name, or stays a part, unless it is empty."""
+        with self._lock:
+            self._open.discard(part)
+            if whole is not None:
+                part.rename(whole)
+            elif not part.stat().st_size:
+                part.unlink()
 
 
 class Recording:
@@ -84,8 +106,7 @@ class Recording:
 
     def __enter__(self) -> Self:
         try:
-            handle = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(handle, "wb")
+            self._file = self._folder.begin(self._part)
         except OSError as error:
             self._give_up(str(error))
         return self
@@ -107,22 +128,25 @@ class Recording:
         """Take `size` bytes of the room that was granted; the folder is only looked at where that ends."""
         if self._room < size:
             wanted = max(size, min(_ROOM_AT_A_TIME, self._folder.max_bytes // 64))
-            self._room = wanted if self._folder.make_room(wanted, but=self._part) else 0
+            self._room = wanted if self._folder.make_room(wanted) else 0
         self._room -= size
         return self._room >= 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        self._file = None
-        if self.complete:
-            self._part.rename(self.path)
+        self._end(self.path if self.complete else None)
 
     def _give_up(self, reason: str) -> None:
         log.warning("recording stopped: %s", reason)
-        if self._file is not None:
+        self._end(None)
+
+    def _end(self, whole: Path | None) -> None:
+        if self._file is None:
+            return
+        try:
             self._file.close()
-            self._file = None
+            self._folder.end(self._part, whole)
+        except OSError as error:
+            log.warning("a recording is not complete: %s", error)
+        self._file = None

@@ -69,6 +69,44 @@ def test_a_broken_stream_is_kept_as_a_part(serve, tmp_path: Path, helpers) -> No
     assert helpers.eventually(lambda: server.active == 0)
 
 
+def test_broken_streams_make_room_for_others_and_empty_ones_leave_no_file(
+    serve, scan_file: Path, tmp_path: Path, helpers
+) -> None:
+    folder = tmp_path / "kept"
+    server = serve(recordings=RecordingFolder(folder, max_bytes=70_000))
+    header = bytes(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
+    for broken in (header * 2, b"") * 40:
+        with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+            sock.sendall(broken)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(1 << 16):
+                pass
+    assert helpers.eventually(lambda: server.active == 0)
+    assert all(path.stat().st_size for path in folder.iterdir())
+    assert send_scan(scan_file, port=server.port).ok
+    assert helpers.eventually(lambda: server.active == 0)
+    assert [path.suffix for path in folder.iterdir()].count(".mrd") == 1
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 70_000
+
+
+def test_a_folder_that_disappears_ends_the_recording_and_not_the_scan(
+    serve, scan_file: Path, tmp_path: Path, helpers
+) -> None:
+    folder = tmp_path / "kept"
+    server = serve(recordings=RecordingFolder(folder, max_bytes=1 << 20))
+    folder.rmdir()
+    assert send_scan(scan_file, port=server.port).ok
+    folder.mkdir()
+    with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+        sock.sendall(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
+        assert helpers.eventually(lambda: [*folder.iterdir()] and next(folder.iterdir()).stat().st_size)
+        shutil.rmtree(folder)
+        sock.sendall(message_bytes(Close()))
+        sock.settimeout(20)
+        answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+    assert answer.endswith(bytes(message_bytes(Close())))
+
+
 def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="recordings cannot be kept"):
