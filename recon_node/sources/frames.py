@@ -29,7 +29,7 @@ from recon_node.sources.messages import (
 )
 from recon_node.sources.rows import START, run_length, shape_of
 
-_START_BYTES = 1 << 20
+_START_BYTES = 4 << 20
 
 _IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
 _WAVEFORM_BYTES = ID.size + WAVEFORM_HEADER.itemsize
@@ -76,7 +76,7 @@ class Frame:
 
     message_id: MessageId
     raw: memoryview = field(repr=False)
-    """The bytes as they were received, ids included. Valid until the next frame is asked for."""
+    """The bytes as they were received, ids included. Nothing ever overwrites them."""
     count: int = 1
     """Messages; more than 1 only for ACQUISITION."""
 
@@ -115,9 +115,7 @@ class FrameReader:
         self.limits = limits or WireLimits()
         self._close_optional = close_optional
         self._source = None if isinstance(source, memoryview) else source
-        self._memory = (
-            source.cast("B") if isinstance(source, memoryview) else memoryview(bytearray(_START_BYTES))
-        )
+        self._memory = source.cast("B") if isinstance(source, memoryview) else _room(_START_BYTES)
         self._start = 0
         self._end = len(self._memory) if self._source is None else 0
         self._deadline = 0.0
@@ -189,15 +187,15 @@ class FrameReader:
         return self._memory[self._start : self._start + size]
 
     def _make_room(self) -> None:
-        kept = self.buffered
-        memory = self._memory
-        if kept > len(memory) // 2:
-            # Doubling only when that full: a length alone never makes memory.
-            memory = memoryview(bytearray(2 * len(memory)))
-        elif not self._start or len(memory) - self._end > len(memory) // 2:
+        """Go on in memory of its own where little is left: what was handed out keeps its bytes."""
+        if len(self._memory) - self._end >= _START_BYTES // 2:
             return
-        memory[:kept] = self._memory[self._start : self._end]
-        self._memory, self._start, self._end = memory, 0, kept
+        kept = self._memory[self._start : self._end]
+        # Doubling only when that full: a length alone never makes memory.
+        full = len(kept) > len(self._memory) // 2
+        self._memory = _room(2 * len(self._memory) if full else max(_START_BYTES, 2 * len(kept)))
+        self._memory[: len(kept)] = kept
+        self._start, self._end = 0, len(kept)
 
     def _receive(self) -> bool:
         if self._source is None:
@@ -206,6 +204,10 @@ class FrameReader:
         got = self._source.receive(self._memory[self._end :], self._deadline)
         self._end += got
         return got > 0
+
+
+def _room(size: int) -> memoryview:
+    return np.empty(size, np.uint8).data
 
 
 def _ended_inside(arrived: int, size: int) -> TruncatedStream:

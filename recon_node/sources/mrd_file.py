@@ -15,13 +15,12 @@ from typing import Self
 
 import numpy as np
 
-from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.sources.frames import FrameReader, WireLimits
 from recon_node.sources.header import parse_header
 from recon_node.sources.messages import ID, MessageId
-from recon_node.sources.rows import START, run_length, shape_of
+from recon_node.sources.rows import START, run_length, run_view, shape_of
 from recon_node.sources.wire import Close, HeaderXml, Message, decode
 
 _RUN_BYTES = 4 << 20
@@ -144,8 +143,8 @@ class _Runs:
         if len(start) < START.itemsize or ID.unpack_from(start)[0] != MessageId.ACQUISITION:
             return None
         samples, coils, dimensions = shape_of(start)
-        before, body = START.itemsize + 4 * samples * dimensions, 8 * samples * coils
-        size = before + body
+        body = 8 * samples * coils
+        size = START.itemsize + 4 * samples * dimensions + body
         wanted = min(self._rows, max(1, _RUN_BYTES // size), (len(self._bytes) - at) // size)
         if wanted < 1 or not body or size > self._most_bytes:
             return None
@@ -153,10 +152,7 @@ class _Runs:
         kept = run_length(starts)
         self._rows = 2 * kept if kept == wanted else kept
         self.end = at + kept * size
-        head = np.ascontiguousarray(starts[:kept, ID.size :]).view(ACQUISITION_HEADER)[:, 0]
-        strides = (size, 8 * samples, 8)
-        data = np.ndarray((kept, coils, samples), np.complex64, self._bytes, at + before, strides)
-        return Readouts(head=head, samples=data)
+        return run_view(self._bytes.data, at, kept)
 
     def forget(self) -> None:
         """Take pages before the end of the last run off this process; read again, they come back."""

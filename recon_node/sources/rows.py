@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
+from recon_node.core.scan import Readouts
 from recon_node.sources.messages import ID
 
 START = np.dtype([("id", "<u2"), ("head", ACQUISITION_HEADER)])
@@ -40,3 +41,17 @@ def run_length(starts: NDArray[np.uint8]) -> int:
     """
     same = (starts.take(_ALIKE, axis=1) == starts[0].take(_ALIKE)).all(axis=1)
     return len(starts) if same.all() else int(np.argmin(same))
+
+
+def run_view(memory: memoryview, at: int, count: int) -> Readouts:
+    """The run of `count` acquisitions that begins at byte `at`: a view of its samples, a copy of its headers.
+
+    The samples are neither aligned nor contiguous: whoever takes the run copies them to where they belong.
+    """
+    samples, coils, dimensions = shape_of(memory[at : at + START.itemsize])
+    before = START.itemsize + 4 * samples * dimensions
+    size = before + 8 * samples * coils
+    heads = np.ndarray((count, ACQUISITION_HEADER.itemsize), np.uint8, memory, at + ID.size, (size, 1))
+    strides = (size, 8 * samples, 8)
+    data = np.ndarray((count, coils, samples), np.complex64, memory, at + before, strides)
+    return Readouts(head=heads.copy().view(ACQUISITION_HEADER)[:, 0], samples=data)

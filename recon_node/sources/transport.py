@@ -15,7 +15,7 @@ from recon_node.core.errors import ProtocolError, TruncatedStream
 _WAITS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TICK_SECONDS = 0.5
 _TIMEVAL = struct.Struct("@ll")
-_FLOOD_BYTES = 512 << 10
+_FLOOD_BYTES = 2 << 20
 _GATHER_SECONDS = 0.002
 """See `SocketTransport.receive`."""
 
@@ -81,7 +81,7 @@ class SocketTransport:
 
     def _gather(self, got: int) -> None:
         """After a large receipt let the next wait for `_FLOOD_BYTES`, `_GATHER_SECONDS` at most."""
-        flood = not self._tls and got >= (_FLOOD_BYTES if self._flood else _FLOOD_BYTES // 8)
+        flood = not self._tls and got >= (_FLOOD_BYTES if self._flood else _FLOOD_BYTES // 32)
         if flood != self._flood:
             self._flood = flood
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _FLOOD_BYTES if flood else 1)

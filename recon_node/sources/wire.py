@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import ProtocolError
-from recon_node.core.scan import Readouts, Waveform
+from recon_node.core.scan import Waveform
 from recon_node.sources.frames import ByteSource, Frame, FrameReader, WireLimits
 from recon_node.sources.messages import (
-    ID,
     IMAGE_HEADER,
     LENGTH32,
     LENGTH64,
@@ -35,7 +33,7 @@ from recon_node.sources.messages import (
     Text,
     message_bytes,
 )
-from recon_node.sources.rows import START, shape_of
+from recon_node.sources.rows import run_view
 
 __all__ = [
     "Close",
@@ -66,7 +64,7 @@ def read_messages(
     ----------
     source : ByteSource or memoryview
         For a file: ``memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))`` reads without
-        loading it; values own their arrays, so the map may be closed once the iterator is gone.
+        loading it; samples stay views of it.
     limits : WireLimits, optional
     close_optional : bool
         True for files, which some writers leave without a CLOSE message.
@@ -87,7 +85,7 @@ def read_messages(
 
 
 def decode(frame: Frame) -> Message:
-    """The value of a frame. It owns its arrays: the frame's bytes may be overwritten afterwards."""
+    """The value of a frame; the samples of readouts are a view of the frame's bytes (see `rows.run_view`)."""
     decoder = _DECODERS.get(frame.message_id)
     if decoder is None:
         return Opaque(message_id=frame.message_id, payload=bytes(frame.payload))
@@ -115,17 +113,6 @@ class MessageWriter:
         """Send bytes that are whole messages already (`Frame.raw`)."""
         with self._lock:
             self._send(raw)
-
-
-def _readouts(frame: Frame) -> Readouts:
-    samples, coils, dimensions = shape_of(frame.raw)
-    rows = np.frombuffer(frame.raw, np.uint8).reshape(frame.count, -1)
-    head = rows[:, ID.size : START.itemsize].copy().view(ACQUISITION_HEADER)[:, 0]
-    data = np.empty((frame.count, coils, samples), np.complex64)
-    if data.size:
-        body = rows[:, START.itemsize + 4 * samples * dimensions :]
-        data.reshape(frame.count, -1).view(np.uint8)[...] = body
-    return Readouts(head=head, samples=data)
 
 
 def _waveform(frame: Frame) -> Waveform:
@@ -173,7 +160,7 @@ _DECODERS: dict[MessageId, Callable[[Frame], Message]] = {
     MessageId.HEADER: lambda frame: HeaderXml(xml=bytes(frame.payload[LENGTH32.size :])),
     MessageId.TEXT: lambda frame: Text(text=_text(frame).rstrip("\0")),
     MessageId.ERROR: lambda frame: RemoteError(text=_utf8("ERROR", bytes(frame.payload[LENGTH64.size :]))),
-    MessageId.ACQUISITION: _readouts,
+    MessageId.ACQUISITION: lambda frame: run_view(frame.raw, 0, frame.count),
     MessageId.IMAGE: _image,
     MessageId.WAVEFORM: _waveform,
     MessageId.CLOSE: lambda _frame: Close(),
