@@ -189,10 +189,10 @@ def _content(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # torch's own words advise to unpickle whatever is in the file
         raise WeightsError(
-            f"{path}: not a checkpoint that loads without unpickling objects ({reason}); "
-            "save its state_dict alone and import that"
+            f"{path}: not a checkpoint that loads without unpickling objects: damaged, no PyTorch file, or "
+            "with more in it than tensors; save its state_dict alone and import that"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recon_node.core.errors import WeightsError
+from recon_node.core.errors import ConfigError, WeightsError
 from recon_node.core.protocols import TextEncoder
 from recon_node.core.types import Prompt, Prompts
 from recon_node.model import CardioMM, CardioMMConfig, load_weights
@@ -27,6 +27,12 @@ class TextFeatures:
         folder = None if config.folder is None else Path(config.folder)
         self.encoder: TextEncoder = load_encoder(config.encoder, folder=folder)
         self.model = model
+        found = self.encoder.encode([NOTHING_KNOWN]).shape[-1]
+        if found != model.text_features:
+            raise ConfigError(
+                f"training settings [model] text_features: found {model.text_features}, but text encoder "
+                f"{self.encoder.name} gives {found}: set it to that, or choose another [text] encoder"
+            )
 
     def features(self, example: Example, *, drop: bool) -> tuple[Tensor, Tensor]:
         """Vectors `(feature,)` of both prompts; `drop` forgets what the header said."""

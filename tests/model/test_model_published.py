@@ -230,8 +230,9 @@ class Unpicklable:
 
 def test_nothing_in_a_file_is_ever_run(state, tmp_path, capsys):
     torch.save({"state_dict": state, "hyper_parameters": Unpicklable()}, tmp_path / "evil.ckpt")
-    with pytest.raises(WeightsError, match="without unpickling"):
+    with pytest.raises(WeightsError, match="without unpickling") as caught:
         import_published(tmp_path / "evil.ckpt")
+    assert "weights_only" not in str(caught.value), "no advice to unpickle it after all"
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Unpicklable()))
     with pytest.raises(WeightsError):
         import_published(tmp_path / "plain.ckpt")

@@ -104,6 +104,13 @@ def test_a_change_that_names_no_setting_is_one_line(
     assert "\n" not in said
 
 
+def test_a_network_for_vectors_of_another_length_than_the_encoders_is_refused(tmp_path: Path) -> None:
+    tree = _config(tmp_path).as_dict()
+    tree["model"]["text_features"] = 512
+    with pytest.raises(ConfigError, match="found 512, but text encoder minilm gives 384"):
+        Run(train_config_from_dict(tree))
+
+
 def test_a_sensitivity_network_is_refused_as_it_would_stay_untrained() -> None:
     with pytest.raises(ConfigError, match="sensitivity"):
         train_config_from_dict({"model": {"sensitivity": {"stem": 4}}})
