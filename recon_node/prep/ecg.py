@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter, uniform_filter1d
-from scipy.signal import butter, find_peaks, sosfiltfilt
 
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.scan import Waveform
@@ -96,6 +95,8 @@ def _joined(group: list[Waveform]) -> Trace:
 
 
 def _waves(times: NDArray[np.float64], leads: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.signal import find_peaks  # 40 MB that other scans do not need
+
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     rate = 1000 / step if step > 0 else 0.0
     if rate < _LEAST_HZ or len(times) * step < _LEAST_MS:
@@ -110,6 +111,8 @@ def _waves(times: NDArray[np.float64], leads: NDArray[np.float64]) -> NDArray[np
 
 def _energy(leads: NDArray[np.float64], rate: float) -> NDArray[np.float64] | None:
     """Running amplitude of all leads `(sample,)`, in units of their medians; None where all are flat."""
+    from scipy.signal import butter, sosfiltfilt
+
     leads = leads[np.ptp(leads, axis=1) > 0]
     if not len(leads):
         return None
