@@ -5,7 +5,8 @@
 For the shipped weights, and with `--paper` for the published widths and depth, prints the CPU seconds a frame
 through `CardioMMReconstructor` and the share of the same process's one-thread matrix-multiplication rate;
 both are measured in turns, medians over the turns. `--compile` adds the gain of ``torch.compile``. `--threads`
-compares two threads with one, wall time in processes of their own, while another process is busy.
+compares two threads with one, and one with itself, wall time in processes of their own, while another process is
+busy. The node's default is one thread a process, with slices shared out among processes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from recon_node.model import CardioMM, CardioMMConfig, CardioMMReconstructor, Lo
 COILS = 10
 SIDE = 1024
 TURNS = 5
+PAIRS = 3
 
 
 def slice_of(size: int, frames: int, sampling_rate: float = 0.15) -> tuple[KSpace, CoilMaps]:
@@ -154,12 +156,14 @@ def threads(size: int) -> None:
     cores = len(os.sched_getaffinity(0))
     with subprocess.Popen([sys.executable, "-c", BUSY]) as busy:
         try:
-            ratios = [wall(2) / wall(1) for _ in range(3)]
+            same = [wall(1) / wall(1) for _ in range(PAIRS)]
+            ratios = [wall(2) / wall(1) for _ in range(PAIRS)]
         finally:
             busy.kill()
     print(
         f"two threads beside a busy process, {cores} cores: {statistics.median(ratios):.2f} of the wall time of "
-        f"one ({min(ratios):.2f} to {max(ratios):.2f})"
+        f"one ({min(ratios):.2f} to {max(ratios):.2f}); one thread beside itself, which is the error of this measurement: "
+        f"{statistics.median(same):.2f} ({min(same):.2f} to {max(same):.2f})"
     )
 
 
