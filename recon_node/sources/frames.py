@@ -153,7 +153,9 @@ class FrameReader:
         count = self._run(size) if message_id is MessageId.ACQUISITION else 1
         raw = self._memory[self._start : self._start + size * count]
         self._start += size * count
-        self.closed = message_id is MessageId.CLOSE
+        if message_id is MessageId.CLOSE:
+            self.closed = True
+            self._memory, self._start, self._end = memoryview(b""), 0, 0  # what was handed out keeps its own
         return Frame(message_id=message_id, raw=raw, count=count)
 
     def _run(self, size: int) -> int:

@@ -185,8 +185,6 @@ class WireSession(Answering):
         self._on_frame = on_frame
         self._first: Frame | None = None
         self.readouts = 0
-        self.on_image: Callable[[ImageMessage], object] = self.send_image
-        """What happens with images that the peer sends: by default they are sent back unchanged."""
 
     def read_header(self) -> None:
         """Read configuration and header.
@@ -264,13 +262,13 @@ class WireSession(Answering):
         self._config = self._config.merged(config)
 
     def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
-        """The data in a message; what else it may be is dealt with."""
+        """The data in a message; images that the peer sends go back unchanged."""
         message = decode(frame)
         match message:
             case Readouts() | Waveform():
                 return [message]
             case ImageMessage():
-                self.on_image(message)
+                self.send_image(message)
             case Text(text=text):
                 log.info("ignored a text of %d characters", len(text), extra={"scan": self._scan_id})
             case RemoteError():
