@@ -8,7 +8,8 @@ extra cost in data consistency.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,14 @@ from recon_node.model.blocks import Slope
 from recon_node.model.config import DEPTH, CardioMMConfig
 from recon_node.model.consistency import Physics, time_average
 from recon_node.model.kt import kt_estimate
+from recon_node.model.motion import TOLERANCE, find_motion, fused, moved, neighbour_indices
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
+
+PROXIMAL_WEIGHT = 0.5
+"""First weight of the UNet's images beside the data, where consistency is proximal."""
+LARGEST_POWER = 4.0
+"""That weight stays between ``exp(-4)`` and ``exp(4)``."""
 
 
 class TextHead(nn.Module):
@@ -61,13 +68,30 @@ class TextHead(nn.Module):
 
 
 class Cascade(nn.Module):
-    """One unrolled phase: a UNet and the weight of its data consistency."""
+    """One unrolled phase: a UNet and the weight of its data consistency.
+
+    The published step has one learned number as its weight. The proximal step's depends on what both texts
+    say: how far measured data is to be believed against the UNet is another matter at 24x than at 4x.
+    """
 
     def __init__(self, config: CardioMMConfig, slope: Slope | None) -> None:
         super().__init__()
         images = config.channels // 2
         self.model = NormalisedUNet(config.unet, config, images, slope, residual=config.residual)
-        self.dc_weight = nn.Parameter(torch.ones(1))
+        if config.consistency == "step":
+            self.dc_weight = nn.Parameter(torch.ones(1))
+        else:
+            self.dc_linear = nn.Linear(2 * config.text_size, 1)
+            nn.init.zeros_(self.dc_linear.weight)
+            nn.init.constant_(self.dc_linear.bias, math.log(PROXIMAL_WEIGHT))
+
+    def weight(self, meta: Tensor, us: Tensor) -> Tensor:
+        """Weight of data consistency for texts `(item, text_size)`: `(1,)`, or `(item, 1, 1, 1)`."""
+        if hasattr(self, "dc_weight"):
+            return self.dc_weight.abs()
+        with torch.autocast(meta.device.type, enabled=False):
+            power: Tensor = self.dc_linear(torch.cat([meta, us], dim=1).to(self.dc_linear.weight.dtype))
+            return power.clamp(-LARGEST_POWER, LARGEST_POWER).exp()[:, :, None, None]
 
 
 class CardioMM(nn.Module):
@@ -133,6 +157,7 @@ class CardioMM(nn.Module):
         maps: Tensor | None = None,
         *,
         first: Tensor | None = None,
+        motion: Tensor | None = None,
         periodic: bool = True,
         chunk: int | None = None,
         acs: int = 20,
@@ -153,6 +178,9 @@ class CardioMM(nn.Module):
             `(item, coil, row, column)` coil maps; without them the learned ones are made.
         first : Tensor, optional
             `(item, frame, row, column)` first estimate, where it was made before (`kt_estimate`).
+        motion : Tensor, optional
+            `(item, frame, count, 2, row, column)` displacements (`find_motion` of the first estimate), where
+            they were found before.
         periodic : bool
             Whether the last frame's neighbour is the first one (a cine), or itself.
         chunk : int, optional
@@ -174,8 +202,10 @@ class CardioMM(nn.Module):
         measured = physics.adjoint(kspace)
         if first is None and self.config.start == "kt":
             first = kt_estimate(kspace, mask, maps, self.config.kt)
-        images = self.unroll(physics, measured, meta, us, first=first, periodic=periodic, chunk=chunk)
-        return self.last_consistency(physics, images, measured, chunk=chunk)
+        images = self.unroll(
+            physics, measured, meta, us, first=first, motion=motion, periodic=periodic, chunk=chunk
+        )
+        return self.last_consistency(physics, images, measured, meta, us, chunk=chunk)
 
     @property
     def phases(self) -> list[Cascade]:
@@ -228,6 +258,8 @@ class CardioMM(nn.Module):
         us: Tensor,
         *,
         first: Tensor | None = None,
+        motion: Tensor | None = None,
+        noise: float = 1.0,
         periodic: bool = True,
         chunk: int | None = None,
     ) -> Tensor:
@@ -244,6 +276,10 @@ class CardioMM(nn.Module):
         first : Tensor, optional
             `(item, frame, row, column)` first estimate (`kt_estimate`), where the configuration's `start` is
             not ``zero-filled``.
+        motion : Tensor, optional
+            As in `forward`.
+        noise : float
+            Standard deviation of the complex noise in the k-space.
         periodic, chunk
             As in `forward`.
 
@@ -264,32 +300,37 @@ class CardioMM(nn.Module):
             )
         images = self._first(measured, first)
         extra = images.mean(dim=1) if self.config.temporal_mean else None
+        view = _View(self.config, extra=extra, periodic=periodic, noise=noise)
+        if self.config.aligned:
+            view.motion = self._motion(images, periodic=periodic) if motion is None else motion
         phases = self.phases
         for index, cascade in enumerate(phases):
             if index:
-                weight = phases[index - 1].dc_weight
+                weight = phases[index - 1].weight(meta, us)
                 images = self._correct(physics, images, measured, weight, chunk)
             if self.checkpointing and torch.is_grad_enabled():
                 images = checkpointed(
-                    self._denoise,
-                    cascade.model,
-                    images,
-                    meta,
-                    us,
-                    extra,
-                    periodic,
-                    chunk,
-                    use_reentrant=False,
+                    self._denoise, cascade.model, images, meta, us, view, chunk, use_reentrant=False
                 )
             else:
-                images = self._denoise(cascade.model, images, meta, us, extra, periodic, chunk)
+                images = self._denoise(cascade.model, images, meta, us, view, chunk)
         return images
 
+    def _motion(self, first: Tensor, *, periodic: bool) -> Tensor:
+        return torch.stack([find_motion(clip, self.config.frames, periodic=periodic) for clip in first])
+
     def last_consistency(
-        self, physics: Physics, images: Tensor, measured: Tensor, *, chunk: int | None = None
+        self,
+        physics: Physics,
+        images: Tensor,
+        measured: Tensor,
+        meta: Tensor,
+        us: Tensor,
+        *,
+        chunk: int | None = None,
     ) -> Tensor:
-        """Data consistency of the last cascade: the reconstructed images."""
-        return self._correct(physics, images, measured, self.phases[-1].dc_weight, chunk)
+        """Data consistency of the last cascade: the reconstructed images. The rest as for `unroll`."""
+        return self._correct(physics, images, measured, self.phases[-1].weight(meta, us), chunk)
 
     def _first(self, measured: Tensor, first: Tensor | None) -> Tensor:
         if self.config.start == "zero-filled":
@@ -304,16 +345,12 @@ class CardioMM(nn.Module):
         images: Tensor,
         meta: Tensor,
         us: Tensor,
-        extra: Tensor | None,
-        periodic: bool,
+        view: _View,
         chunk: int | None,
     ) -> Tensor:
         parts = []
         for frames in _chunks(images.shape[1], chunk):
-            seen = _neighbours(images, frames, self.config.frames, periodic=periodic)
-            if extra is not None:
-                shown = extra[:, None, None].expand(-1, seen.shape[1], 1, -1, -1)
-                seen = torch.cat([seen, shown], dim=2)
+            seen = view.of(images, frames)
             made = model(seen.flatten(0, 1), meta, us)
             parts.append(made.unflatten(0, seen.shape[:2]))
         return torch.cat(parts, dim=1)
@@ -321,8 +358,11 @@ class CardioMM(nn.Module):
     def _correct(
         self, physics: Physics, images: Tensor, measured: Tensor, weight: Tensor, chunk: int | None
     ) -> Tensor:
+        step: Callable[[Tensor, Tensor, Tensor, slice], Tensor] = (
+            physics.consistent if self.config.consistency == "step" else physics.proximal
+        )
         parts = [
-            physics.consistent(images[:, frames], measured[:, frames], weight.abs(), frames)
+            step(images[:, frames], measured[:, frames], weight, frames)
             for frames in _chunks(images.shape[1], chunk)
         ]
         return torch.cat(parts, dim=1)
@@ -334,13 +374,29 @@ def _chunks(frames: int, size: int | None) -> Iterator[slice]:
         yield slice(start, min(start + step, frames))
 
 
-def _neighbours(images: Tensor, frames: slice, count: int, *, periodic: bool) -> Tensor:
-    """`(item, frame, row, column)` to `(item, chosen frame, count, row, column)`, the frame itself first."""
-    if count == 1:
-        return images[:, frames].unsqueeze(2)
-    reach = count // 2
-    offsets = torch.tensor(sorted(range(-reach, reach + 1), key=abs), device=images.device)
-    index = torch.arange(frames.start, frames.stop, device=images.device)[:, None] + offsets
-    total = images.shape[1]
-    index = index % total if periodic else index.clamp(0, total - 1)
-    return images[:, index]
+class _View:
+    """What a UNet sees of a clip."""
+
+    def __init__(self, config: CardioMMConfig, *, extra: Tensor | None, periodic: bool, noise: float) -> None:
+        self.count, self.extra, self.periodic = config.frames, extra, periodic
+        self.tolerance = TOLERANCE * noise
+        self.motion: Tensor | None = None
+
+    def of(self, images: Tensor, frames: slice) -> Tensor:
+        """`(item, frame, row, column)` to `(item, chosen frame, image, row, column)`, the frame first."""
+        index = neighbour_indices(frames, images.shape[1], self.count, periodic=self.periodic)
+        parts = [images[:, index.to(images.device)]]
+        if self.motion is not None:
+            parts = self._aligned(parts[0], self.motion[:, frames])
+        if self.extra is not None:
+            parts.insert(1, self.extra[:, None, None].expand(-1, index.shape[0], 1, -1, -1))
+        return torch.cat(parts, dim=2)
+
+    def _aligned(self, seen: Tensor, motion: Tensor) -> list[Tensor]:
+        """Neighbours moved onto their frame, and the mean of those that agree with it."""
+        planes = torch.stack([seen.real, seen.imag], dim=3)
+        here, others = planes[:, :, :1], planes[:, :, 1:]
+        beside = moved(others.flatten(0, 2), motion[:, :, 1:].flatten(0, 2)).reshape(others.shape)
+        planes = torch.cat([here, beside], dim=2)
+        mean = fused(planes.flatten(0, 1), tolerance=self.tolerance).reshape(here.shape)
+        return [torch.complex(some[:, :, :, 0], some[:, :, :, 1]) for some in (planes, mean)]

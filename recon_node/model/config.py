@@ -12,6 +12,7 @@ from recon_node.core.errors import ConfigError
 
 TextNorm = Literal["l2", "sign"]
 Start = Literal["zero-filled", "kt"]
+Consistency = Literal["step", "proximal"]
 Triple = tuple[int, int, int]
 
 DEPTH = 8
@@ -120,6 +121,12 @@ class CardioMMConfig:
     """First estimate: zero-filled as published, or k-t sparse SENSE, which the cascades then improve."""
     kt: KtConfig = KtConfig()
     """Settings of the first estimate where `start` is ``kt``."""
+    aligned: bool = False
+    """Move neighbouring frames onto the one they are shown for, by the motion found in the first estimate,
+    and show their agreeing mean as well (two more channels), which a third output channel blends in."""
+    consistency: Consistency = "step"
+    """Data consistency: one gradient step as published, or the proximal step, solved by conjugate gradients
+    (Aggarwal et al., IEEE Trans Med Imaging 38:394, 2019, eq. 9)."""
     residual: bool = False
     """Whether the UNet's output is a correction of its (centre) input."""
     metadata_text: bool = True
@@ -144,14 +151,22 @@ class CardioMMConfig:
             raise ConfigError(f"network configuration: frames is {self.frames}, expected an odd number")
         _check_choice("text_norm", self.text_norm, get_args(TextNorm))
         _check_choice("start", self.start, get_args(Start))
+        _check_choice("consistency", self.consistency, get_args(Consistency))
         for field in fields(self):
             if field.type == "bool":
                 _check_bool(field.name, getattr(self, field.name))
+        if self.aligned and not (self.frames > 1 and self.start == "kt" and self.residual):
+            raise ConfigError(
+                "network configuration: aligned frames need frames of at least 3, start kt (motion is found "
+                "in the first estimate) and residual"
+            )
+        if self.sensitivity is not None and self.consistency != "step":
+            raise ConfigError("network configuration: learned coil maps come with consistency step only")
 
     @property
     def channels(self) -> int:
         """Input channels of a cascade's UNet: two for each image it sees."""
-        return 2 * (self.frames + int(self.temporal_mean))
+        return 2 * (self.frames + int(self.temporal_mean) + int(self.aligned))
 
     @property
     def variant(self) -> str:

@@ -22,6 +22,8 @@ from torch import Tensor
 
 BOTH = (-2, -1)
 COLUMNS = (-1,)
+PROXIMAL_ITERATIONS = 4
+_TINY = 1e-20
 
 
 def centred_fft(image: Tensor) -> Tensor:
@@ -71,6 +73,58 @@ def _gram_at_once(images: Tensor, maps: Tensor, mask: Tensor, axes: tuple[int, .
     kspace = torch.fft.fftn(images.unsqueeze(-3) * maps, dim=axes, norm="ortho")
     kspace = kspace * mask.unsqueeze(-3)
     return combine(torch.fft.ifftn(kspace, dim=axes, norm="ortho"), maps)
+
+
+class _Proximal(torch.autograd.Function):
+    """Minimiser of ``|A x - y|^2 + weight |x - z|^2``, its gradient by the same system of equations.
+
+    With ``H = A^H A + weight`` the solution is ``H^-1 (A^H y + weight z)``, so the gradient `g` of a loss
+    becomes ``weight H^-1 g`` for `z` and ``<H^-1 g, z - x>`` for the weight.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        measured: Tensor,
+        weight: Tensor,
+        maps: Tensor,
+        mask: Tensor,
+        axes: tuple[int, ...],
+    ) -> Tensor:
+        def system(x: Tensor) -> Tensor:
+            return _gram(x, maps, mask, axes) + weight * x
+
+        x = images + _solved(system, measured - _gram(images, maps, mask, axes))
+        ctx.save_for_backward(images - x, weight)
+        ctx.system = system
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
+        moved, weight = ctx.saved_tensors
+        solved = _solved(ctx.system, grads[0])
+        by_item = (solved.conj() * moved).real.sum(dim=(1, 2, 3), keepdim=True)
+        return weight * solved, None, by_item, None, None, None
+
+
+def _solved(system: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
+    """A few conjugate gradients from zero, for each frame on its own."""
+    x, residual = torch.zeros_like(target), target.resolve_conj()
+    direction, power = residual, _power(residual)
+    for _ in range(PROXIMAL_ITERATIONS):
+        image = system(direction)
+        length = power / (direction.conj() * image).real.sum(dim=BOTH, keepdim=True).clamp_min(_TINY)
+        x = x + length * direction
+        residual = residual - length * image
+        before, power = power, _power(residual)
+        direction = residual + power / before.clamp_min(_TINY) * direction
+    return x
+
+
+def _power(x: Tensor) -> Tensor:
+    """Energy of each image, `(..., 1, 1)`."""
+    return torch.view_as_real(x).square().sum(dim=-1).sum(dim=BOTH, keepdim=True)
 
 
 class Physics:
@@ -132,6 +186,28 @@ class Physics:
             `(item, frame, y, x)`: coil-combined image of the corrected k-space.
         """
         return self.energy * images + (measured - self.gram(images, frames)) / (1 + weight)
+
+    def proximal(
+        self, images: Tensor, measured: Tensor, weight: Tensor, frames: slice = slice(None)
+    ) -> Tensor:
+        r"""The proximal step: minimiser of :math:`\|A x - y\|^2 + \lambda\|x - x'\|^2`.
+
+        A few conjugate gradients from :math:`x'`; zero outside the maps' support.
+
+        Parameters
+        ----------
+        images : Tensor
+            `(item, frame, y, x)`, the UNet's images :math:`x'`.
+        measured : Tensor
+            ``A^H y`` of the same frames.
+        weight : Tensor
+            :math:`\lambda` > 0, `(item, 1, 1, 1)`.
+        frames : slice
+            Which frames these are.
+        """
+        mask = self.mask[:, frames]
+        apply: Callable[..., Tensor] = _Proximal.apply
+        return apply(self.energy * images, measured, weight, self.maps, mask, self._axes)
 
     def coil_images(self, images: Tensor, kspace: Tensor, weight: Tensor | float) -> Tensor:
         """Coil images `(item, frame, coil, y, x)` of the corrected k-space (the published last step)."""

@@ -63,8 +63,9 @@ def clip_images(
     physics = Physics(used, mask)
     measured = torch.cat([physics.adjoint(some[None]) for some, _ in _chunks(kspace, chunk, device)], dim=1)
     first = _first_estimate(net, kspace, used)
-    images = net.unroll(physics, measured, meta, us, first=first, periodic=periodic, chunk=chunk)
-    return _from_rows(net.last_consistency(physics, images, measured, chunk=chunk)[0])
+    noise = noise_unit(kspace) if net.config.aligned else 1.0
+    images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
+    return _from_rows(net.last_consistency(physics, images, measured, meta, us, chunk=chunk)[0])
 
 
 def frame_images(

@@ -112,10 +112,10 @@ class PromptedUNet(nn.Module):
         self.adapters = nn.ModuleList(
             MetadataAdapter(w[i], reduction, config.text_size, text=config.metadata_text) for i in range(3)
         )
-        self.head = conv(w[0], 2, 5)
+        self.head = conv(w[0], 3 if config.aligned else 2, 5)
 
     def forward(self, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
-        """Channels to two channels.
+        """Channels to two channels (three for aligned frames).
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class PromptedUNet(nn.Module):
         Returns
         -------
         Tensor
-            `(n, 2, y, x)`.
+            `(n, 2, y, x)` or `(n, 3, y, x)`.
         """
         x = self.stem(x)
         skips = []
@@ -162,7 +162,7 @@ class NormalisedUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.unet = PromptedUNet(widths, config, 2 * images, slope)
-        self.residual = residual
+        self.residual, self.blends = residual, config.aligned
         if residual:  # a new network changes nothing
             nn.init.zeros_(self.unet.head.weight)
 
@@ -182,7 +182,8 @@ class NormalisedUNet(nn.Module):
         Parameters
         ----------
         images : Tensor
-            `(n, image, y, x)` complex; image 0 is the one to be made (a residual adds to it).
+            `(n, image, y, x)` complex; image 0 is the one to be made (a residual adds to it), the last one
+            the mean of aligned frames where there is one.
         meta, us : Tensor
             `(item, text_size)`.
 
@@ -201,6 +202,10 @@ class NormalisedUNet(nn.Module):
         out = self.unet(padded.contiguous(memory_format=torch.channels_last), meta, us).to(x.dtype)
         out = out[..., top : top + height, left : left + width]
         if self.residual:
-            out = out + x[:, :: images.shape[1]]
+            count = images.shape[1]
+            base, last = x[:, ::count], x[:, count - 1 :: count]
+            if self.blends:
+                base = base + torch.sigmoid(out[:, 2:]) * (last - base)
+            out = out[:, :2] + base
         out = out * deviation + mean
         return torch.complex(out[:, 0], out[:, 1])

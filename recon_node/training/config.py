@@ -46,6 +46,8 @@ class DataConfig:
     zero-shot measurements."""
     true_maps: float = 0.0
     """Share of examples that use the simulator's true coil maps in place of ESPIRiT's."""
+    pool: str | None = None
+    """Folder that keeps prepared examples: runs that ask for the same ones make each once."""
     workers: int = 1
     """Processes that prepare examples; 0 prepares them in the training process."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,35 +20,23 @@ from recon_node.core.errors import CalibrationError, ReconNodeError
 from recon_node.model.config import KtConfig
 from recon_node.model.consistency import centred_fft, centred_ifft
 from recon_node.model.kt import kt_images
+from recon_node.model.motion import cut_motion, find_motion
 from recon_node.prep import classify_sampling
 from recon_node.prompts import undersampling_prompt
 from recon_node.simulate import draw_mask
 from recon_node.training.config import DataConfig
+from recon_node.training.example import Example
+from recon_node.training.pool import Pool, pool_settings
 from recon_node.training.sources import Clip, ClipSource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Example:
-    """One undersampled clip with its truth, rows along readout and columns along phase encoding."""
-
-    kspace: Tensor
-    """`(frame, coil, row, column)` complex64, zero where not sampled."""
-    mask: Tensor
-    """`(frame, row, column)` bool."""
-    maps: Tensor
-    """`(coil, row, column)` complex64."""
-    target: Tensor
-    """`(frame, row, column)` float32 magnitude."""
-    first: Tensor | None
-    """`(frame, row, column)` complex64 first estimate, for networks that start from one."""
-    metadata: str
-    undersampling: str
-    periodic: bool
-    """Whether the last frame is followed by the first."""
-
-
 def undersample(
-    clip: Clip, config: DataConfig, rng: np.random.Generator, *, start: KtConfig | None = None
+    clip: Clip,
+    config: DataConfig,
+    rng: np.random.Generator,
+    *,
+    start: KtConfig | None = None,
+    aligned: int = 0,
 ) -> Example:
     """Draw a mask for a fully sampled clip and prepare it as the node would.
 
@@ -60,6 +50,8 @@ def undersample(
         Decides the mask.
     start : KtConfig, optional
         Make the first estimate with these settings.
+    aligned : int
+        Find the motion between so many frames of it; 0 for none.
     """
     frames, _, ky, kx = clip.kspace.shape
     pattern = str(rng.choice(config.patterns))
@@ -72,11 +64,16 @@ def undersample(
     if maps is None:
         raise CalibrationError("no coil maps for a training example")
     first = None if start is None else kt_images(kspace, mask, maps[None], start, torch.device("cpu"))
+    estimate = None if first is None else _rows_are_readout(first)
+    motion = None
+    if estimate is not None and aligned:
+        motion = find_motion(estimate, aligned, periodic=clip.periodic)
     return Example(
         kspace=_rows_are_readout(kspace),
         mask=_rows_are_readout(mask),
         maps=_rows_are_readout(maps),
-        first=None if first is None else _rows_are_readout(first),
+        first=estimate,
+        motion=motion,
         target=_rows_are_readout(np.abs(clip.truth).astype(np.float32)),
         metadata=clip.metadata,
         undersampling=str(undersampling_prompt(sampling)),
@@ -131,6 +128,7 @@ def _row_window(example: Example, images: Tensor, window: slice) -> Example:
         maps=example.maps[:, window],
         target=example.target[:, window],
         first=None if example.first is None else example.first[:, window],
+        motion=None if example.motion is None else example.motion[..., window, :],
     )
 
 
@@ -141,6 +139,7 @@ def _frame_window(example: Example, window: slice) -> Example:
         mask=example.mask[window],
         target=example.target[window],
         first=None if example.first is None else example.first[window],
+        motion=None if example.motion is None else cut_motion(example.motion, window),
         periodic=False,
     )
 
@@ -160,14 +159,26 @@ class ExampleSet(Dataset[Example]):
         seed: int,
         salt: str,
         start: KtConfig | None = None,
+        aligned: int = 0,
     ) -> None:
-        self.source, self.config, self.start = source, config, start
+        self.source, self.config, self.start, self.aligned = source, config, start, aligned
         self.entropy = [seed, *salt.encode()]
+        self.pool = None if config.pool is None else Pool(Path(config.pool), self._settings())
 
     def __getitem__(self, number: int) -> Example:
-        """Draw example `number`."""
+        """Draw example `number`, or take it from the pool."""
+        return self._made(number) if self.pool is None else self.pool.get(number, lambda: self._made(number))
+
+    def _made(self, number: int) -> Example:
         rng = np.random.default_rng([*self.entropy, number])
-        return undersample(self.source.draw(rng), self.config, rng, start=self.start)
+        clip = self.source.draw(rng)
+        return undersample(clip, self.config, rng, start=self.start, aligned=self.aligned)
+
+    def _settings(self) -> dict[str, Any]:
+        start = None if self.start is None else dataclasses.asdict(self.start)
+        return pool_settings(
+            dataclasses.asdict(self.config), start=start, aligned=self.aligned, entropy=self.entropy
+        )
 
 
 class _Told(Dataset[Example | ReconNodeError]):

@@ -23,7 +23,8 @@ from recon_node.core.errors import ModelError
 from recon_node.model import CardioMM
 from recon_node.training.checkpoint import load_checkpoint, save_checkpoint
 from recon_node.training.config import TrainConfig
-from recon_node.training.data import Example, ExampleSet, stream
+from recon_node.training.data import ExampleSet, stream
+from recon_node.training.example import Example
 from recon_node.training.export import export_weights
 from recon_node.training.loss import ssim, weighted_loss
 from recon_node.training.schedule import MovingAverage, rate_factor
@@ -141,7 +142,14 @@ class Run:
     def _numbered(self, salt: str) -> ExampleSet:
         model = self.config.model
         start = model.kt if model.start == "kt" else None
-        return ExampleSet(self.source, self.config.data, seed=self.config.run.seed, salt=salt, start=start)
+        return ExampleSet(
+            self.source,
+            self.config.data,
+            seed=self.config.run.seed,
+            salt=salt,
+            start=start,
+            aligned=model.frames if model.aligned else 0,
+        )
 
     def _optimise(self, examples: Iterator[Example]) -> float:
         optim = self.config.optim
@@ -191,6 +199,7 @@ class Run:
                 undersampling[None].to(self.device),
                 maps=example.maps[None].to(self.device),
                 first=None if example.first is None else example.first[None].to(self.device),
+                motion=None if example.motion is None else example.motion[None].to(self.device),
                 periodic=example.periodic,
             )
         magnitude: Tensor = images[0].abs().float()

@@ -14,7 +14,7 @@ from recon_node.model import CardioMM, CardioMMConfig, load_weights
 from recon_node.prompts import SLOTS, embed, load_encoder, metadata_sentence
 from recon_node.prompts.encoders import catalogue_statistics
 from recon_node.training.config import TextConfig
-from recon_node.training.data import Example
+from recon_node.training.example import Example
 
 NOTHING_KNOWN = metadata_sentence(**dict.fromkeys(SLOTS, "unknown"))
 """The metadata sentence of a header that says nothing."""

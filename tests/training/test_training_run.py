@@ -10,7 +10,8 @@ from recon_node.model import load_weights
 from recon_node.model.config import KtConfig
 from recon_node.model.consistency import Physics
 from recon_node.training.config import DataConfig, TrainConfig, load_train_config, train_config_from_dict
-from recon_node.training.data import Example, ExampleSet, crops
+from recon_node.training.data import ExampleSet, crops
+from recon_node.training.example import Example
 from recon_node.training.loop import Progress, Run
 from recon_node.training.loss import ssim, weighted_loss
 from recon_node.training.sources import SimulatorClips
@@ -25,6 +26,8 @@ def _config(out: Path, steps: int = 4) -> TrainConfig:
                 "temporal_mean": True,
                 "residual": True,
                 "start": "kt",
+                "aligned": True,
+                "consistency": "proximal",
                 "text_features": 384,
                 "unet": {
                     "stem": 4,

@@ -1,0 +1,185 @@
+r"""Motion between frames, and neighbours moved onto the frame they are shown for.
+
+A beating heart and a breathing chest show the same tissue in every frame, at another place. Displacements
+are found by iterated least squares on local windows (Lucas and Kanade, Proc IJCAI 674, 1981), from coarse to
+fine (Bouguet, Intel, 2000), in the magnitudes of a first estimate; frames are moved with bicubic
+interpolation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LEVELS = 3
+"""Resolutions, each half the one before."""
+ROUNDS = 6
+"""Updates of the displacement at each resolution."""
+WINDOW = 2.0
+"""Standard deviation of the Gaussian window, pixels of the resolution at hand."""
+SMOOTHING = 1.4
+"""Standard deviation by which displacements are smoothed after each update."""
+FLAT = 0.02
+"""Gradients below this fraction of the largest magnitude say nothing about motion."""
+LONGEST_STEP = 1.0
+"""Largest update, pixels of the resolution at hand."""
+TOLERANCE = 3.0
+"""Difference, in noise standard deviations, by which a moved neighbour loses its say in `fused`."""
+_FIRST_ESTIMATE_BLUR = 0.8
+
+
+def offsets(count: int) -> list[int]:
+    """The frame itself first, then its neighbours, nearest first: 0, -1, 1, -2, 2 for `count` 5."""
+    reach = count // 2
+    return sorted(range(-reach, reach + 1), key=abs)
+
+
+def neighbour_indices(frames: slice, total: int, count: int, *, periodic: bool) -> Tensor:
+    """Which frames stand beside each other, `(frame, count)` in the order of `offsets`.
+
+    A series that is not periodic repeats its first and last frame.
+    """
+    index = torch.arange(frames.start, frames.stop)[:, None] + torch.tensor(offsets(count))
+    return index % total if periodic else index.clamp(0, total - 1)
+
+
+@torch.no_grad()
+def find_motion(images: Tensor, count: int, *, periodic: bool) -> Tensor:
+    """Displacements from each frame to its neighbours.
+
+    Parameters
+    ----------
+    images : Tensor
+        `(frame, row, column)` complex; only magnitudes count.
+    count : int
+        Odd number of frames, the frame itself among them.
+    periodic : bool
+        Whether the last frame is followed by the first.
+
+    Returns
+    -------
+    Tensor
+        `(frame, count, 2, row, column)` float32, pixels along rows and columns: what frame `t` shows at `r`
+        lies in its neighbour at ``r + displacement``. The first of `count` is zero.
+    """
+    size = images.abs().float()
+    size = size / size.amax().clamp_min(1e-12)
+    index = neighbour_indices(slice(0, len(size)), len(size), count, periodic=periodic)
+    motion = size.new_zeros(len(size), count, 2, *size.shape[1:])
+    for frame, others in enumerate(index):
+        here = size[frame].expand(count - 1, 1, -1, -1)
+        motion[frame, 1:] = _displacement(here, size[others[1:]].unsqueeze(1))
+    return motion
+
+
+def moved(images: Tensor, displacement: Tensor) -> Tensor:
+    """Images read at displaced positions, bicubic; the rim is repeated outside.
+
+    Parameters
+    ----------
+    images : Tensor
+        `(n, channel, row, column)` float32.
+    displacement : Tensor
+        `(n, 2, row, column)` pixels.
+    """
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device, dtype=displacement.dtype)[:, None]
+    columns = torch.arange(width, device=images.device, dtype=displacement.dtype)
+    where = torch.stack(
+        [
+            (columns + displacement[:, 1] + 0.5) * (2 / width) - 1,
+            (rows + displacement[:, 0] + 0.5) * (2 / height) - 1,
+        ],
+        dim=-1,
+    )
+    return functional.grid_sample(images, where, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def fused(planes: Tensor, *, tolerance: float) -> Tensor:
+    """Mean of a frame and its moved neighbours, each weighted by how well it agrees with the frame.
+
+    Parameters
+    ----------
+    planes : Tensor
+        `(n, count, 2, row, column)`: real and imaginary parts, the frame itself first.
+    tolerance : float
+        Standard deviation, in units of the images, of the Gaussian weight of a locally averaged difference.
+
+    Returns
+    -------
+    Tensor
+        `(n, 2, row, column)`.
+    """
+    distance = (planes[:, 1:] - planes[:, :1]).square().sum(dim=2)
+    near = _blurred(distance, 1.0)
+    weight = torch.exp(-near / (2 * tolerance**2)).unsqueeze(2)
+    total = planes[:, 0] + (weight * planes[:, 1:]).sum(dim=1)
+    mean: Tensor = total / (1 + weight.sum(dim=1))
+    return mean
+
+
+def _displacement(here: Tensor, there: Tensor) -> Tensor:
+    """`(n, 2, row, column)` from images `(n, 1, row, column)`, largest magnitude about one."""
+    pyramid = [(here, there)]
+    for _ in range(LEVELS - 1):
+        pyramid.append(
+            tuple(functional.avg_pool2d(_blurred(x, _FIRST_ESTIMATE_BLUR), 2) for x in pyramid[-1])  # type: ignore[arg-type]
+        )
+    motion = here.new_zeros(len(here), 2, 1, 1)
+    for still, other in reversed(pyramid):
+        shape = still.shape[-2:]
+        if motion.shape[-1] > 1:
+            motion = 2 * functional.interpolate(motion, size=shape, mode="bilinear", align_corners=False)
+        else:
+            motion = motion.expand(-1, -1, *shape)
+        for _ in range(ROUNDS):
+            motion = _blurred(motion + _update(still, moved(other, motion)), SMOOTHING)
+    return motion
+
+
+def _update(still: Tensor, other: Tensor) -> Tensor:
+    """One least-squares step: the displacement that explains ``other - still`` by their gradients."""
+    mean = (still + other) / 2
+    down = functional.pad((mean[..., 2:, :] - mean[..., :-2, :]) / 2, (0, 0, 1, 1))
+    across = functional.pad((mean[..., 2:] - mean[..., :-2]) / 2, (1, 1, 0, 0))
+    change = other - still
+    products = torch.cat([down * down, across * across, down * across, down * change, across * change], dim=1)
+    yy, xx, xy, yd, xd = torch.chunk(_blurred(products, WINDOW), 5, dim=1)
+    yy, xx = yy + FLAT**2, xx + FLAT**2
+    area = yy * xx - xy * xy
+    step = torch.cat([(xy * xd - xx * yd) / area, (xy * yd - yy * xd) / area], dim=1)
+    return step.clamp(-LONGEST_STEP, LONGEST_STEP)
+
+
+def _blurred(x: Tensor, deviation: float) -> Tensor:
+    """Gaussian blur of `(n, channel, row, column)`; the rim is repeated outside."""
+    reach = round(3 * deviation)
+    steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-steps.square() / (2 * deviation**2))
+    kernel = kernel / kernel.sum()
+    flat = x.reshape(-1, 1, *x.shape[-2:])
+    flat = functional.conv2d(
+        functional.pad(flat, (reach, reach, 0, 0), mode="replicate"), kernel[None, None, None]
+    )
+    flat = functional.conv2d(
+        functional.pad(flat, (0, 0, reach, reach), mode="replicate"), kernel[None, None, :, None]
+    )
+    return flat.reshape(x.shape)
+
+
+def cut_motion(motion: Tensor, window: slice) -> Tensor:
+    """Displacements of a run of frames that now is a series of its own, not periodic.
+
+    Parameters
+    ----------
+    motion : Tensor
+        `(frame, count, 2, row, column)` of the whole series.
+    window : slice
+        The frames kept.
+    """
+    total, count = len(motion[window]), motion.shape[1]
+    steps = neighbour_indices(slice(0, total), total, count, periodic=False) - torch.arange(total)[:, None]
+    place = {offset: number for number, offset in enumerate(offsets(count))}
+    chosen = torch.tensor([[place[int(step)] for step in row] for row in steps])
+    return motion[window][torch.arange(total)[:, None], chosen]
