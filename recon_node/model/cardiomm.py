@@ -351,7 +351,7 @@ class CardioMM(nn.Module):
         parts = []
         for frames in _chunks(images.shape[1], chunk):
             seen = view.of(images, frames)
-            made = model(seen.flatten(0, 1), meta, us)
+            made = model(seen.flatten(0, 1), meta, us, noise=view.noise)
             parts.append(made.unflatten(0, seen.shape[:2]))
         return torch.cat(parts, dim=1)
 
@@ -379,7 +379,7 @@ class _View:
 
     def __init__(self, config: CardioMMConfig, *, extra: Tensor | None, periodic: bool, noise: float) -> None:
         self.count, self.extra, self.periodic = config.frames, extra, periodic
-        self.tolerance = TOLERANCE * noise
+        self.noise = noise
         self.motion: Tensor | None = None
 
     def of(self, images: Tensor, frames: slice) -> Tensor:
@@ -398,5 +398,5 @@ class _View:
         here, others = planes[:, :, :1], planes[:, :, 1:]
         beside = moved(others.flatten(0, 2), motion[:, :, 1:].flatten(0, 2)).reshape(others.shape)
         planes = torch.cat([here, beside], dim=2)
-        mean = fused(planes.flatten(0, 1), tolerance=self.tolerance).reshape(here.shape)
+        mean = fused(planes.flatten(0, 1), tolerance=TOLERANCE * self.noise).reshape(here.shape)
         return [torch.complex(some[:, :, :, 0], some[:, :, :, 1]) for some in (planes, mean)]
