@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-LEVELS = 3
-"""Resolutions, each half the one before."""
-ROUNDS = 6
-"""Updates of the displacement at each resolution."""
+ROUNDS = (4, 3, 2)
+"""Updates of the displacement at each resolution, from a quarter to the full one. More of them change
+nothing that a reconstruction would show."""
 WINDOW = 2.0
 """Standard deviation of the Gaussian window, pixels of the resolution at hand."""
 SMOOTHING = 1.4
@@ -122,18 +121,18 @@ def fused(planes: Tensor, *, tolerance: float) -> Tensor:
 def _displacement(here: Tensor, there: Tensor) -> Tensor:
     """`(n, 2, row, column)` from images `(n, 1, row, column)`, largest magnitude about one."""
     pyramid = [(here, there)]
-    for _ in range(LEVELS - 1):
+    for _ in ROUNDS[1:]:
         pyramid.append(
             tuple(functional.avg_pool2d(_blurred(x, _FIRST_ESTIMATE_BLUR), 2) for x in pyramid[-1])  # type: ignore[arg-type]
         )
     motion = here.new_zeros(len(here), 2, 1, 1)
-    for still, other in reversed(pyramid):
+    for rounds, (still, other) in zip(ROUNDS, reversed(pyramid), strict=True):
         shape = still.shape[-2:]
         if motion.shape[-1] > 1:
             motion = 2 * functional.interpolate(motion, size=shape, mode="bilinear", align_corners=False)
         else:
             motion = motion.expand(-1, -1, *shape)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             motion = _blurred(motion + _update(still, moved(other, motion)), SMOOTHING)
     return motion
 
