@@ -21,9 +21,10 @@ from recon_node.model.blocks import Slope
 from recon_node.model.config import DEPTH, CardioMMConfig
 from recon_node.model.consistency import Physics, time_average
 from recon_node.model.kt import kt_estimate
-from recon_node.model.motion import TOLERANCE, find_motion, fused, moved, neighbour_indices
+from recon_node.model.motion import find_motion
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
+from recon_node.model.view import View
 
 PROXIMAL_WEIGHT = 0.5
 """First weight of the UNet's images beside the data, where consistency is proximal."""
@@ -300,7 +301,7 @@ class CardioMM(nn.Module):
             )
         images = self._first(measured, first)
         extra = images.mean(dim=1) if self.config.temporal_mean else None
-        view = _View(self.config, extra=extra, periodic=periodic, noise=noise)
+        view = View(self.config, extra=extra, periodic=periodic, noise=noise)
         if self.config.aligned:
             view.motion = self._motion(images, periodic=periodic) if motion is None else motion
         phases = self.phases
@@ -345,7 +346,7 @@ class CardioMM(nn.Module):
         images: Tensor,
         meta: Tensor,
         us: Tensor,
-        view: _View,
+        view: View,
         chunk: int | None,
     ) -> Tensor:
         parts = []
@@ -372,31 +373,3 @@ def _chunks(frames: int, size: int | None) -> Iterator[slice]:
     step = frames if size is None else size
     for start in range(0, frames, step):
         yield slice(start, min(start + step, frames))
-
-
-class _View:
-    """What a UNet sees of a clip."""
-
-    def __init__(self, config: CardioMMConfig, *, extra: Tensor | None, periodic: bool, noise: float) -> None:
-        self.count, self.extra, self.periodic = config.frames, extra, periodic
-        self.noise = noise
-        self.motion: Tensor | None = None
-
-    def of(self, images: Tensor, frames: slice) -> Tensor:
-        """`(item, frame, row, column)` to `(item, chosen frame, image, row, column)`, the frame first."""
-        index = neighbour_indices(frames, images.shape[1], self.count, periodic=self.periodic)
-        parts = [images[:, index.to(images.device)]]
-        if self.motion is not None:
-            parts = self._aligned(parts[0], self.motion[:, frames])
-        if self.extra is not None:
-            parts.insert(1, self.extra[:, None, None].expand(-1, index.shape[0], 1, -1, -1))
-        return torch.cat(parts, dim=2)
-
-    def _aligned(self, seen: Tensor, motion: Tensor) -> list[Tensor]:
-        """Neighbours moved onto their frame, and the mean of those that agree with it."""
-        planes = torch.stack([seen.real, seen.imag], dim=3)
-        here, others = planes[:, :, :1], planes[:, :, 1:]
-        beside = moved(others.flatten(0, 2), motion[:, :, 1:].flatten(0, 2)).reshape(others.shape)
-        planes = torch.cat([here, beside], dim=2)
-        mean = fused(planes.flatten(0, 1), tolerance=TOLERANCE * self.noise).reshape(here.shape)
-        return [torch.complex(some[:, :, :, 0], some[:, :, :, 1]) for some in (planes, mean)]

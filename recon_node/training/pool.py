@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
-from recon_node.core.version import __version__
+import recon_node
 from recon_node.training.example import Example
+
+_MAKERS = ("core", "simulate", "prep", "prompts", "coils", "model", "training")
+"""Packages whose code decides what an example looks like."""
 
 
 class Pool:
@@ -30,7 +33,7 @@ class Pool:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        text = json.dumps({**settings, "code": __version__}, sort_keys=True)
+        text = json.dumps({**settings, "code": _code()}, sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -44,6 +47,16 @@ class Pool:
         torch.save({f.name: getattr(example, f.name) for f in dataclasses.fields(example)}, part)
         part.replace(path)
         return example
+
+
+def _code() -> str:
+    """Hash of all the code that examples go through: another simulator makes another pool."""
+    digest = hashlib.sha256()
+    root = Path(recon_node.__file__).parent
+    for part in _MAKERS:
+        for file in sorted((root / part).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def pool_settings(data: dict[str, Any], **more: Any) -> dict[str, Any]:
