@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 import h5py
@@ -65,6 +69,28 @@ class AcquisitionFile:
         empty = np.zeros(0, np.float32)
         for i in range(count):
             rows["traj"][i], rows["data"][i] = empty, flat[i]
-        self._data.resize((self._written + count,))
-        self._data[self._written :] = rows
+        with _signals_wait():
+            self._data.resize((self._written + count,))
+            self._data[self._written :] = rows
         self._written += count
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the end of the block: raised inside conversions of h5py they would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for again in caught:
+        signal.raise_signal(again)
