@@ -77,7 +77,7 @@ class AcquisitionFile:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the end of the block: raised inside conversions of h5py they would be lost."""
+    """Ctrl-C and SIGTERM wait for the end of the block: raised inside h5py they would be lost."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
