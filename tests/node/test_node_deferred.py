@@ -257,8 +257,9 @@ def test_a_scan_that_was_arriving_is_dropped_where_the_settings_say_stop(
     heart: tuple[Path, Path], tmp_path: Path
 ) -> None:
     kept(tmp_path, heart[0], whole=False)
+    assert states(tmp_path) != []
     with serving(settings_in(tmp_path, on_vanish="stop")):
-        assert states(tmp_path) == []
+        assert eventually(lambda: states(tmp_path) == [])
 
 
 def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reported(
