@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import shutil
 import socket
@@ -94,8 +95,9 @@ def test_a_disk_that_fills_up_stops_recording_and_no_scan(
 ) -> None:
     settings = _settings(tmp_path).replace("server", record=str(tmp_path / "kept"))
     with serving(settings) as running:
-        usage = shutil.disk_usage(tmp_path)._replace(free=0)
-        monkeypatch.setattr("recon_node.sources.recording.shutil.disk_usage", lambda folder: usage)
+        usage = shutil.disk_usage(tmp_path)
+        found = itertools.chain([usage], itertools.repeat(usage._replace(free=0)))
+        monkeypatch.setattr("recon_node.sources.recording.shutil.disk_usage", lambda folder: next(found))
         monkeypatch.setattr("recon_node.service.node.check_room", lambda *args: None)
         assert send_scan(heart[0], port=running.server.port).ok
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
