@@ -79,7 +79,8 @@ class Cascade(nn.Module):
         super().__init__()
         images = config.channels // 2
         self.model = NormalisedUNet(config.unet, config, images, slope, residual=config.residual)
-        if config.consistency == "step":
+        self.proximal = config.consistency == "proximal"
+        if not self.proximal:
             self.dc_weight = nn.Parameter(torch.ones(1))
         else:
             self.dc_linear = nn.Linear(2 * config.text_size, 1)
@@ -88,7 +89,7 @@ class Cascade(nn.Module):
 
     def weight(self, meta: Tensor, us: Tensor) -> Tensor:
         """Weight of data consistency for texts `(item, text_size)`: `(1,)`, or `(item, 1, 1, 1)`."""
-        if hasattr(self, "dc_weight"):
+        if not self.proximal:
             return self.dc_weight.abs()
         with torch.autocast(meta.device.type, enabled=False):
             power: Tensor = self.dc_linear(torch.cat([meta, us], dim=1).to(self.dc_linear.weight.dtype))

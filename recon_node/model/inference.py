@@ -62,8 +62,8 @@ def clip_images(
         used = _to_rows(maps.data[0], device)[None]
     physics = Physics(used, mask)
     measured = torch.cat([physics.adjoint(some[None]) for some, _ in _chunks(kspace, chunk, device)], dim=1)
-    first = _first_estimate(net, kspace, used)
-    noise = noise_unit(kspace) if net.config.aligned else 1.0
+    noise = 1.0 if net.config.start == "zero-filled" else noise_unit(kspace)
+    first = _first_estimate(net, kspace, used, noise)
     images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
     return _from_rows(net.last_consistency(physics, images, measured, meta, us, chunk=chunk)[0])
 
@@ -109,12 +109,12 @@ def frame_images(
     return np.concatenate(images)
 
 
-def _first_estimate(net: CardioMM, kspace: KSpace, maps: Tensor) -> Tensor | None:
+def _first_estimate(net: CardioMM, kspace: KSpace, maps: Tensor, noise: float) -> Tensor | None:
     """What the cascades start from, `(1, frame, row, column)`; None for zero-filled images."""
     if net.config.start == "zero-filled":
         return None
-    given, unit = maps.mT.cpu().numpy(), noise_unit(kspace)
-    images = kt_images(kspace.data, kspace.mask, given, net.config.kt, maps.device, unit=unit)
+    given = maps.mT.cpu().numpy()
+    images = kt_images(kspace.data, kspace.mask, given, net.config.kt, maps.device, unit=noise)
     return _to_rows(images, maps.device)[None]
 
 

@@ -25,7 +25,7 @@ LONGEST_STEP = 1.0
 """Largest update, pixels of the resolution at hand."""
 TOLERANCE = 3.0
 """Difference, in noise standard deviations, by which a moved neighbour loses its say in `fused`."""
-_FIRST_ESTIMATE_BLUR = 0.8
+_BLUR_BEFORE_HALVING = 0.8
 
 
 def offsets(count: int) -> list[int]:
@@ -123,7 +123,7 @@ def _displacement(here: Tensor, there: Tensor) -> Tensor:
     pyramid = [(here, there)]
     for _ in ROUNDS[1:]:
         pyramid.append(
-            tuple(functional.avg_pool2d(_blurred(x, _FIRST_ESTIMATE_BLUR), 2) for x in pyramid[-1])  # type: ignore[arg-type]
+            tuple(functional.avg_pool2d(_blurred(x, _BLUR_BEFORE_HALVING), 2) for x in pyramid[-1])  # type: ignore[arg-type]
         )
     motion = here.new_zeros(len(here), 2, 1, 1)
     for rounds, (still, other) in zip(ROUNDS, reversed(pyramid), strict=True):
