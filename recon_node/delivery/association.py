@@ -146,6 +146,8 @@ def open_association(
         )
     except OSError as error:
         raise PacsUnreachable(f"{peer}: {_socket_cause(error)}") from error
+    if not association.is_established:
+        _close_connection(association)
     if rejections:
         # Taken from the wire: `is_rejected` is lost where the protocol thread has read the answer and
         # closed the connection before the calling thread runs again (a busy machine).
@@ -184,6 +186,20 @@ def release(association: Association) -> None:
     finally:
         if association.is_established or association.dul.is_alive():
             association.abort()
+        _close_connection(association)
+
+
+def _close_connection(association: Association) -> None:
+    """Close the socket of an association that has ended.
+
+    pynetdicom leaves it open where the peer's close and its own abort cross.
+    """
+    dul = association.dul
+    dul.kill_dul()
+    if dul.is_alive():
+        dul.join(timeout=1.0)
+    if dul.socket is not None:
+        dul.socket.close()
 
 
 def _why_not(peer: Peer, association: Association, *, opened: bool, waited_s: float) -> DeliveryError:

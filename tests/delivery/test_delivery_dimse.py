@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +200,17 @@ def test_a_transfer_syntax_the_peer_lacks_is_converted(instances: Instances, tmp
 def test_nonsense_from_the_peer_is_an_error_in_time(talk: Callable[..., None]) -> None:
     with RawServer(talk) as server, pytest.raises(PacsUnreachable, match="no valid DICOM answer"):
         echo(server.address + QUICK)
+
+
+@pytest.mark.parametrize("talk", [hostile.hang_up, hostile.say_garbage])
+def test_a_connection_that_ends_in_nonsense_leaves_no_socket_open(talk: Callable[..., None]) -> None:
+    with RawServer(talk) as server, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        for _ in range(100):  # the leak was a race
+            with pytest.raises(PacsUnreachable):
+                echo(server.address + QUICK)
+        gc.collect()
+    assert [str(w.message) for w in told] == []
 
 
 def test_unreachable_peers_are_told_apart() -> None:
