@@ -79,7 +79,7 @@ def with_bart(kspace: NDArray[Any], acs: int, sets: int = 1) -> tuple[float, NDA
 def with_sigpy(kspace: NDArray[Any], acs: int) -> NDArray[Any]:
     from sigpy.mri.app import EspiritCalib
 
-    app = EspiritCalib(kspace, calib_width=acs, thresh=THRESHOLD, kernel_width=6, crop=0.9, show_pbar=False)
+    app = EspiritCalib(kspace, calib_width=acs, thresh=THRESHOLD, kernel_width=6, crop=0.8, show_pbar=False)
     return app.run()
 
 

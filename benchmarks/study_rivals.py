@@ -113,6 +113,8 @@ def kt_tuned() -> Rival:
             temporal=settings["temporal"],
             spatial=settings["spatial"],
             iterations=iterations,
+            static_temporal=settings["temporal"],
+            static_spatial=settings["spatial"],
             static_iterations=iterations,
         )
         return KtSparse(config, device="cpu").reconstruct(case.kspace, case.maps).data

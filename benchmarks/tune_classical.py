@@ -23,7 +23,7 @@ from recon_node.model import KtConfig, KtSparse, L1Wavelet, Sense, ViewSharing, 
 from recon_node.simulate import draw_example, draw_mask
 
 FIRST_SEED = 900_000
-CASES = (("random", 4), ("random", 8), ("random", 16), ("uniform", 8), ("radial", 16))
+CASES = (("random", 4), ("random", 8), ("random", 16), ("uniform", 8), ("uniform", 24), ("radial", 16))
 GRIDS: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
     "zero-filled": (ZeroFilled, [{}]),
     "view-sharing": (ViewSharing, [{}]),
@@ -38,6 +38,15 @@ GRIDS: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
     "kt": (
         KtSparse,
         [{"config": KtConfig(temporal=t, spatial=s)} for t in (0.25, 0.5, 0.75) for s in (0.025, 0.05, 0.1)],
+    ),
+    "kt, same lines": (
+        KtSparse,
+        [
+            {"config": KtConfig(static_temporal=t, static_spatial=s, static_iterations=i)}
+            for t in (0.06, 0.12, 0.25, 0.5)
+            for s in (0.01, 0.03)
+            for i in (120, 200)
+        ],
     ),
 }
 

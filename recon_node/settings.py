@@ -70,7 +70,7 @@ class CoilSettings:
     data (0.02 where it is not known)."""
     maps: int = 1
     """Map sets: 2 where the object is larger than the field of view (networks use the first)."""
-    crop: float = 0.9
+    crop: float = 0.8
     """Maps end where their eigenvalue falls below this."""
     soft: bool = False
     """Fade maps out around `crop` instead of cutting them."""

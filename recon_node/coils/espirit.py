@@ -43,7 +43,7 @@ def espirit(
     threshold: float | Literal["auto"] = 0.02,
     maps: int = 1,
     *,
-    crop: float = 0.9,
+    crop: float = 0.8,
     soft: bool = False,
     grid: int | None = None,
     noise_std: float = 1.0,

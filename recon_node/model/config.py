@@ -79,20 +79,23 @@ class UNetConfig:
 class KtConfig:
     """Settings of k-t sparse SENSE (`recon_node.model.kt`), as a method and as a network's first estimate."""
 
-    temporal: float = 0.5
+    temporal: float = 0.4
     """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
-    spatial: float = 0.05
+    spatial: float = 0.01
     """Weight of changes between neighbouring pixels, same units."""
     iterations: int = 50
     """FISTA iterations where the sampled lines differ from frame to frame."""
-    static_iterations: int = 120
-    """The same where all frames sample the same lines: parallel imaging alone must then unfold them, which
-    converges more slowly."""
+    static_temporal: float = 0.12
+    """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
+    static_spatial: float = 0.01
+    """`spatial` there."""
+    static_iterations: int = 200
+    """`iterations` there; unfolding converges more slowly."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "static_iterations"):
             _check_int(name, getattr(self, name), 1)
-        for name in ("temporal", "spatial"):
+        for name in ("temporal", "spatial", "static_temporal", "static_spatial"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")

@@ -107,10 +107,13 @@ def kt_images(
     operator = SenseOperator(maps, mask, device)
     target = operator.matched(data)
     static = bool((mask == mask[:1]).all())
+    temporal, spatial = config.temporal, config.spatial
+    if static and len(mask) > 1:
+        temporal, spatial = config.static_temporal, config.static_spatial
     images = fista(
         operator.normal,
         target,
-        TotalVariation(config.temporal * unit, config.spatial * unit),
+        TotalVariation(temporal * unit, spatial * unit),
         iterations=config.static_iterations if static else config.iterations,
         start=_around_the_mean(operator, target, data, mask, maps),
     )

@@ -21,6 +21,8 @@ from recon_node.prep.timing import LONGEST_RR_MS, SHORTEST_RR_MS
 ECG = 0
 """ISMRMRD's waveform id."""
 _BAND_HZ = (8.0, 30.0)
+_END_MS = 80.0
+"""So near to the ends of a stretch the filter swings in, which with noise can look like a beat."""
 _LEAST_HZ = 80.0
 """Sampling rate below which the band is not there."""
 _LEAST_MS = 3000.0
@@ -106,6 +108,7 @@ def _waves(times: NDArray[np.float64], leads: NDArray[np.float64]) -> NDArray[np
         return np.zeros(0)
     level = _level(energy, max(1, round(_LEVEL_MS / step)))
     peaks, _ = find_peaks(energy, distance=max(1, round(SHORTEST_RR_MS / step)), height=_HEIGHT * level)
+    peaks = peaks[(peaks * step >= _END_MS) & ((len(energy) - 1 - peaks) * step >= _END_MS)]
     return times[peaks] if _credible(energy, peaks, step) else np.zeros(0)
 
 
