@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,7 +50,8 @@ class TextFeatures:
         """
         if init is not None:
             loaded = load_weights(init)
-            if loaded.config != self.model or loaded.encoder_sha256 != self.encoder.sha256:
+            alike = replace(loaded.config, kt=self.model.kt) == self.model  # the first estimate may differ
+            if not alike or loaded.encoder_sha256 != self.encoder.sha256:
                 raise WeightsError(
                     f"run.init: weights {loaded.name} are of another network or text encoder than the "
                     "settings describe: train with their configuration, or start without them"
