@@ -120,11 +120,11 @@ def kt_tuned() -> Rival:
         return KtSparse(config, device="cpu").reconstruct(case.kspace, case.maps).data
 
     grid = {
-        "temporal": (0.1, 0.25, 0.5, 0.75, 1.0),
-        "spatial": (0.01, 0.025, 0.05, 0.1),
-        "iterations": (50, 120, 240),
+        "temporal": (0.06, 0.12, 0.25, 0.4, 0.75),
+        "spatial": (0.005, 0.01, 0.025, 0.05),
+        "iterations": (50, 75, 120, 240),
     }
-    start = {"temporal": 0.5, "spatial": 0.05, "iterations": 120}
+    start = {"temporal": 0.25, "spatial": 0.01, "iterations": 75}
     return Rival("kt tuned", run, {"name": "kt", "code": code_hash(KtSparse.__module__)}, start, grid)
 
 
