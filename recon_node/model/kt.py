@@ -12,6 +12,7 @@ Otazo et al., Magn Reson Med 64:767, 2010, with the total variation of Feng et a
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from torch import Tensor
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.model.config import KtConfig
-from recon_node.model.device import on_device
 from recon_node.model.hybrid import SenseOperator
+from recon_node.model.iterative import Iterative
 from recon_node.model.proximal import fista
 from recon_node.model.sense import conjugate_gradients
-from recon_node.model.series import check, noise_unit, series
+from recon_node.model.series import check, series
 from recon_node.model.variation import TotalVariation
 
 START_ITERATIONS = 15
@@ -35,7 +36,7 @@ FRAME_REGULARISATION = 0.01
 """Tikhonov weights of the first guess: of the time average, and of each frame's distance to it."""
 
 
-class KtSparse:
+class KtSparse(Iterative):
     """SENSE over all frames with temporal and spatial total variation.
 
     Parameters
@@ -52,24 +53,13 @@ class KtSparse:
         self.config = KtConfig() if config is None else config
         self.device = device
 
-    def reconstruct(self, kspace: KSpace, maps: CoilMaps, text: TextEmbedding | None = None) -> ImageSeries:
-        """Images `(phase, y, x)` on the grid of `kspace`; a single frame gets spatial sparsity only.
+    def _images(
+        self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
+    ) -> NDArray[np.complex64]:
+        return kt_images(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit)
 
-        Raises
-        ------
-        DataError
-            See `recon_node.model.series.check`.
-        DeviceError
-            If CUDA is asked for and absent, fails, or is out of memory.
-        """
-        check(kspace, maps)
-        unit = noise_unit(kspace)
-        images = on_device(
-            self.device,
-            lambda device: kt_images(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit),
-        )
-        settings = {**dataclasses.asdict(self.config), "noise_unit": unit}
-        return series(kspace, images, self.name, settings)
+    def _settings(self, unit: float) -> dict[str, Any]:
+        return {**dataclasses.asdict(self.config), "noise_unit": unit}
 
 
 @torch.inference_mode()

@@ -7,19 +7,20 @@ Pruessmann et al., Magn Reson Med 46:638 (2001):
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
-from recon_node.model.device import on_device
+from recon_node.core.types import CoilMaps, KSpace
 from recon_node.model.hybrid import SenseOperator
-from recon_node.model.series import check, check_options, series
+from recon_node.model.iterative import Iterative
+from recon_node.model.series import check_options
 
 
-class Sense:
+class Sense(Iterative):
     """CG-SENSE with Tikhonov regularisation; the fallback where a network is not to be believed.
 
     Parameters
@@ -51,27 +52,10 @@ class Sense:
         self.tolerance = tolerance
         self.device = device
 
-    def reconstruct(self, kspace: KSpace, maps: CoilMaps, text: TextEmbedding | None = None) -> ImageSeries:
-        """Images `(phase, y, x)` on the grid of `kspace`; several map sets are solved jointly and added.
-
-        Raises
-        ------
-        DataError
-            See `recon_node.model.series.check`.
-        DeviceError
-            If CUDA is asked for and absent, fails, or is out of memory.
-        """
-        check(kspace, maps)
-        images = on_device(self.device, lambda device: self._solve(kspace, maps, device))
-        settings = {
-            "iterations": self.iterations,
-            "regularisation": self.regularisation,
-            "tolerance": self.tolerance,
-        }
-        return series(kspace, images, self.name, settings)
-
     @torch.inference_mode()
-    def _solve(self, kspace: KSpace, maps: CoilMaps, device: torch.device) -> NDArray[np.complex64]:
+    def _images(
+        self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
+    ) -> NDArray[np.complex64]:
         operator = SenseOperator(maps.data, kspace.mask, device)
         images = conjugate_gradients(
             lambda x: operator.normal(x) + self.regularisation * x,
@@ -80,6 +64,13 @@ class Sense:
             tolerance=self.tolerance,
         )
         return operator.to_grid(images)
+
+    def _settings(self, unit: float) -> dict[str, Any]:
+        return {
+            "iterations": self.iterations,
+            "regularisation": self.regularisation,
+            "tolerance": self.tolerance,
+        }
 
 
 def conjugate_gradients(

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
-from recon_node.model.device import on_device
+from recon_node.core.types import CoilMaps, KSpace
 from recon_node.model.hybrid import SenseOperator
+from recon_node.model.iterative import Iterative
 from recon_node.model.proximal import fista, soft_threshold
-from recon_node.model.series import check, check_options, noise_unit, series
+from recon_node.model.series import check_options
 
 _VANISHING = 4
 _LEVELS = 4
 
 
-class L1Wavelet:
+class L1Wavelet(Iterative):
     """SENSE with sparsity in an orthonormal wavelet basis (Daubechies, four vanishing moments).
 
     Parameters
@@ -46,28 +47,8 @@ class L1Wavelet:
         self.iterations = iterations
         self.device = device
 
-    def reconstruct(self, kspace: KSpace, maps: CoilMaps, text: TextEmbedding | None = None) -> ImageSeries:
-        """Images `(phase, y, x)` on the grid of `kspace`.
-
-        Raises
-        ------
-        DataError
-            See `recon_node.model.series.check`.
-        DeviceError
-            If CUDA is asked for and absent, fails, or is out of memory.
-        """
-        check(kspace, maps)
-        unit = noise_unit(kspace)
-        images = on_device(self.device, lambda device: self._solve(kspace, maps, unit, device))
-        settings = {
-            "regularisation": self.regularisation,
-            "iterations": self.iterations,
-            "noise_unit": unit,
-        }
-        return series(kspace, images, self.name, settings)
-
     @torch.inference_mode()
-    def _solve(
+    def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
     ) -> NDArray[np.complex64]:
         operator = SenseOperator(maps.data, kspace.mask, device)
@@ -78,6 +59,13 @@ class L1Wavelet:
             iterations=self.iterations,
         )
         return operator.to_grid(images)
+
+    def _settings(self, unit: float) -> dict[str, Any]:
+        return {
+            "regularisation": self.regularisation,
+            "iterations": self.iterations,
+            "noise_unit": unit,
+        }
 
 
 class WaveletShrinkage:
