@@ -105,7 +105,7 @@ def test_several_workers_give_the_same_summary(heart: tuple[Path, Path], tmp_pat
 
 def test_the_network_is_never_passed_on_sampling_it_was_measured_weak_at(tmp_path: Path) -> None:
     raw = tmp_path / "uniform.h5"
-    simulate_scan(raw, acceleration=4, pattern="uniform", coils=6, slices=1, phases=6, matrix=96, seed=3)
+    simulate_scan(raw, acceleration=4, pattern="uniform", coils=10, slices=1, phases=6, matrix=96, seed=3)
     shipped, folder = load_weights("default"), Path(recon_node.model.shipped.__path__[0])
     for suffix in ("safetensors", "json"):
         shutil.copy(folder / f"default.{suffix}", tmp_path / f"weak.{suffix}")
