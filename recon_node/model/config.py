@@ -79,11 +79,11 @@ class UNetConfig:
 class KtConfig:
     """Settings of k-t sparse SENSE (`recon_node.model.kt`), as a method and as a network's first estimate."""
 
-    temporal: float = 0.4
+    temporal: float = 0.3
     """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
-    spatial: float = 0.01
+    spatial: float = 0.03
     """Weight of changes between neighbouring pixels, same units."""
-    iterations: int = 50
+    iterations: int = 60
     """FISTA iterations where the sampled lines differ from frame to frame."""
     static_temporal: float = 0.12
     """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
