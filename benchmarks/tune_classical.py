@@ -37,7 +37,7 @@ GRIDS: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
     ),
     "kt": (
         KtSparse,
-        [{"config": KtConfig(temporal=t, spatial=s)} for t in (0.25, 0.5, 0.75) for s in (0.025, 0.05, 0.1)],
+        [{"config": KtConfig(temporal=t, spatial=s)} for t in (0.25, 0.3, 0.5) for s in (0.01, 0.03, 0.05)],
     ),
     "kt, same lines": (
         KtSparse,

@@ -170,6 +170,7 @@ def _read(event: evt.Event) -> CommitmentReport | None:
             },
         )
     except (AttributeError, ValueError, TypeError, KeyError, NotImplementedError):
+        # NotImplementedError is pydicom's own, for value representations it cannot read.
         return None
 
 

@@ -235,6 +235,7 @@ class _Session:
             try:
                 dataset.decompress()
             except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
+                # NotImplementedError is pydicom's own, for transfer syntaxes it cannot decode.
                 raise PacsMisconfigured(
                     f"{self.peer} does not take {syntax.name}, and it cannot be decompressed here: {error}"
                 ) from error

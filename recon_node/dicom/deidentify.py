@@ -140,6 +140,7 @@ def _apply_profile(ds: Dataset, secret: _Secret) -> None:
         for level in (ds, *_items(ds)):
             anonymize_dataset(level, base_rules_gen=lambda: dict(rules), delete_private_tags=True)
     except (NotImplementedError, ValueError, TypeError, AttributeError, KeyError) as error:
+        # NotImplementedError is the anonymizer's own, for value representations it has no rule for.
         raise DicomError(f"the instance cannot be de-identified: {error}") from error
 
 

@@ -282,5 +282,6 @@ def encode_multiframe(template: SeriesTemplate, kind: Format) -> tuple[Dataset, 
     try:
         dcmwrite(stream, ds, enforce_file_format=True)
     except (ValueError, TypeError, NotImplementedError, UnicodeError, struct.error, OverflowError) as error:
+        # NotImplementedError is pydicom's own, for value representations it cannot write.
         raise DicomError(f"the series cannot be encoded: {error}") from error
     return ds, EncodedInstance(sop_instance_uid=str(ds.SOPInstanceUID), pieces=(stream.getvalue(),))

@@ -82,6 +82,7 @@ def _cut(template: SeriesTemplate) -> tuple[list[bytes], list[Slot]]:
         before, after = _encoded_meta(template, _elements(uid)[0])
         runs = _encoded_runs(template.shared, [slot.tag for slot in template.slots])
     except (ValueError, TypeError, NotImplementedError, UnicodeError, struct.error, OverflowError) as error:
+        # NotImplementedError is pydicom's own, for value representations it cannot write.
         raise DicomError(f"the series cannot be encoded: {error}") from error
     return [before, after + runs[0], *runs[1:]], [uid, *template.slots]
 

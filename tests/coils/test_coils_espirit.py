@@ -84,14 +84,15 @@ def test_no_worse_than_sigpy_on_measured_data(brain) -> None:
     assert residual(images, ours.data, where) < 1.01 * residual(images, theirs[None], where)
 
 
-def test_interpolation_from_the_coarse_grid_equals_every_pixel_on_its_own(scene, brain) -> None:
+@pytest.mark.parametrize(("crop", "most"), [(0.9, 0.05), (0.8, 0.1)], ids=str)
+def test_interpolation_from_the_coarse_grid_equals_every_pixel_on_its_own(scene, brain, crop, most) -> None:
     for calibration in (scene.calibration, brain[:, 20:44, 20:44]):
-        coarse, dense = (espirit(calibration, (96, 90), crop=0.9, grid=grid) for grid in (None, 96))
+        coarse, dense = (espirit(calibration, (96, 90), crop=crop, grid=grid) for grid in (None, 96))
         both = coarse.support & dense.support
         assert both.sum() > 0.98 * dense.support.sum()
         difference = np.linalg.norm(coarse.data[0] - dense.data[0], axis=0)
         assert np.median(difference[both]) < 2e-3
-        assert np.percentile(difference[both], 99) < 0.05
+        assert np.percentile(difference[both], 99) < most
 
 
 def test_the_coarse_grid_is_as_good_on_a_field_of_view_that_wraps(new_scene) -> None:
