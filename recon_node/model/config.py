@@ -83,19 +83,23 @@ class KtConfig:
     """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
     spatial: float = 0.03
     """Weight of changes between neighbouring pixels, same units."""
-    iterations: int = 60
+    iterations: int = 70
     """FISTA iterations where the sampled lines differ from frame to frame."""
     static_temporal: float = 0.12
     """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
-    static_spatial: float = 0.01
+    static_spatial: float = 0.02
     """`spatial` there."""
     static_iterations: int = 200
-    """`iterations` there; unfolding converges more slowly."""
+    """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
+    unfolding_iterations: int = 60
+    """ADMM iterations where all frames sample the same whole lines (`recon_node.model.unfolding`)."""
+    air: float = 0.2
+    """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "static_iterations"):
+        for name in ("iterations", "static_iterations", "unfolding_iterations"):
             _check_int(name, getattr(self, name), 1)
-        for name in ("temporal", "spatial", "static_temporal", "static_spatial"):
+        for name in ("temporal", "spatial", "static_temporal", "static_spatial", "air"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")

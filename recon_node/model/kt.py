@@ -3,10 +3,12 @@ r"""k-t methods: reconstructors that use all frames of a cine together.
 `KtSparse` solves
 
 .. math:: \min_x \tfrac12\|A x - y\|^2 + \lambda_t\|D_t x\|_1 + \lambda_s\|D_{xy} x\|_1
+    + \tfrac12 \sum_r w_r |x_r|^2
 
 over all frames at once: parallel imaging with temporal and spatial total variation (k-t SPARSE-SENSE,
 Otazo et al., Magn Reson Med 64:767, 2010, with the total variation of Feng et al., Magn Reson Med
-72:707, 2014, eq. 1, cyclic in time). `ViewSharing` only borrows samples from neighbouring frames.
+72:707, 2014, eq. 1, cyclic in time) and a weak pull towards zero in the air around the body.
+`ViewSharing` only borrows samples from neighbouring frames.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from torch import Tensor
 
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.model.air import air_pull
 from recon_node.model.config import KtConfig
 from recon_node.model.hybrid import SenseOperator
 from recon_node.model.iterative import Iterative
 from recon_node.model.proximal import fista
 from recon_node.model.sense import conjugate_gradients
 from recon_node.model.series import check, series
+from recon_node.model.unfolding import normal_matrix, unfold, unfolds
 from recon_node.model.variation import TotalVariation
 
 START_ITERATIONS = 15
@@ -100,12 +104,25 @@ def kt_images(
     temporal, spatial = config.temporal, config.spatial
     if static and len(mask) > 1:
         temporal, spatial = config.static_temporal, config.static_spatial
+
+    def variation(divisor: float) -> TotalVariation:
+        return TotalVariation(temporal * unit / divisor, spatial * unit / divisor)
+
+    start = _around_the_mean(operator, target, data, mask, maps)
+    if unfolds(maps, mask):
+        matrix = normal_matrix(operator, maps, mask)
+        images = unfold(
+            matrix, target, variation, air=config.air, iterations=config.unfolding_iterations, start=start
+        )
+        return operator.to_grid(images)
+    pull = air_pull(start.mean(dim=0), config.air) if config.air > 0 else start.real.new_zeros(())
+    scale = 1 + config.air  # so that the largest eigenvalue stays at most 1
     images = fista(
-        operator.normal,
-        target,
-        TotalVariation(temporal * unit, spatial * unit),
+        lambda x: (operator.normal(x) + pull * x) / scale,
+        target / scale,
+        variation(scale),
         iterations=config.static_iterations if static else config.iterations,
-        start=_around_the_mean(operator, target, data, mask, maps),
+        start=start,
     )
     return operator.to_grid(images)
 

@@ -1,0 +1,53 @@
+"""Where an image shows air: a weak pull towards zero there keeps folded signal from being put into it.
+
+The support that ESPIRiT finds ends several pixels outside the body, as the calibration region resolves no
+more. Each of those pixels is an unknown that the body's pixels are unfolded against.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LEVEL = 0.02
+"""Of the brightest percent: magnitudes well below this share count as air."""
+_BRIGHT = 0.99
+_STEEP = 4
+_NEAR = 3
+"""A pixel is air only where all pixels of the square of this side around it are."""
+_MOST = 1 << 20
+"""Pixels of which the brightest percent is found; more are thinned out evenly."""
+
+
+def air_pull(mean: Tensor, strength: float) -> Tensor:
+    """Weight of ``|x|^2 / 2`` at every pixel: `strength` in air, next to nothing in the body.
+
+    Parameters
+    ----------
+    mean : Tensor
+        `(map, x, y)` complex, the mean over frames of an estimate of the images; its edges are neighbours.
+    strength : float
+        Weight in air, in units of the largest eigenvalue of ``A^H A``. Signal taken for air by mistake
+        shrinks to ``1 / (1 + strength)`` where the samples determine it well.
+
+    Returns
+    -------
+    Tensor
+        `(x, y)` float32 between 0 and `strength`.
+    """
+    power = mean.abs().square().sum(dim=0)
+    magnitude = power.sqrt()
+    some = magnitude.flatten()
+    bright = torch.quantile(some[:: 1 + len(some) // _MOST], _BRIGHT).clamp_min(1e-20)
+    around = functional.pad(_smooth(power).sqrt()[None, None], (_NEAR // 2,) * 4, mode="circular")
+    brightest = functional.max_pool2d(around, _NEAR, 1)[0, 0]
+    return strength * torch.exp(-((brightest / (LEVEL * bright)) ** _STEEP))
+
+
+def _smooth(power: Tensor) -> Tensor:
+    """Binomial average over 5 x 5 neighbours (standard deviation one pixel)."""
+    for axis in (0, 1):
+        for _ in range(2):
+            power = 0.25 * power.roll(1, axis) + 0.5 * power + 0.25 * power.roll(-1, axis)
+    return power
