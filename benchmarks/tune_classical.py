@@ -37,15 +37,21 @@ GRIDS: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
     ),
     "kt": (
         KtSparse,
-        [{"config": KtConfig(temporal=t, spatial=s)} for t in (0.25, 0.3, 0.5) for s in (0.01, 0.03, 0.05)],
+        [
+            {"config": KtConfig(temporal=t, spatial=s, air=a)}
+            for t in (0.25, 0.3, 0.5)
+            for s in (0.01, 0.03, 0.05)
+            for a in (0, 0.2)
+        ],
     ),
     "kt, same lines": (
         KtSparse,
         [
-            {"config": KtConfig(static_temporal=t, static_spatial=s, static_iterations=i)}
-            for t in (0.06, 0.12, 0.25, 0.5)
-            for s in (0.01, 0.03)
-            for i in (120, 200)
+            {"config": KtConfig(static_temporal=t, static_spatial=s, unfolding_iterations=i, air=a)}
+            for t in (0.06, 0.12, 0.25)
+            for s in (0.01, 0.02, 0.04)
+            for i in (30, 60, 120)
+            for a in (0, 0.2)
         ],
     ),
 }

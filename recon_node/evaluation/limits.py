@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon_node.core.errors import ConfigError
-from recon_node.evaluation.heldout import Case, Study, cases
+from recon_node.evaluation.heldout import SALT, Case, Study, cases
 from recon_node.evaluation.metrics import series_metrics
 from recon_node.methods import Methods
 from recon_node.prompts import embed
@@ -24,6 +24,10 @@ from recon_node.trust import Limits, Measures, calibrate, group_of, judge, measu
 
 LEAST = 3
 """Scans of a condition that say whether the network is weak there."""
+COILS = (8, 10, 12, 16)
+"""Coil arrays that limits are measured with."""
+MOST = 10_000
+"""Scans of a study; those of the next seed are others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +59,41 @@ class Outcome:
 
 
 def scanned(study: Study, methods: Methods) -> Iterator[Scanned]:
-    """Reconstruct and measure every case of a study with a network and its stand-in.
+    """Reconstruct and measure scans with a network and its stand-in, each one of another heart (`apart`).
 
     Parameters
     ----------
     study : Study
-        Hearts and conditions; its methods are not looked at.
+        How many under which conditions; its methods, coils and motion are not looked at.
     methods : Methods
         Of the method ``cardiomm``.
     """
-    for case in cases(study):
-        yield _scanned(case, methods)
+    for one in apart(study):
+        for case in cases(one):
+            yield _scanned(case, methods)
+
+
+def apart(study: Study) -> Iterator[Study]:
+    """Studies of one scan each: every scan of every condition has a heart and a coil array of its own.
+
+    Every other heart breathes and beats irregularly.
+    """
+    conditions = [(pattern, rate) for pattern in study.patterns for rate in study.accelerations]
+    for scan in range(study.scans):
+        for place, (pattern, rate) in enumerate(conditions):
+            seed = study.seed * MOST + scan * len(conditions) + place
+            rng = np.random.default_rng([*SALT, seed, 3])
+            restless = bool(rng.integers(2))
+            yield dataclasses.replace(
+                study,
+                scans=1,
+                patterns=(pattern,),
+                accelerations=(rate,),
+                coils=int(rng.choice(COILS)),
+                breathing_mm=float(rng.uniform(2, 5)) if restless else None,
+                arrhythmia=float(rng.uniform(0.02, 0.08)) if restless else None,
+                seed=seed,
+            )
 
 
 def _scanned(case: Case, methods: Methods) -> Scanned:

@@ -19,6 +19,8 @@ from recon_node.trust.novelty import words_of
 
 _ABSOLUTE = ("heldout_ratio", "offgrid_ratio")
 """Measures against parallel imaging: worse than that is worse, however common among the calibration set."""
+_OF_THE_HEART = ("consistency", "map_residual", "peak_ratio")
+"""Measures that hardly depend on the acceleration: one limit, of all groups together."""
 
 
 def group_of(prompts: Prompts) -> str:
@@ -43,6 +45,7 @@ def calibrate(
     measured: Iterable[tuple[str, Measures]],
     *,
     warn_level: float = 0.95,
+    pooled_level: float = 0.98,
     fallback_level: float = 0.99,
     slack: float = 1.25,
 ) -> Limits:
@@ -51,9 +54,13 @@ def calibrate(
     Parameters
     ----------
     measured : iterable of (group, Measures)
-        Held-out scans, never trained on, with their group (`group_of`).
+        Held-out scans, never trained on, with their group (`group_of`). Every one another heart: several
+        scans of one heart have the same coil maps, and promise less than as many hearts.
     warn_level, fallback_level : float
         Shares of good reconstructions that should stay within the limits.
+    pooled_level : float
+        The same as `warn_level` for the measures of which all groups share one limit, where there are scans
+        enough: several measures are looked at, and one of them beyond its limit is a warning.
     slack : float
         The fallback limit is this factor beyond its quantile: withholding an image needs more than being
         among the worst of the good ones.
@@ -69,13 +76,13 @@ def calibrate(
     Raises
     ------
     ConfigError
-        If the levels are not ``0 < warn_level <= fallback_level < 1``, the slack is below 1, or there are too
-        few scans altogether.
+        If the levels are not ``0 < warn_level <= pooled_level <= fallback_level < 1``, the slack is below 1,
+        or there are too few scans altogether.
     """
-    if not (0 < warn_level <= fallback_level < 1 and slack >= 1):
+    if not (0 < warn_level <= pooled_level <= fallback_level < 1 and slack >= 1):
         raise ConfigError(
-            f"trust calibration: levels {warn_level} and {fallback_level}, slack {slack}; expected "
-            "0 < warn <= fallback < 1 and a slack of at least 1"
+            f"trust calibration: levels {warn_level}, {pooled_level} and {fallback_level}, slack {slack}; "
+            "expected 0 < warn <= pooled <= fallback < 1 and a slack of at least 1"
         )
     pooled: dict[str, list[float]] = defaultdict(list)
     grouped: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -86,14 +93,19 @@ def calibrate(
                 pooled[name].append(value)
                 grouped[group][name].append(value)
     levels = (warn_level, fallback_level, slack)
-    default = _limits(pooled, levels)
+    shared = {name: pooled[name] for name in _OF_THE_HEART if name in pooled}
+    default = {**_limits(pooled, levels), **_limits(shared, (pooled_level, fallback_level, slack))}
     if not default:
         most = max((len(values) for values in pooled.values()), default=0)
         raise ConfigError(
             f"trust calibration: {most} scans are too few for a level of {warn_level}, expected at least "
             f"{math.ceil(warn_level / (1 - warn_level) - 1e-9)}"
         )
-    groups = {group: found for group, values in grouped.items() if (found := _limits(values, levels))}
+    groups = {}
+    for group, values in grouped.items():
+        own = {name: some for name, some in values.items() if name not in _OF_THE_HEART}
+        if found := _limits(own, levels):
+            groups[group] = found
     return Limits(default=default, groups=groups)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError, WeightsError
-from recon_node.evaluation.limits import Outcome, Scanned, derive, outcomes
+from recon_node.evaluation.heldout import Study, cases
+from recon_node.evaluation.limits import Outcome, Scanned, apart, derive, others, outcomes
 from recon_node.methods import Methods, make_methods
 from recon_node.model import Sense, ZeroFilled
 from recon_node.model.weights import find_weights
@@ -114,6 +115,17 @@ def test_the_report_counts_other_hearts_than_the_limits_were_made_of(
     assert told["file"] == str(out)
     assert sum(one["passed"] + one["warned"] + one["withheld"] for one in told["outcomes"]) == 5 * 2
     assert load_limits(out).groups.keys() == {"cine 4x"}
+
+
+def test_every_scan_is_another_heart_and_none_is_counted_again_in_the_report() -> None:
+    study = Study(
+        methods=(), patterns=("random", "uniform"), accelerations=(4,), scans=4, phases=2, matrix=32
+    )
+    ones = [one for some in (study, *others([study])) for one in apart(some)]
+    hearts = {case.truth.tobytes() for one in ones for case in cases(one)}
+    assert len(hearts) == len(ones) == 4 * 2 + 2 * 2
+    assert len({one.coils for one in ones}) > 1
+    assert {one.breathing_mm is None for one in ones} == {True, False}
 
 
 def test_limits_of_other_weights_are_refused(copied: Path) -> None:

@@ -141,6 +141,18 @@ def test_each_group_gets_its_own_limits_and_rare_ones_the_common_ones():
     assert limits.of("cine 8x")["peak_ratio"] == DEFAULTS["peak_ratio"]
 
 
+def test_measures_of_the_heart_share_one_limit_beyond_which_fewer_good_scans_lie():
+    shares = {}
+    for name in ("consistency", "fit_ratio"):
+        rng = np.random.default_rng(3)
+        drawn = [Measures(finite=True, **{name: value}) for value in rng.exponential(size=1400)]
+        limits = calibrate(zip(["cine 4x", "cine 8x"] * 200, drawn, strict=False))
+        assert all((name in group) == (name == "fit_ratio") for group in limits.groups.values())
+        beyond = [one for one in drawn[400:] if getattr(one, name) > limits.of("cine 4x")[name].warn]
+        shares[name] = len(beyond) / 1000
+    assert shares["consistency"] < 0.03 < shares["fit_ratio"] < 0.08
+
+
 def test_withholding_needs_more_than_being_the_worst_of_the_good_ones():
     limit = calibrate(calibration_set(200)).of("cine 8x")["heldout_ratio"]
     assert limit.fallback >= 1.25 * limit.warn
