@@ -10,6 +10,7 @@ hearts and sampling patterns. The seeds are not those of any training or evaluat
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,6 +44,10 @@ GRIDS: dict[str, tuple[Callable[..., Any], list[dict[str, Any]]]] = {
             for s in (0.01, 0.03, 0.05)
             for a in (0, 0.2)
         ],
+    ),
+    "kt, one frame": (
+        KtSparse,
+        [{"config": KtConfig(single_spatial=s)} for s in (0.03, 0.05, 0.08, 0.12)],
     ),
     "kt, same lines": (
         KtSparse,
@@ -110,8 +115,10 @@ def main() -> None:
     for case, kspace, maps, truth in problems(options.hearts, options.phases, options.matrix):
         for method in options.methods:
             make, settings = GRIDS[method]
+            frames = slice(1 if method.endswith("one frame") else None)
+            scan = dataclasses.replace(kspace, data=kspace.data[frames], mask=kspace.mask[frames])
             for setting in settings:
-                found = psnr(make(**setting).reconstruct(kspace, maps).data, truth)
+                found = psnr(make(**setting).reconstruct(scan, maps).data, truth[frames])
                 row = results.setdefault((method, repr(setting)), {})
                 row.setdefault(case, []).append(found)
     names = [f"{pattern} {rate}" for pattern, rate in CASES]

@@ -83,6 +83,8 @@ class KtConfig:
     """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
     spatial: float = 0.03
     """Weight of changes between neighbouring pixels, same units."""
+    single_spatial: float = 0.05
+    """`spatial` for a frame that has no others to learn from."""
     iterations: int = 70
     """FISTA iterations where the sampled lines differ from frame to frame."""
     static_temporal: float = 0.12
@@ -99,7 +101,7 @@ class KtConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "static_iterations", "unfolding_iterations"):
             _check_int(name, getattr(self, name), 1)
-        for name in ("temporal", "spatial", "static_temporal", "static_spatial", "air"):
+        for name in ("temporal", "spatial", "static_temporal", "static_spatial", "single_spatial", "air"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")

@@ -102,7 +102,9 @@ def kt_images(
     target = operator.matched(data)
     static = bool((mask == mask[:1]).all())
     temporal, spatial = config.temporal, config.spatial
-    if static and len(mask) > 1:
+    if len(mask) == 1:
+        temporal, spatial = 0.0, config.single_spatial
+    elif static:
         temporal, spatial = config.static_temporal, config.static_spatial
 
     def variation(divisor: float) -> TotalVariation:

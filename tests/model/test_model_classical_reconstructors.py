@@ -232,6 +232,17 @@ def test_sparsity_beats_sense_and_time_beats_both() -> None:
     assert errors["kt"] < 0.8 * errors["view-sharing"]
 
 
+def test_a_frame_alone_is_smoothed_by_a_weight_of_its_own() -> None:
+    scene = Scene(phases=1)
+    kspace = scene.kspace(lines(scene, 3.0))
+
+    def images(**weights: float) -> np.ndarray:
+        return KtSparse(KtConfig(**weights)).reconstruct(kspace, scene.maps).data
+
+    np.testing.assert_array_equal(images(spatial=1.0, static_spatial=1.0, static_temporal=1.0), images())
+    assert np.abs(images(single_spatial=1.0) - images()).max() > 1
+
+
 def test_view_sharing_a_still_object_gives_the_truth_to_noise_level() -> None:
     scene = Scene(phases=8)
     scene.full += centred_fft(scene.maps.data * (scene.truth[:1] - scene.truth)[:, None]).astype(np.complex64)
