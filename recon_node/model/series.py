@@ -21,7 +21,7 @@ def check(kspace: KSpace, maps: CoilMaps | None) -> None:
     ------
     DataError
         K-space with NaN or infinite samples or nothing but zeros, a mask without a single sample, or maps
-        of other coils or pixels than the k-space.
+        of other coils or pixels than the k-space, or with NaN or infinite values.
     """
     if not kspace.mask.any():
         raise DataError("the sampling mask is empty: no line of this slice was acquired")
@@ -34,6 +34,8 @@ def check(kspace: KSpace, maps: CoilMaps | None) -> None:
             f"coil maps (coil, y, x) are {maps.data.shape[1:]}, but k-space (coil, ky, kx) is"
             f" {kspace.data.shape[1:]}: calibrate on this k-space's grid"
         )
+    if maps is not None and not np.isfinite(maps.data).all():
+        raise DataError("coil maps hold NaN or infinite values: calibrate again")
 
 
 def series(

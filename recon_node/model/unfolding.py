@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recon_node.core.errors import DataError
 from recon_node.model.air import air_pull
 from recon_node.model.hybrid import SenseOperator
 
@@ -68,6 +69,11 @@ def unfold(
         Number of ADMM iterations.
     start : Tensor
         First guess.
+
+    Raises
+    ------
+    DataError
+        If the matrix cannot be inverted, as of coil maps that are far too large.
     """
     proximal = regulariser(PENALTY)
     inverse = _inverse(matrix, None)
@@ -98,7 +104,13 @@ def _inverse(matrix: Tensor, pull: Tensor | None) -> Tensor:
     diagonal += PENALTY
     if pull is not None:
         diagonal += pull.repeat(1, diagonal.shape[1] // pull.shape[1])
-    return torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    if bool(failed.any()):
+        raise DataError(
+            f"coil maps with a largest value of {float(matrix.abs().max()) ** 0.5:.3g} cannot be unfolded with, "
+            "expected maps whose root sum of squares is 1: calibrate again"
+        )
+    return torch.cholesky_inverse(factor)
 
 
 def _apply(inverse: Tensor, images: Tensor) -> Tensor:

@@ -196,6 +196,27 @@ def test_a_frame_without_samples_does_not_disturb_the_others() -> None:
     )
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_coil_maps_that_are_no_numbers_are_refused(method: object, value: float) -> None:
+    scene = Scene(phases=2)
+    broken = scene.maps.data.copy()
+    broken[0, 0, 3, 4] = value
+    with pytest.raises(DataError, match="coil maps hold NaN or infinite"):
+        method.reconstruct(
+            scene.kspace(lines(scene, 2.0)), CoilMaps(data=broken, support=scene.support), None
+        )
+
+
+def test_coil_maps_out_of_all_proportion_are_said_so() -> None:
+    scene = Scene(phases=2)
+    huge = CoilMaps(data=scene.maps.data * np.float32(1e18), support=scene.support)
+    mask = np.zeros((48, 1), bool)
+    mask[::2] = True
+    with pytest.raises(DataError, match=r"cannot be unfolded.*calibrate again"):
+        KtSparse().reconstruct(scene.kspace(mask), huge)
+
+
 def test_settings_without_sense_are_refused() -> None:
     with pytest.raises(ConfigError, match="iterations=0"):
         Sense(iterations=0)
