@@ -107,8 +107,8 @@ def _inverse(matrix: Tensor, pull: Tensor | None) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(shifted)
     if bool(failed.any()):
         raise DataError(
-            f"coil maps with a largest value of {float(matrix.abs().max()) ** 0.5:.3g} cannot be unfolded with, "
-            "expected maps whose root sum of squares is 1: calibrate again"
+            f"coil maps of a size of about {float(matrix.abs().max()) ** 0.5:.3g} cannot be unfolded with, "
+            "expected a root sum of squares of 1: calibrate again"
         )
     return torch.cholesky_inverse(factor)
 
