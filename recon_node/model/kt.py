@@ -117,7 +117,7 @@ def kt_images(
             matrix, target, variation, air=config.air, iterations=config.unfolding_iterations, start=start
         )
         return operator.to_grid(images)
-    pull = air_pull(start.mean(dim=0), config.air) if config.air > 0 else start.real.new_zeros(())
+    pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
     scale = 1 + config.air  # so that the largest eigenvalue stays at most 1
     images = fista(
         lambda x: (operator.normal(x) + pull * x) / scale,

@@ -83,7 +83,7 @@ def unfold(
         split = proximal(dual)
         dual = dual - split
         if air > 0 and done in AIR_AFTER:
-            inverse = _inverse(matrix, air_pull(split.mean(dim=0), air))
+            inverse = _inverse(matrix, air_pull(split, air))
     return split
 
 

@@ -124,19 +124,26 @@ def test_signal_beside_the_body_stays(extra: float) -> None:
 
 
 def test_air_is_where_nothing_is_bright_and_nothing_near_is() -> None:
-    mean = torch.zeros(1, 20, 16, dtype=torch.complex64)
-    mean[:, 5:10, 4:9] = 3 + 4j
-    pull = air_pull(mean, 0.2)
+    images = torch.zeros(3, 1, 20, 16, dtype=torch.complex64)
+    images[:, :, 5:10, 4:9] = 3 + 4j
+    pull = air_pull(images, 0.2)
     assert (pull[5:10, 4:9] == 0).all()
     assert (pull[4:11, 3:10] < 1e-3).all()
     torch.testing.assert_close(pull[14:18, 12:15], torch.full((4, 3), 0.2))
-    torch.testing.assert_close(air_pull(1e-5 * mean, 0.2), pull)
-    at_the_edge = air_pull(mean.roll((-5, -4), (1, 2)), 0.2)
+    torch.testing.assert_close(air_pull(1e-5 * images, 0.2), pull)
+    at_the_edge = air_pull(images.roll((-5, -4), (2, 3)), 0.2)
     torch.testing.assert_close(at_the_edge, pull.roll((-5, -4), (0, 1)))
 
 
+def test_what_lights_up_in_one_of_many_frames_is_no_air() -> None:
+    images = torch.zeros(100, 1, 20, 16, dtype=torch.complex64)
+    images[:, :, 2:6, 4:9] = 10
+    images[40, :, 14:17, 4:9] = 5
+    assert (air_pull(images, 0.2)[14:17, 4:9] < 1e-6).all()
+
+
 def test_an_image_of_nothing_is_air_and_no_error() -> None:
-    pull = air_pull(torch.zeros(2, 8, 8, dtype=torch.complex64), 0.1)
+    pull = air_pull(torch.zeros(5, 2, 8, 8, dtype=torch.complex64), 0.1)
     torch.testing.assert_close(pull, torch.full((8, 8), 0.1))
     phantom = Phantom()
     phantom.full[:] = 0
