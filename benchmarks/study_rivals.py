@@ -122,9 +122,9 @@ def kt_tuned() -> Rival:
         return KtSparse(config, device="cpu").reconstruct(case.kspace, case.maps).data
 
     grid = {
-        "temporal": (0.06, 0.12, 0.2, 0.3, 0.5, 0.8),
-        "spatial": (0.01, 0.02, 0.03, 0.05),
-        "iterations": (70, 140, 280),
+        "temporal": (0.03, 0.06, 0.12, 0.2, 0.3, 0.5, 0.8),
+        "spatial": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08),
+        "iterations": (35, 70, 140, 280),
     }
     start = {"temporal": 0.3, "spatial": 0.03, "iterations": 70}
     return Rival("kt tuned", run, {"name": "kt", "code": code_hash(KtSparse.__module__)}, start, grid)
