@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -33,6 +34,9 @@ COMMANDS = {
     "openrecon": "Write the description of an OpenRecon container.",
     "doctor": "Check this machine and installation.",
 }
+
+
+_AGAIN_S = 0.05
 
 
 class Terminated(KeyboardInterrupt):
@@ -79,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _lost
     sys.exit(run(arguments))
 
 
@@ -104,6 +109,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"recon-node: {where}{error.strerror or error}", err=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python dropped, as it does in a weak reference's callback."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    sent = signal.SIGTERM if issubclass(unraisable.exc_type, Terminated) else signal.SIGINT
+    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), sent))
+    again.daemon = True
+    again.start()
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

@@ -140,6 +140,33 @@ def test_ctrl_c_ends_a_simulation_without_half_a_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_lost_where_python_drops_exceptions(sent: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "dropped.py"
+    script.write_text(
+        "import os, signal, time, click\n"
+        "from recon_node import cli\n"
+        "class Dying:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), signal.{sent.name})\n"
+        "        for _ in range(1000): time.sleep(0.001)\n"
+        "@cli.cli.command('wait')\n"
+        "def wait():\n"
+        "    dying = Dying()\n"
+        "    del dying\n"
+        "    print('went on', flush=True)\n"
+        "    time.sleep(60)\n"
+        "cli.LazyGroup.get_command = lambda self, ctx, name: wait\n"
+        "cli.main(['wait'])\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (130, "recon-node: interrupted")
+    assert ended.stdout.strip() == "went on"
+
+
 @pytest.mark.parametrize(("signal_", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_server_is_ended_by_either_signal_and_says_so(signal_: int, expected: int, tmp_path: Path) -> None:
     listening = tmp_path / "listening"
