@@ -37,6 +37,7 @@ COMMANDS = {
 
 
 _AGAIN_S = 0.05
+"""After which a signal that Python dropped is sent again."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -26,8 +26,8 @@ LEAST = 3
 """Scans of a condition that say whether the network is weak there."""
 COILS = (8, 10, 12, 16)
 """Coil arrays that limits are measured with."""
-MOST = 10_000
-"""Scans of a study; those of the next seed are others."""
+SEED_STEP = 10_000
+"""Between the hearts of one study's seed and of the next: more scans than that would meet the next one's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +76,12 @@ def scanned(study: Study, methods: Methods) -> Iterator[Scanned]:
 def apart(study: Study) -> Iterator[Study]:
     """Studies of one scan each: every scan of every condition has a heart and a coil array of its own.
 
-    Every other heart breathes and beats irregularly.
+    About half of the hearts breathe freely and beat irregularly.
     """
     conditions = [(pattern, rate) for pattern in study.patterns for rate in study.accelerations]
     for scan in range(study.scans):
         for place, (pattern, rate) in enumerate(conditions):
-            seed = study.seed * MOST + scan * len(conditions) + place
+            seed = study.seed * SEED_STEP + scan * len(conditions) + place
             rng = np.random.default_rng([*SALT, seed, 3])
             restless = bool(rng.integers(2))
             yield dataclasses.replace(

@@ -26,7 +26,7 @@ PENALTY = 0.004
 LARGEST_BYTES = 1 << 29
 """Inverses that need more memory than this are not made."""
 AIR_AFTER = (8, 16, 30)
-"""Iterations after which air is looked for again."""
+"""Iterations after which air is looked for (again): with fewer than the first there is no pull."""
 
 
 def unfolds(maps: NDArray[np.complex64], mask: NDArray[np.bool_]) -> bool:
