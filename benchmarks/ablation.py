@@ -28,7 +28,7 @@ from benchmarks.study_rivals import Rival, measure, of_node
 from benchmarks.study_scans import TEST, Scan, crossed
 from benchmarks.study_store import Store
 from recon_node.core.errors import ConfigError
-from recon_node.evaluation.studies import Comparison, Result, compare
+from recon_node.lab.evaluation.studies import Comparison, Result, compare
 from recon_node.model import load_weights
 from recon_node.simulate import find_models
 

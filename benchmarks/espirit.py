@@ -34,7 +34,7 @@ from recon_node.coils.kernels import signal_kernels
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import CoilMaps
-from recon_node.model import Sense
+from recon_node.methods.sense import Sense
 
 THRESHOLD = 0.02
 ACS = 24

@@ -201,7 +201,7 @@ def full_index(folder: Path, short: bool) -> Iterator[Verdict]:
         with Spool(folder / str(number)) as spool:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            with mock.patch("recon_node.delivery.ledger.Ledger.insert", side_effect=error):
+            with mock.patch("recon_node.delivery.queue.ledger.Ledger.insert", side_effect=error):
                 with contextlib.suppress(DeliveryError):
                     spool.put(files, ["pacs"])
             spool.put(files, ["pacs"])

@@ -137,7 +137,7 @@ kill_kind("setting a torn index aside", torn_index, reopen)
 _PROGRAM = """
 import sys
 from pathlib import Path
-from recon_node.export import export
+from recon_node.offline.export import export
 from recon_node.settings import DeliverySettings
 export([Path(sys.argv[1])], sys.argv[2], DeliverySettings(spool=sys.argv[3], reserve_mb=0))
 """

@@ -1,6 +1,6 @@
 """A plain image-domain UNet, trained on the same data with the same loss for as long as the network it rivals.
 
-`python -m benchmarks.plain_unet --config recon_node/training/recipes/heart.toml --minutes 26 --out runs/unet`
+`python -m benchmarks.plain_unet --config recon_node/lab/training/recipes/heart.toml --minutes 26 --out runs/unet`
 
 Zero-filled images, coils combined, of a frame and its neighbours go in, a correction of the frame comes out: no data
 consistency, no texts, no prompts. It has at least as many parameters as the network that the settings describe. The
@@ -23,13 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recon_node.evaluation.heldout import Case
+from recon_node.lab.evaluation.heldout import Case
+from recon_node.lab.training.config import TrainConfig, load_train_config
+from recon_node.lab.training.data import Example
+from recon_node.lab.training.loop import Run
+from recon_node.methods.cardiomm import is_periodic
 from recon_node.model import CardioMM
 from recon_node.model.consistency import Physics
-from recon_node.model.runner import is_periodic
-from recon_node.training.config import TrainConfig, load_train_config
-from recon_node.training.data import Example
-from recon_node.training.loop import Run
 
 
 class Double(nn.Sequential):

@@ -22,7 +22,8 @@ from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
 from recon_node.core.errors import ModelError
 from recon_node.core.scan import Limit, Readouts, ScanHeader
 from recon_node.core.types import KSpace, TextEmbedding
-from recon_node.model import CardioMMReconstructor, load_weights
+from recon_node.methods.cardiomm import CardioMMReconstructor
+from recon_node.model import load_weights
 from recon_node.prep import Preparation
 
 SIZE, FULL, PHASES, COILS = 192, 384, 25, 24

@@ -23,7 +23,7 @@ import ismrmrd
 import numpy as np
 
 from recon_node.core.scan import Readouts
-from recon_node.sources.files import open_source
+from recon_node.files.open import open_source
 
 XML = """<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalConditions>
 <H1resonanceFrequency_Hz>63870000</H1resonanceFrequency_Hz></experimentalConditions><encoding><encodedSpace>

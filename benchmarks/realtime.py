@@ -25,10 +25,10 @@ import numpy as np
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.scan import Readouts
 from recon_node.core.types import ImageSeries
-from recon_node.service.wiring import serving
+from recon_node.files.open import open_source
+from recon_node.online.serve import serving
 from recon_node.settings import Method, Settings
 from recon_node.simulate import simulate_scan
-from recon_node.sources.files import open_source
 
 
 class Timed:

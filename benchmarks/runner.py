@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling, TextEmbedding
-from recon_node.model import CardioMM, CardioMMConfig, CardioMMReconstructor, LoadedWeights, load_weights
+from recon_node.methods.cardiomm import CardioMMReconstructor
+from recon_node.model import CardioMM, CardioMMConfig, LoadedWeights, load_weights
 
 COILS = 10
 SIDE = 1024

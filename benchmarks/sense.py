@@ -23,7 +23,7 @@ from benchmarks.tune_classical import as_kspace, psnr
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import CoilMaps
-from recon_node.model import Sense
+from recon_node.methods.sense import Sense
 from recon_node.simulate import draw_mask
 
 WEIGHT = 0.01

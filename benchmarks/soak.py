@@ -34,11 +34,11 @@ import pydicom
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.errors import ReconNodeError, SourceError
 from recon_node.core.scan import Readouts
+from recon_node.files.open import open_source
+from recon_node.mrd.messages import HeaderXml, message_bytes
+from recon_node.offline.send import send_scan
 from recon_node.prep import Preparation
 from recon_node.simulate import simulate_scan
-from recon_node.sources.client import send_scan
-from recon_node.sources.files import open_source
-from recon_node.sources.messages import HeaderXml, message_bytes
 
 SLICES, PHASES = 3, 4
 _SCAN_S = 0.8

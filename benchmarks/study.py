@@ -24,7 +24,7 @@ from benchmarks.study_report import CARDIOMM, gain_table, gains, quality_tables
 from benchmarks.study_rivals import Rival, bart_wavelet, kt_tuned, measure, of_node, plain_unet_of, tuned
 from benchmarks.study_scans import ACCELERATIONS, PATTERNS, TUNING, crossed, scans
 from benchmarks.study_store import Store
-from recon_node.evaluation.studies import Result, table
+from recon_node.lab.evaluation.studies import Result, table
 
 RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "kt", "kt-tuned", "unet", "cardiomm")
 

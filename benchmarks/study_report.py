@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from recon_node.evaluation.studies import Comparison, Result, compare, table
+from recon_node.lab.evaluation.studies import Comparison, Result, compare, table
 
 CARDIOMM = "CardioMM"
 TARGETS: dict[str, dict[float, float]] = {

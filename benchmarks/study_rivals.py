@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from benchmarks import bart, plain_unet
 from benchmarks.study_scans import Scan, code_hash
 from benchmarks.study_store import Store
-from recon_node.evaluation.heldout import Case
-from recon_node.evaluation.metrics import Metrics, series_metrics
-from recon_node.evaluation.studies import Result
-from recon_node.methods import make_methods
-from recon_node.model import KtConfig, KtSparse
+from recon_node.lab.evaluation.heldout import Case
+from recon_node.lab.evaluation.metrics import Metrics, series_metrics
+from recon_node.lab.evaluation.studies import Result
+from recon_node.methods.kt import KtSparse
+from recon_node.methods.registry import make_methods
 from recon_node.prompts import embed
 from recon_node.settings import ReconSettings
+from recon_node.solvers.kt import KtConfig
 
 Images = NDArray[np.complex64]
 Settings = Mapping[str, float]

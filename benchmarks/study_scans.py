@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import recon_node
-from recon_node.evaluation.heldout import SALT, Case, Study, cases
+from recon_node.lab.evaluation.heldout import SALT, Case, Study, cases
 
 TEST, TUNING = 1_000_000, 2_000_000
 """First seeds: those of tests never overlap those that settings are chosen on."""

@@ -20,8 +20,13 @@ from numpy.typing import NDArray
 from recon_node.coils import calibration_region, espirit
 from recon_node.core.scan import SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
-from recon_node.model import KtConfig, KtSparse, L1Wavelet, Sense, ViewSharing, ZeroFilled
+from recon_node.methods.kt import KtSparse
+from recon_node.methods.l1_wavelet import L1Wavelet
+from recon_node.methods.sense import Sense
+from recon_node.methods.view_sharing import ViewSharing
+from recon_node.methods.zero_filled import ZeroFilled
 from recon_node.simulate import draw_example, draw_mask
+from recon_node.solvers.kt import KtConfig
 
 FIRST_SEED = 900_000
 CASES = (("random", 4), ("random", 8), ("random", 16), ("uniform", 8), ("uniform", 24), ("radial", 16))

@@ -25,9 +25,9 @@ from gadgetron.external.connection import Connection
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.scan import Readouts
-from recon_node.sources.messages import Close, ConfigText, HeaderXml, message_bytes
-from recon_node.sources.transport import SocketTransport
-from recon_node.sources.wire import read_messages
+from recon_node.mrd.messages import Close, ConfigText, HeaderXml, message_bytes
+from recon_node.mrd.transport import SocketTransport
+from recon_node.mrd.wire import read_messages
 
 HEADER = b"""<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
 <experimentalConditions><H1resonanceFrequency_Hz>63500000</H1resonanceFrequency_Hz></experimentalConditions>

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from recon_node.cli.options import config_option, json_option, print_json, settings_from
-from recon_node.service.deferred_scans import DeferredScans
+from recon_node.online.deferred_scans import DeferredScans
 
 
 @click.group("deferred", short_help="Look after deferred scans.")

@@ -22,7 +22,7 @@ def command(out: Path, seed: int, config: Path | None, as_json: bool, **recon: A
     """
     import json
 
-    from recon_node.demo import run_demo
+    from recon_node.lab.demo import run_demo
 
     settings = settings_from(config, recon=recon)
     report = run_demo(out, settings, seed=seed, say=lambda line: click.echo(line, err=as_json))

@@ -53,7 +53,7 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 def _device(settings: Settings) -> str:
     import torch
 
-    from recon_node.model.device import pick_device
+    from recon_node.solvers.device import pick_device
 
     device = pick_device(settings.recon.device)
     named = (
@@ -63,7 +63,7 @@ def _device(settings: Settings) -> str:
 
 
 def _weights(settings: Settings) -> str:
-    from recon_node.methods import make_methods
+    from recon_node.methods.registry import make_methods
 
     methods = make_methods(settings.recon)
     if methods.weights is None:
@@ -74,7 +74,7 @@ def _weights(settings: Settings) -> str:
 
 def _spool(settings: Settings) -> str:
     from recon_node.delivery import Spool
-    from recon_node.outbox import spool_folder
+    from recon_node.pipeline.queue import spool_folder
 
     folder = spool_folder(settings.delivery)
     with Spool(folder) as spool:
@@ -88,7 +88,7 @@ def _spool(settings: Settings) -> str:
 
 
 def _destination(name: str, settings: Settings) -> str:
-    from recon_node.outbox import open_destinations
+    from recon_node.pipeline.queue import open_destinations
 
     opened = open_destinations(settings.delivery, [name])[name]
     try:

@@ -14,7 +14,7 @@ from recon_node.cli.options import config_option, settings_from
 @config_option
 def command(destination: str, config: Path | None) -> None:
     """C-ECHO to a DICOM node, a query to a STOW-RS server, a test file in a folder; says what is wrong."""
-    from recon_node.outbox import open_destinations
+    from recon_node.pipeline.queue import open_destinations
 
     opened = open_destinations(settings_from(config).delivery, [destination])[destination]
     try:

@@ -53,8 +53,8 @@ def command(config: Path | None, as_json: bool, method: str | None, **options: A
 
     PSNR, SSIM and NMSE per frame, in the unit of the k-space, mean over frames and hearts.
     """
-    from recon_node.evaluation.heldout import Study, run_study
-    from recon_node.evaluation.studies import table
+    from recon_node.lab.evaluation.heldout import Study, run_study
+    from recon_node.lab.evaluation.studies import table
 
     recon = {name: options.pop(name) for name in ("weights", "device", "encoder_folder", "coil_maps")}
     settings = settings_from(config, recon=recon)

@@ -60,7 +60,7 @@ def _key(path: Path) -> bytes:
 
 def check_destination(destination: str, settings: DeliverySettings) -> None:
     """Refuse a destination that is none before the work for it begins."""
-    from recon_node.outbox import open_destinations
+    from recon_node.pipeline.queue import open_destinations
 
     open_destinations(settings, [destination])[destination].close()
 
@@ -74,7 +74,7 @@ def export_and_report(
     as_json: bool = False,
 ) -> int:
     """Export with a progress bar; the exit code."""
-    from recon_node.export import export
+    from recon_node.offline.export import export
 
     with progress(f"delivering to {destination}", None) as advance:
         last = 0

@@ -34,7 +34,7 @@ def command(input: Path, config: Path | None, as_json: bool, **prep: Any) -> Non
 
     Patient data is not shown.
     """
-    from recon_node.inspection import inspect_file
+    from recon_node.offline.inspect import inspect_file
 
     report = inspect_file(input, settings_from(config, prep=prep))
     if as_json:

@@ -21,9 +21,9 @@ def command() -> None:
 @config_option
 def label(dockerfile: bool, config: Path | None) -> None:
     """The JSON label, generated from the settings' schema."""
-    from recon_node.openrecon import dockerfile_line, openrecon_label, parameters_from_settings
-    from recon_node.service.wiring import SERVER_PROPERTIES
-    from recon_node.sources.gadget_properties import PROPERTIES
+    from recon_node.mrd.gadget_properties import PROPERTIES
+    from recon_node.online.openrecon import dockerfile_line, openrecon_label, parameters_from_settings
+    from recon_node.online.serve import SERVER_PROPERTIES
 
     settings = settings_from(config)
     shown = {"method": "method", "fallback": "fallback", "on_distrust": "policy"}

@@ -19,7 +19,7 @@ from recon_node.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from recon_node.replay import FileResult
+    from recon_node.offline.replay import FileResult
 
 
 @click.command("replay", short_help="Reconstruct raw data files to DICOM.")
@@ -54,7 +54,7 @@ def command(
     reconstructed all the same. Images are not for clinical use until validated.
     """
     from recon_node.cli.export import check_destination, export_and_report
-    from recon_node.replay import SUMMARY, find_inputs, replay
+    from recon_node.offline.replay import SUMMARY, find_inputs, replay
 
     settings = settings_from(config, **by_section(given))
     paths = find_inputs(inputs)

@@ -18,7 +18,7 @@ def _properties(ctx: click.Context, parameter: click.Parameter, values: tuple[st
 
 
 def _tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    from recon_node.sources.server import client_tls
+    from recon_node.mrd.server import client_tls
 
     if ca is None and (certificate or key):
         raise click.UsageError("--tls-certificate and --tls-key need --tls-ca")
@@ -66,7 +66,7 @@ def command(
     as_json: bool,
 ) -> int:
     """Send INPUT (ISMRMRD HDF5 or MRD stream) as a scanner would; exit 1 if the server reports an error."""
-    from recon_node.sources.client import send_scan
+    from recon_node.offline.send import send_scan
 
     with progress("images", None) as advance:
         summary = send_scan(

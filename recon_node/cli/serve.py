@@ -37,8 +37,8 @@ def command(
     SIGTERM (exit 0) or Ctrl-C (exit 130): no new scan is taken, running ones may end (at most `drain_s` of
     the settings). Images are not for clinical use until validated.
     """
-    from recon_node.observe import setup_logging
-    from recon_node.service.wiring import serving
+    from recon_node.online.log import setup_logging
+    from recon_node.online.serve import serving
 
     settings = settings_from(
         config,

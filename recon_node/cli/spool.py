@@ -27,7 +27,7 @@ def command() -> None:
 @json_option
 def list_(state: str | None, config: Path | None, as_json: bool) -> None:
     """What is in the spool."""
-    from recon_node.outbox import open_spool
+    from recon_node.pipeline.queue import open_spool
 
     with open_spool(settings_from(config).delivery) as spool:
         folder = spool.folder
@@ -67,7 +67,7 @@ def list_(state: str | None, config: Path | None, as_json: bool) -> None:
 @config_option
 def retry_(destination: str | None, config: Path | None) -> int:
     """Revive dead instances and try everything that waits once more."""
-    from recon_node.outbox import retry
+    from recon_node.pipeline.queue import retry
 
     delivered, troubles = retry(settings_from(config).delivery, destination=destination)
     click.echo(f"{delivered} instances delivered")
@@ -85,7 +85,7 @@ def retry_(destination: str | None, config: Path | None) -> int:
 @config_option
 def purge(state: str, destination: str | None, yes: bool, config: Path | None) -> None:
     """Remove instances from the spool."""
-    from recon_node.outbox import open_spool
+    from recon_node.pipeline.queue import open_spool
 
     if state != "delivered" and not yes:
         click.confirm("Remove instances that were not delivered?", abort=True)

@@ -26,8 +26,8 @@ def command(config: Path, device: str, changes: tuple[str, ...]) -> None:
     """
     import torch
 
-    from recon_node.training.config import load_train_config
-    from recon_node.training.loop import Progress, Run
+    from recon_node.lab.training.config import load_train_config
+    from recon_node.lab.training.loop import Progress, Run
 
     run = load_train_config(config, changes)
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

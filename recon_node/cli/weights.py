@@ -124,9 +124,9 @@ def calibrate_(
     The node reads the file beside the weights. A reconstruction is good where it is at least as near to
     the truth as the fallback's. Limits of other weights are refused, so this is to be run after training.
     """
-    from recon_node.evaluation.heldout import Study
-    from recon_node.evaluation.limits import Scanned, calibrated, others
-    from recon_node.methods import limits_file, make_methods
+    from recon_node.lab.evaluation.heldout import Study
+    from recon_node.lab.evaluation.limits import Scanned, calibrated, others
+    from recon_node.methods.registry import limits_file, make_methods
     from recon_node.model.weights import load_weights
     from recon_node.trust import save_limits
 

@@ -1,13 +1,13 @@
 """Delivery: a durable spool, a worker that empties it, and destinations that take DICOM instances."""
 
-from recon_node.delivery.commitment import CommitmentListener, CommitmentReport
 from recon_node.delivery.destinations import OpenDestination, echo, open_destination, open_listener
-from recon_node.delivery.entry import Entry
 from recon_node.delivery.instance import Instance, read_instance
 from recon_node.delivery.outcome import Outcome, PacsBusy, SpoolFull
+from recon_node.delivery.peers.commitment import CommitmentListener, CommitmentReport
+from recon_node.delivery.peers.scp import StorageScp
+from recon_node.delivery.queue.entry import Entry
+from recon_node.delivery.queue.spool import Spool
 from recon_node.delivery.routing import Route, Rule, check_priority, parse_rules, route
-from recon_node.delivery.scp import StorageScp
-from recon_node.delivery.spool import Spool
 from recon_node.delivery.worker import DeliveryWorker, Health, Policy
 
 __all__ = [

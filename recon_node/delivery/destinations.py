@@ -10,12 +10,12 @@ from typing import Any, Protocol, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from recon_node.core.errors import ConfigError
-from recon_node.delivery.association import Peer, Timeouts
-from recon_node.delivery.commitment import CommitmentListener, CommitmentReport, OnReport
-from recon_node.delivery.dimse import DicomDestination
-from recon_node.delivery.folder import FolderDestination
 from recon_node.delivery.outcome import Outcome
-from recon_node.delivery.stow import HttpAccess, StowDestination
+from recon_node.delivery.peers.association import Peer, Timeouts
+from recon_node.delivery.peers.commitment import CommitmentListener, CommitmentReport, OnReport
+from recon_node.delivery.peers.dimse import DicomDestination
+from recon_node.delivery.peers.folder import FolderDestination
+from recon_node.delivery.peers.stow import HttpAccess, StowDestination
 
 _DEFAULT_PORT = 104
 _DEFAULT_TLS_PORT = 2762

@@ -21,11 +21,11 @@ from typing import Self
 from pydicom.uid import generate_uid
 
 from recon_node.core.errors import DeliveryError, DicomError, ReconNodeError
-from recon_node.delivery.commitment import CommitmentReport
 from recon_node.delivery.destinations import OpenDestination
-from recon_node.delivery.entry import Entry
 from recon_node.delivery.instance import read_instance
-from recon_node.delivery.spool import Spool
+from recon_node.delivery.peers.commitment import CommitmentReport
+from recon_node.delivery.queue.entry import Entry
+from recon_node.delivery.queue.spool import Spool
 
 _LOG = logging.getLogger(__name__)
 _COMMITMENT_BATCH = 200

@@ -20,11 +20,11 @@ from recon_node.core.errors import DataError, ModelError
 from recon_node.model.blocks import Slope
 from recon_node.model.config import DEPTH, CardioMMConfig
 from recon_node.model.consistency import Physics, time_average
-from recon_node.model.kt import kt_estimate
 from recon_node.model.motion import find_motion
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
 from recon_node.model.view import View
+from recon_node.solvers.kt import kt_estimate
 
 PROXIMAL_WEIGHT = 0.5
 """First weight of the UNet's images beside the data, where consistency is proximal."""

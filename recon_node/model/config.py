@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from recon_node.core.errors import ConfigError
+from recon_node.solvers.kt import KtConfig
 
 TextNorm = Literal["l2", "sign"]
 Start = Literal["zero-filled", "kt"]
@@ -73,38 +73,6 @@ class UNetConfig:
     def widths(self) -> tuple[int, int, int, int]:
         """Features at full, half, quarter and eighth resolution."""
         return (self.stem, *self.levels)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KtConfig:
-    """Settings of k-t sparse SENSE (`recon_node.model.kt`), as a method and as a network's first estimate."""
-
-    temporal: float = 0.3
-    """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
-    spatial: float = 0.03
-    """Weight of changes between neighbouring pixels, same units."""
-    single_spatial: float = 0.05
-    """`spatial` for a frame that has no others to learn from."""
-    iterations: int = 70
-    """FISTA iterations where the sampled lines differ from frame to frame."""
-    static_temporal: float = 0.12
-    """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
-    static_spatial: float = 0.02
-    """`spatial` there."""
-    static_iterations: int = 200
-    """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
-    unfolding_iterations: int = 60
-    """ADMM iterations where all frames sample the same whole lines (`recon_node.model.unfolding`)."""
-    air: float = 0.2
-    """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "static_iterations", "unfolding_iterations"):
-            _check_int(name, getattr(self, name), 1)
-        for name in ("temporal", "spatial", "static_temporal", "static_spatial", "single_spatial", "air"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")
 
 
 PUBLISHED_SENSITIVITY = UNetConfig(stem=24, levels=(36, 48, 60), prompts=(12, 24, 36))

@@ -23,7 +23,7 @@ from recon_node.core.errors import (
     PacsUnreachable,
 )
 from recon_node.delivery import PacsBusy, StorageScp, echo, open_destination
-from recon_node.delivery.association import Peer, open_association
+from recon_node.delivery.peers.association import Peer, open_association
 
 Instances = Callable[..., list[Path]]
 QUICK = "?connect=1&associate=1&answer=1&network=1"

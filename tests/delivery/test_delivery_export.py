@@ -11,12 +11,12 @@ import pytest
 from delivery_hostile import HostileScp
 from pydicom import dcmread
 
-from recon_node import outbox
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError, PacsUnreachable, SourceError
 from recon_node.delivery import SpoolFull, StorageScp
-from recon_node.export import export
-from recon_node.outbox import delivering, enqueue, open_spool
+from recon_node.offline.export import export
+from recon_node.pipeline import queue as outbox
+from recon_node.pipeline.queue import delivering, enqueue, open_spool
 from recon_node.settings import DeliverySettings
 
 Instances = Callable[..., list[Path]]

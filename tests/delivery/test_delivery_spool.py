@@ -275,7 +275,7 @@ def test_a_full_index_takes_nothing(spool: Spool, instances: Instances, monkeypa
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("recon_node.delivery.ledger.Ledger.insert", full)
+        patch.setattr("recon_node.delivery.queue.ledger.Ledger.insert", full)
         with pytest.raises(SpoolFull):
             spool.put(instances(1), ["pacs"])
     assert list((spool.folder / "waiting" / "pacs").iterdir()) == []

@@ -17,8 +17,8 @@ from recon_node.core.acquisition import AcquisitionFlag
 from recon_node.core.fft import centred_ifft
 from recon_node.core.scan import Readouts, SliceGeometry, SliceIndex
 from recon_node.core.types import ImageSeries, MadeBy
-from recon_node.gadget import listen
-from recon_node.sources.session import ScanSession
+from recon_node.mrd.session import ScanSession
+from recon_node.online.gadget import listen
 
 GEOMETRY = SliceGeometry(
     position_mm=(0.0, 0.0, 0.0),
@@ -120,12 +120,12 @@ def execute(tmp_path: Path) -> Callable[..., tuple[bytes, int, str]]:
     """
     here = Path(__file__).parent.resolve()
     (tmp_path / "plain_gadget.py").write_text(
-        "import importlib.util, recon_node.gadget as gadget\n"
+        "import importlib.util, recon_node.online.gadget as gadget\n"
         f"spec = importlib.util.spec_from_file_location('plain', {str(here / 'conftest.py')!r})\n"
         "plain = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(plain)\n"
         "gadget.node_handler = lambda properties: plain.rss_handler\n"
-        "from recon_node.gadget import acquisitions, buckets, recon_data\n"
+        "from recon_node.online.gadget import acquisitions, buckets, recon_data\n"
     )
 
     def run(target: str, data: bytes, *, cut: bool = False) -> tuple[bytes, int, str]:

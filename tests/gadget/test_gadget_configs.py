@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import recon_node.gadget
-from recon_node.service import wiring
-from recon_node.sources.config import check_properties, config_from_text
-from recon_node.sources.gadget_properties import MODES, PROPERTIES, TARGETS
-from recon_node.sources.xml_tree import Node, parse_xml
+from recon_node.mrd.gadget_properties import MODES, PROPERTIES, TARGETS
+from recon_node.mrd.request import check_properties, config_from_text
+from recon_node.mrd.xml_tree import Node, parse_xml
+from recon_node.online import serve as wiring
 
 FOLDER = Path(recon_node.gadget.__file__).parents[1] / "gadget_configs"
 CHAINS = sorted(FOLDER.glob("*.xml"))

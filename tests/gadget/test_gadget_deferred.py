@@ -14,14 +14,14 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from recon_node.gadget import node_handler
-from recon_node.service.deferred_job import Job
-from recon_node.service.deferred_scans import DeferredScans
-from recon_node.service.wiring import serving
+from recon_node.mrd.messages import Close, ConfigText, ImageMessage, RemoteError, message_bytes
+from recon_node.mrd.meta import parse_meta
+from recon_node.mrd.wire import read_messages
+from recon_node.online.deferred_job import Job
+from recon_node.online.deferred_scans import DeferredScans
+from recon_node.online.gadget import node_handler
+from recon_node.online.serve import serving
 from recon_node.settings import CONFIG_VARIABLE, Settings, load_settings
-from recon_node.sources.messages import Close, ConfigText, ImageMessage, RemoteError, message_bytes
-from recon_node.sources.meta import parse_meta
-from recon_node.sources.wire import read_messages
 
 RECORDED = Path(__file__).parent.parent / "data" / "gadgetron_wire"
 
@@ -52,7 +52,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         '[recon]\nmethod = "zero-filled"\n'
     )
     monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "node.toml"))
-    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.05)
+    monkeypatch.setattr("recon_node.online.deferred_worker._PAUSE_S", 0.05)
     return load_settings()
 
 

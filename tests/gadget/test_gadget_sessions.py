@@ -11,11 +11,10 @@ import pytest
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.scan import Readouts, Waveform
-from recon_node.gadget import listen, main, node_handler
-from recon_node.sources.gadget_frames import BUCKET_META
-from recon_node.sources.gadget_io import bucket_items, recon_data_items
-from recon_node.sources.gadget_properties import PROPERTIES
-from recon_node.sources.messages import (
+from recon_node.mrd.gadget_frames import BUCKET_META
+from recon_node.mrd.gadget_io import bucket_items, recon_data_items
+from recon_node.mrd.gadget_properties import PROPERTIES
+from recon_node.mrd.messages import (
     ID,
     IMAGE_HEADER,
     WAVEFORM_HEADER,
@@ -28,8 +27,9 @@ from recon_node.sources.messages import (
     Text,
     message_bytes,
 )
-from recon_node.sources.meta import parse_meta
-from recon_node.sources.wire import FrameReader, read_messages
+from recon_node.mrd.meta import parse_meta
+from recon_node.mrd.wire import FrameReader, read_messages
+from recon_node.online.gadget import listen, main, node_handler
 
 RECORDED = Path(__file__).parent.parent / "data" / "gadgetron_wire"
 MORE = Path("../shared/gadgetron_wire")
@@ -263,7 +263,7 @@ def test_properties_reach_the_handler_and_other_children_are_ignored(listening, 
 def test_what_is_wrong_is_reported_as_gadgetron_understands_it(
     sent: bytes, complaint: str, listening, exchange, monkeypatch
 ) -> None:
-    monkeypatch.setattr("recon_node.gadget._DRAIN_SECONDS", 0.3)
+    monkeypatch.setattr("recon_node.online.gadget._DRAIN_SECONDS", 0.3)
     (error,) = remote_errors(exchange(listening(), bytes(sent)))
     assert complaint in error
     assert error.startswith("recon-node: ")

@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from recon_node.core.errors import DeliveryError
 from recon_node.delivery import StorageScp, echo, open_destination
-from recon_node.export import export
+from recon_node.offline.export import export
 from recon_node.settings import DeliverySettings
 
 pytestmark = pytest.mark.real

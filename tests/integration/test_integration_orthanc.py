@@ -27,8 +27,8 @@ from recon_node.delivery import (
     open_destination,
 )
 from recon_node.dicom import Provenance, write_series
-from recon_node.export import export
 from recon_node.images import scale_series
+from recon_node.offline.export import export
 from recon_node.settings import DeliverySettings
 
 pytestmark = pytest.mark.real

@@ -13,7 +13,8 @@ import json, re, resource
 import numpy as np
 import torch
 from benchmarks.runner import slice_of, text_of
-from recon_node.model import CardioMMReconstructor, load_weights
+from recon_node.methods.cardiomm import CardioMMReconstructor
+from recon_node.model import load_weights
 
 torch.set_num_threads(1)
 weights = load_weights("default")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from recon_node.core.errors import ConfigError
 from recon_node.model import CardioMM, CardioMMConfig, UNetConfig
-from recon_node.model.config import KtConfig
 from recon_node.model.consistency import Physics
 from recon_node.model.motion import cut_motion, find_motion, fused, moved, neighbour_indices, offsets
+from recon_node.solvers.kt import KtConfig
 
 ROWS = torch.arange(64.0)[:, None]
 COLUMNS = torch.arange(56.0)

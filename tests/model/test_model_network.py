@@ -8,10 +8,9 @@ from recon_node.core.errors import DataError, ModelError
 from recon_node.core.fft import centred_fft as numpy_fft
 from recon_node.model import CardioMM, CardioMMConfig, UNetConfig
 from recon_node.model.blocks import Slope
-from recon_node.model.config import KtConfig
 from recon_node.model.consistency import Physics, centred_fft, centred_ifft, combine, time_average
-from recon_node.model.kt import kt_estimate
 from recon_node.model.sensitivity import acs_region, acs_width
+from recon_node.solvers.kt import KtConfig, kt_estimate
 
 UNET = UNetConfig(
     stem=4,

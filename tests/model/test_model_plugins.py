@@ -9,8 +9,8 @@ from recon_node.core.errors import DataError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
-from recon_node.methods import Methods
-from recon_node.model import ZeroFilled
+from recon_node.methods.registry import Methods
+from recon_node.methods.zero_filled import ZeroFilled
 
 FOV = (160.0, 160.0, 8.0)
 

@@ -9,19 +9,14 @@ from recon_node.core.errors import ConfigError, DataError, DeviceError, ModelErr
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling, TextEmbedding
-from recon_node.model import (
-    CardioMM,
-    CardioMMConfig,
-    KtSparse,
-    L1Wavelet,
-    LoadedWeights,
-    Sense,
-    UNetConfig,
-)
-from recon_node.model.config import KtConfig
-from recon_node.model.runner import CardioMMReconstructor, is_periodic
+from recon_node.methods.cardiomm import CardioMMReconstructor, is_periodic
+from recon_node.methods.kt import KtSparse
+from recon_node.methods.l1_wavelet import L1Wavelet
+from recon_node.methods.sense import Sense
+from recon_node.model import CardioMM, CardioMMConfig, LoadedWeights, UNetConfig
 from recon_node.model.singleframe import PublishedCardioMM
 from recon_node.model.unet import PromptedUNet
+from recon_node.solvers.kt import KtConfig
 
 TINY = UNetConfig(
     stem=4,
@@ -289,7 +284,7 @@ def test_bfloat16_is_used_where_it_changes_little():
 
 
 def test_bfloat16_is_dropped_where_it_changes_much(monkeypatch, caplog):
-    monkeypatch.setattr("recon_node.model.runner.BFLOAT16_TOLERANCE", 1e-6)
+    monkeypatch.setattr("recon_node.methods.cardiomm.BFLOAT16_TOLERANCE", 1e-6)
     runner = CardioMMReconstructor(loaded(), device="cpu", precision="bfloat16")
     first, second = (runner.reconstruct(scan(), maps(), TEXT) for _ in range(2))
     assert "staying with float32" in caplog.text
@@ -348,8 +343,8 @@ class Vanishing:
     device = torch.device("meta")
 
     def __init__(self, monkeypatch):
-        monkeypatch.setattr("recon_node.model.runner.pick_device", lambda device: self.device)
-        monkeypatch.setattr("recon_node.model.device.pick_device", self.pick)
+        monkeypatch.setattr("recon_node.methods.cardiomm.pick_device", lambda device: self.device)
+        monkeypatch.setattr("recon_node.solvers.device.pick_device", self.pick)
 
     def pick(self, device):
         return self.device if device == "auto" else torch.device(device)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from recon_node.core.scan import Readouts
+from recon_node.files.open import open_source
+from recon_node.mrd.messages import ConfigFile, HeaderXml, message_bytes
 from recon_node.simulate import simulate_scan
-from recon_node.sources.files import open_source
-from recon_node.sources.messages import ConfigFile, HeaderXml, message_bytes
 
 
 @pytest.fixture(scope="session")

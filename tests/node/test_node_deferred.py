@@ -16,17 +16,17 @@ import pytest
 from recon_node.cli import run
 from recon_node.core.errors import DataError, DeviceError
 from recon_node.core.types import KSpace
-from recon_node.observe import setup_logging
-from recon_node.pipeline import Reconstruction
-from recon_node.service.deferred_job import Job
-from recon_node.service.deferred_scans import DeferredScans
-from recon_node.service.wiring import Running, serving
+from recon_node.files.open import open_source
+from recon_node.mrd.header import parse_header
+from recon_node.mrd.messages import HeaderXml, ImageMessage, message_bytes
+from recon_node.mrd.meta import parse_meta
+from recon_node.offline.send import SendSummary, send_scan
+from recon_node.online.deferred_job import Job
+from recon_node.online.deferred_scans import DeferredScans
+from recon_node.online.log import setup_logging
+from recon_node.online.serve import Running, serving
+from recon_node.pipeline.stages import Reconstruction
 from recon_node.settings import Settings
-from recon_node.sources.client import SendSummary, send_scan
-from recon_node.sources.files import open_source
-from recon_node.sources.header import parse_header
-from recon_node.sources.messages import HeaderXml, ImageMessage, message_bytes
-from recon_node.sources.meta import parse_meta
 
 Run = Callable[..., Reconstruction]
 
@@ -119,7 +119,7 @@ def test_patient_data_of_a_deferred_scan_stays_out_of_the_log(
 ) -> None:
     stream = io.StringIO()
     patients = setup_logging(stream=stream)
-    log = logging.getLogger("recon_node.service.background")
+    log = logging.getLogger("recon_node.online.deferred_worker")
     kept(tmp_path, heart[0])
     with serving(settings_in(tmp_path), patients=patients) as running:
         running.node.observer = lambda result, instances: log.info(
@@ -280,7 +280,7 @@ def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reporte
 def test_a_reason_that_may_pass_fails_no_deferred_scan(
     heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.05)
+    monkeypatch.setattr("recon_node.online.deferred_worker._PAUSE_S", 0.05)
     with serving(settings_in(tmp_path)) as running:
         pipeline = running.node.pipeline(running.node.settings)
         run_, tries = pipeline.run, []
@@ -300,7 +300,7 @@ def test_a_reason_that_may_pass_fails_no_deferred_scan(
 def test_of_two_nodes_one_works_on_a_folder_and_the_other_takes_over(
     heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.05)
+    monkeypatch.setattr("recon_node.online.deferred_worker._PAUSE_S", 0.05)
     worked: list[str] = []
     with ExitStack() as first_only, ExitStack() as both:
         first = first_only.enter_context(serving(settings_in(tmp_path)))
@@ -319,7 +319,7 @@ def test_of_two_nodes_one_works_on_a_folder_and_the_other_takes_over(
 def test_a_scan_that_arrives_in_another_living_process_is_left_alone(
     heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recon_node.service.background._PAUSE_S", 0.02)
+    monkeypatch.setattr("recon_node.online.deferred_worker._PAUSE_S", 0.02)
     scans = DeferredScans(tmp_path / "deferred", max_bytes=1 << 40)
     for on_vanish in ("finish", "stop"):
         with open_source(heart[0]) as source, serving(settings_in(tmp_path, on_vanish=on_vanish)):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from recon_node.cli import run
-from recon_node.demo.data import SliceResult, Truth, read_truth
-from recon_node.demo.page import volume_curves, write_demo_report
-from recon_node.demo.run import compare
-from recon_node.pipeline import Pipeline
-from recon_node.scans import open_scan
+from recon_node.lab.demo.data import SliceResult, Truth, read_truth
+from recon_node.lab.demo.page import volume_curves, write_demo_report
+from recon_node.lab.demo.run import compare
+from recon_node.pipeline.scan import open_scan
+from recon_node.pipeline.stages import Pipeline
 from recon_node.settings import Method, Settings
 
 

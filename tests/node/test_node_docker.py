@@ -20,9 +20,9 @@ import yaml
 
 import recon_node
 from recon_node.cli import cli
-from recon_node.gadget import TARGETS
-from recon_node.openrecon import LABEL_NAME, validate_label
-from recon_node.service.wiring import configured, names
+from recon_node.online.gadget import TARGETS
+from recon_node.online.openrecon import LABEL_NAME, validate_label
+from recon_node.online.serve import configured, names
 from recon_node.settings import load_settings
 
 ROOT = Path(recon_node.__file__).parents[1]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from recon_node.cli import run
-from recon_node.replay import FileResult, replay
+from recon_node.offline.replay import FileResult, replay
 from recon_node.settings import Settings
 
 

@@ -12,14 +12,14 @@ import pytest
 from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
 from recon_node.core.errors import ReconNodeError
 from recon_node.core.scan import Readouts
-from recon_node.service.node import Node
+from recon_node.files.open import open_source
+from recon_node.mrd.frames import FrameReader
+from recon_node.mrd.header import parse_header
+from recon_node.mrd.messages import Close, HeaderXml, message_bytes
+from recon_node.mrd.session import WireSession
+from recon_node.online.node import Node
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
-from recon_node.sources.files import open_source
-from recon_node.sources.frames import FrameReader
-from recon_node.sources.header import parse_header
-from recon_node.sources.messages import Close, HeaderXml, message_bytes
-from recon_node.sources.session import WireSession
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # such numbers overflow
 

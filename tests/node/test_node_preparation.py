@@ -17,12 +17,12 @@ import torch
 from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ConfigError, DataError, DeviceError, SourceError
-from recon_node.pipeline import Pipeline, coil_maps
-from recon_node.scans import open_scan
-from recon_node.service.wiring import serving, with_properties
+from recon_node.offline.send import send_scan
+from recon_node.online.serve import serving, with_properties
+from recon_node.pipeline.scan import open_scan
+from recon_node.pipeline.stages import Pipeline, coil_maps
 from recon_node.settings import CoilSettings, PrepSettings, Settings
 from recon_node.simulate import simulate_scan
-from recon_node.sources.client import send_scan
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError
-from recon_node.methods import make_methods
+from recon_node.methods.registry import make_methods
 from recon_node.model import CardioMMConfig, UNetConfig, import_published
+from recon_node.pipeline.scan import open_scan
 from recon_node.prompts import build_prompts, embed, load_encoder
-from recon_node.scans import open_scan
 from recon_node.settings import load_settings
 
 WIDTH, FEATURES, POSITIONS = 8, 10, 128

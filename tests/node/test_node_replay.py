@@ -12,9 +12,9 @@ import pytest
 
 import recon_node.model.shipped
 from recon_node.cli import run
-from recon_node.evaluation import series_metrics
+from recon_node.lab.evaluation import series_metrics
 from recon_node.model import load_weights
-from recon_node.scans import open_scan
+from recon_node.pipeline.scan import open_scan
 from recon_node.simulate import simulate_scan
 from recon_node.trust import Limits, save_limits
 

@@ -15,13 +15,13 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.delivery import Spool, SpoolFull, StorageScp
-from recon_node.observe import setup_logging
-from recon_node.outbox import open_spool
-from recon_node.service.node import expected_slices
-from recon_node.service.wiring import serving, with_properties
+from recon_node.files.open import open_source
+from recon_node.offline.send import send_scan
+from recon_node.online.log import setup_logging
+from recon_node.online.node import expected_slices
+from recon_node.online.serve import serving, with_properties
+from recon_node.pipeline.queue import open_spool
 from recon_node.settings import Settings
-from recon_node.sources.client import send_scan
-from recon_node.sources.files import open_source
 
 
 def _settings(folder: Path, **server: object) -> Settings:
@@ -97,8 +97,8 @@ def test_a_disk_that_fills_up_stops_recording_and_no_scan(
     with serving(settings) as running:
         usage = shutil.disk_usage(tmp_path)
         found = itertools.chain([usage], itertools.repeat(usage._replace(free=0)))
-        monkeypatch.setattr("recon_node.sources.recording.shutil.disk_usage", lambda folder: next(found))
-        monkeypatch.setattr("recon_node.service.node.check_room", lambda *args: None)
+        monkeypatch.setattr("recon_node.mrd.recording.shutil.disk_usage", lambda folder: next(found))
+        monkeypatch.setattr("recon_node.online.node.check_room", lambda *args: None)
         assert send_scan(heart[0], port=running.server.port).ok
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
     assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".part"]
@@ -140,7 +140,7 @@ def test_patient_data_of_a_running_scan_stays_out_of_the_log(
 ) -> None:
     stream = io.StringIO()
     patients = setup_logging(stream=stream)
-    log = logging.getLogger("recon_node.service.wiring")
+    log = logging.getLogger("recon_node.online.serve")
     with serving(_settings(tmp_path), patients=patients) as running:
         running.node.observer = lambda result, instances: log.info(
             "reconstructed %s", result.kspace.header.patient.name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.soak import PHASES, SLICES, images_lost, soak
-from recon_node.service.wiring import serving
+from recon_node.offline.send import send_scan
+from recon_node.online.serve import serving
 from recon_node.settings import Settings
-from recon_node.sources.client import send_scan
 
 
 def test_scans_side_by_side_with_clients_killed_lose_nothing_and_leave_nothing_behind() -> None:

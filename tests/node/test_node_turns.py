@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from recon_node.core.errors import TruncatedStream
-from recon_node.service.ahead import Ahead
-from recon_node.service.turns import Place, Turns
+from recon_node.online.device_queue import Place, Turns
+from recon_node.online.prefetch import Ahead
 
 
 def order_of(turns: Turns, places: dict[str, Place]) -> list[str]:

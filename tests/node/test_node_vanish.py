@@ -13,13 +13,13 @@ from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ProtocolError, ReconNodeError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.core.types import ImageSeries
-from recon_node.service.node import Node
-from recon_node.service.wiring import serving
+from recon_node.files.open import open_source
+from recon_node.mrd.request import ScanConfig
+from recon_node.offline.send import send_scan
+from recon_node.online.node import Node
+from recon_node.online.serve import serving
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
-from recon_node.sources.client import send_scan
-from recon_node.sources.config import ScanConfig
-from recon_node.sources.files import open_source
 
 
 def settings_in(folder: Path, **server: object) -> Settings:

@@ -16,13 +16,13 @@ from pydicom.uid import RLELossless
 from recon_node.core.errors import ConfigError
 from recon_node.core.types import Verdict
 from recon_node.dicom import WrittenInstance
-from recon_node.pipeline import Pipeline, Reconstruction
-from recon_node.replay import replay
-from recon_node.scans import Scan
-from recon_node.service.wiring import Node
+from recon_node.files.open import open_source
+from recon_node.offline.replay import replay
+from recon_node.online.serve import Node
+from recon_node.pipeline.scan import Scan
+from recon_node.pipeline.stages import Pipeline, Reconstruction
+from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
-from recon_node.sources.files import open_source
-from recon_node.writer import SeriesWriter
 
 TI_MS = (100.0, 180.0, 260.0, 1000.0, 1080.0, 1900.0, 2800.0, 4000.0)
 Write = Callable[..., list[WrittenInstance]]

@@ -9,7 +9,7 @@ import numpy as np
 from prep_scanner import coil_images
 
 from recon_node.core.fft import centred_fft, centred_ifft
-from recon_node.scans import open_scan
+from recon_node.pipeline.scan import open_scan
 
 SHAPE = (24, 32)
 FULL, CUT = 64, 12

@@ -15,8 +15,8 @@ from prep_scanner import block, lines_of, make_header, prepare
 
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import KSpace
+from recon_node.files.open import open_source
 from recon_node.prep import Preparation
-from recon_node.sources.files import open_source
 
 GENERATOR = "ismrmrd_generate_cartesian_shepp_logan"
 SHARED = Path("../shared")

@@ -14,8 +14,8 @@ from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
 from recon_node.core.fft import centred_ifft
 from recon_node.core.scan import Readouts, SliceGeometry, SliceIndex
 from recon_node.core.types import ImageSeries, MadeBy
-from recon_node.sources.server import MrdServer
-from recon_node.sources.session import ScanSession
+from recon_node.mrd.server import MrdServer
+from recon_node.mrd.session import ScanSession
 
 GEOMETRY = SliceGeometry(
     position_mm=(0.0, 0.0, 0.0),

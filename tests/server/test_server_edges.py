@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from recon_node.core.errors import ConfigError, SourceError
 from recon_node.core.scan import Readouts
-from recon_node.sources.client import send_scan
-from recon_node.sources.files import open_source
-from recon_node.sources.messages import Close, HeaderXml, message_bytes
-from recon_node.sources.recording import RecordingFolder
-from recon_node.sources.server import ServerLimits, client_tls, server_tls
+from recon_node.files.open import open_source
+from recon_node.mrd.messages import Close, HeaderXml, message_bytes
+from recon_node.mrd.recording import RecordingFolder
+from recon_node.mrd.server import ServerLimits, client_tls, server_tls
+from recon_node.offline.send import send_scan
 
 
 def test_a_recorded_stream_is_read_back_exactly_and_sent_again(

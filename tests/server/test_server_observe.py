@@ -18,9 +18,13 @@ from typing import Literal
 import pytest
 
 from recon_node.core.errors import ConfigError
-from recon_node.gadget import PROPERTIES
-from recon_node.observe import PatientFilter, hashed, setup_logging
-from recon_node.openrecon import (
+from recon_node.mrd.header import parse_header
+from recon_node.mrd.request import parameters_from_json
+from recon_node.offline.send import send_scan
+from recon_node.online.gadget import PROPERTIES
+from recon_node.online.log import PatientFilter, hashed, setup_logging
+from recon_node.online.metrics import HealthServer, Metrics
+from recon_node.online.openrecon import (
     LABEL_NAME,
     Parameter,
     dockerfile_line,
@@ -28,11 +32,7 @@ from recon_node.openrecon import (
     parameters_from_settings,
     validate_label,
 )
-from recon_node.service.metrics import HealthServer, Metrics
 from recon_node.settings import ReconSettings
-from recon_node.sources.client import send_scan
-from recon_node.sources.config import parameters_from_json
-from recon_node.sources.header import parse_header
 
 UID = "1.2.826.0.1.3680043.8.498.12345"
 

@@ -13,9 +13,8 @@ import pytest
 
 from recon_node.core.errors import ConfigError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, Waveform
-from recon_node.sources.client import send_scan
-from recon_node.sources.image_store import load_images
-from recon_node.sources.messages import (
+from recon_node.files.image_store import load_images
+from recon_node.mrd.messages import (
     Close,
     ConfigFile,
     ConfigText,
@@ -25,8 +24,9 @@ from recon_node.sources.messages import (
     Text,
     message_bytes,
 )
-from recon_node.sources.server import MrdServer, ServerLimits
-from recon_node.sources.wire import read_messages
+from recon_node.mrd.server import MrdServer, ServerLimits
+from recon_node.mrd.wire import read_messages
+from recon_node.offline.send import send_scan
 
 RECORDED = Path("../shared/gadgetron_wire")
 needs_recorded = pytest.mark.skipif(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from recon_node.core.types import Verdict
-from recon_node.evaluation.heldout import Study, cases
-from recon_node.evaluation.metrics import series_metrics
-from recon_node.pipeline import Pipeline
+from recon_node.lab.evaluation.heldout import Study, cases
+from recon_node.lab.evaluation.metrics import series_metrics
+from recon_node.pipeline.stages import Pipeline
 from recon_node.settings import Settings
 
 

@@ -1,0 +1,1 @@
+"""Destinations and what they speak: DIMSE, STOW-RS, folders."""

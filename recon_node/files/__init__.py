@@ -1,0 +1,1 @@
+"""Raw data files, one module a format."""

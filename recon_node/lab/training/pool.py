@@ -1,0 +1,65 @@
+"""A folder of prepared examples: made once, used by every run that asks for the same ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import recon_node
+from recon_node.lab.training.example import Example
+
+_MAKERS = ("core", "simulate", "prep", "prompts", "coils", "model", "training")
+"""Packages whose code decides what an example looks like."""
+
+
+class Pool:
+    """Examples by number in a folder named after all that decides them.
+
+    Parameters
+    ----------
+    folder : Path
+        Where pools lie; a file of a clip of 12 frames, 9 coils and 128 x 128 points takes about 20 MB.
+    settings : dict
+        JSON-able; other settings make another pool.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        text = json.dumps({**settings, "code": _code()}, sort_keys=True)
+        self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, number: int, make: Callable[[], Example]) -> Example:
+        """Example `number` from the folder; made and kept if it is not there or was cut off."""
+        path = self.folder / f"{number:06d}.pt"
+        with contextlib.suppress(OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+            return Example(**torch.load(path, weights_only=True))
+        example = make()
+        part = path.with_suffix(f".{os.getpid()}")
+        torch.save({f.name: getattr(example, f.name) for f in dataclasses.fields(example)}, part)
+        part.replace(path)
+        return example
+
+
+def _code() -> str:
+    """Hash of all the code that examples go through: another simulator makes another pool."""
+    digest = hashlib.sha256()
+    root = Path(recon_node.__file__).parent
+    for part in _MAKERS:
+        for file in sorted((root / part).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def pool_settings(data: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What decides examples: the data settings without those that only say how they are used."""
+    use: Sequence[str] = ("pool", "workers", "windows", "rows")
+    return {**{key: value for key, value in data.items() if key not in use}, **more}

@@ -1,0 +1,1 @@
+"""Reconstruction methods, one file a method, and the registry of them."""

@@ -1,0 +1,40 @@
+"""k-t sparse SENSE as a method (`recon_node.solvers.kt`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recon_node.core.types import CoilMaps, KSpace
+from recon_node.methods.iterative import Iterative
+from recon_node.solvers.kt import KtConfig, kt_images
+
+
+class KtSparse(Iterative):
+    """SENSE over all frames with temporal and spatial total variation.
+
+    Parameters
+    ----------
+    config : KtConfig
+        Weights and iterations.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    name = "kt"
+
+    def __init__(self, config: KtConfig | None = None, *, device: str = "auto") -> None:
+        self.config = KtConfig() if config is None else config
+        self.device = device
+
+    def _images(
+        self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
+    ) -> NDArray[np.complex64]:
+        return kt_images(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit)
+
+    def _settings(self, unit: float) -> dict[str, Any]:
+        return {**dataclasses.asdict(self.config), "noise_unit": unit}

@@ -1,0 +1,39 @@
+"""Zero-filled reconstruction: what the measured samples alone say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recon_node.core.fft import centred_ifft
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.methods.series import check, series
+
+
+class ZeroFilled:
+    """Inverse Fourier transform of the zero-filled k-space, coils combined.
+
+    With maps the combination is ``sum over coils of conj(map) * image`` (all map sets added), without
+    them the root sum of squares (then the images are real and positive).
+    """
+
+    name = "zero-filled"
+
+    def reconstruct(
+        self, kspace: KSpace, maps: CoilMaps | None, text: TextEmbedding | None = None
+    ) -> ImageSeries:
+        """Images `(phase, y, x)` on the grid of `kspace`; `text` is ignored.
+
+        Raises
+        ------
+        DataError
+            See `recon_node.methods.series.check`.
+        """
+        check(kspace, maps)
+        images = np.empty((kspace.data.shape[0], *kspace.data.shape[2:]), np.complex64)
+        for phase, samples in enumerate(kspace.data):
+            coil_images = centred_ifft(samples)
+            if maps is None:
+                images[phase] = np.linalg.norm(coil_images, axis=0)
+            else:
+                images[phase] = np.einsum("mcyx,cyx->yx", maps.data.conj(), coil_images)
+        return series(kspace, images, self.name, {"combination": "rss" if maps is None else "maps"})

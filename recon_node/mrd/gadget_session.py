@@ -1,0 +1,83 @@
+"""One scan as Gadgetron hands it to a module: readouts out of its messages, the rest passed on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from recon_node.core.errors import ProtocolError
+from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.mrd.frames import Frame, FrameReader
+from recon_node.mrd.gadget_io import ITEMS
+from recon_node.mrd.messages import MessageId
+from recon_node.mrd.request import ScanConfig
+from recon_node.mrd.session import WireSession
+from recon_node.mrd.wire import decode
+
+log = logging.getLogger(__name__)
+
+_PASSED_ON = {MessageId.IMAGE, MessageId.IMAGE_ARRAY, MessageId.WAVEFORM}
+_SORTED = {MessageId.ACQUISITION, MessageId.BUCKET, MessageId.RECON_DATA}
+
+
+class GadgetSession(WireSession):
+    """The session of a module inside a Gadgetron chain.
+
+    Parameters
+    ----------
+    scan_id : str
+    reader : FrameReader
+        Behind CONFIG and HEADER.
+    send : callable
+        As for `WireSession`.
+    headers : tuple of ScanHeader
+    config : ScanConfig
+        Properties of the ``<configuration>`` child.
+    expects : MessageId
+        What the chain is said to send: ACQUISITION, BUCKET or RECON_DATA.
+    forward : bool
+        Whether the data that is used is passed on as well, for a chain with other gadgets behind.
+    first_series : int
+        Image series index that the handler's series 1 gets in the chain.
+    """
+
+    def __init__(
+        self,
+        scan_id: str,
+        reader: FrameReader,
+        send: Callable[[bytes | memoryview], bool],
+        *,
+        headers: tuple[ScanHeader, ...],
+        config: ScanConfig,
+        expects: MessageId,
+        forward: bool = False,
+        first_series: int = 1,
+    ) -> None:
+        super().__init__(scan_id, reader, send)
+        self.first_series = first_series
+        self._headers = headers
+        self._config = config
+        self._expects = expects
+        self._forward = forward
+
+    def text(self, line: str) -> bool:
+        """Log a line: Gadgetron refuses TEXT from a module."""
+        log.info("%s", line, extra={"scan": self.scan_id})
+        return not self.peer_gone
+
+    def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
+        if frame.message_id in _PASSED_ON or (self._forward and frame.message_id in _SORTED):
+            self._put(bytes(frame.raw))
+        if frame.message_id in _SORTED and frame.message_id is not self._expects:
+            raise ProtocolError(
+                f"this chain sends {frame.message_id.name}, but its target takes {self._expects.name}; "
+                "targets are acquisitions (ACQUISITION), buckets (BUCKET) and recon_data (RECON_DATA)"
+            )
+        if frame.message_id in ITEMS:
+            return list(ITEMS[frame.message_id](frame))
+        if frame.message_id in {MessageId.ACQUISITION, MessageId.WAVEFORM}:
+            message = decode(frame)
+            return [message] if isinstance(message, Readouts | Waveform) else []
+        if frame.message_id not in _PASSED_ON:
+            log.info("a %s message was dropped", frame.message_id.name, extra={"scan": self.scan_id})
+        return []

@@ -1,0 +1,76 @@
+"""Answers leave from a thread of their own: a peer slow to read never stops the reading of its data."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from recon_node.core.errors import SourceError
+from recon_node.mrd.transport import SocketTransport
+
+
+class Outbox:
+    """A bounded queue of messages before one socket.
+
+    A client may send its whole scan before it reads the first image. If images were written by the
+    thread that reads, both sides would wait for each other for ever.
+
+    Parameters
+    ----------
+    transport : SocketTransport
+    max_bytes : int
+        `put` waits while more than this is queued (one message always fits).
+    """
+
+    def __init__(self, transport: SocketTransport, *, max_bytes: int) -> None:
+        self._transport = transport
+        self._max_bytes = max_bytes
+        self._queue: deque[bytes | memoryview] = deque()
+        self._queued = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._sending = False
+        self.broken: SourceError | None = None
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, data: bytes | memoryview) -> bool:
+        """Queue whole messages; False if the peer cannot be reached any more."""
+        size = len(data)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.broken is not None or not self._queued or self._queued + size <= self._max_bytes
+            )
+            if self.broken is not None:
+                return False
+            self._queue.append(data)
+            self._queued += size
+            self._changed.notify_all()
+            return True
+
+    def finish(self) -> bool:
+        """Wait until everything has left; False if the peer broke the connection before."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        return self.broken is None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
+                    return
+                data = self._queue.popleft()
+            try:
+                self._transport.send(data)
+            except SourceError as error:
+                with self._changed:
+                    self.broken = error
+                    self._queue.clear()
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._queued -= len(data)
+                self._changed.notify_all()

@@ -1,0 +1,281 @@
+"""One scan over a connection: a `Source` of readouts that can also answer with images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
+
+from recon_node.core.errors import ProtocolError
+from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.core.types import ImageSeries, Verdict
+from recon_node.mrd.frames import Frame, FrameReader
+from recon_node.mrd.header import parse_header
+from recon_node.mrd.images import PixelType, image_messages
+from recon_node.mrd.messages import (
+    ConfigFile,
+    ConfigText,
+    HeaderXml,
+    ImageMessage,
+    MessageId,
+    RemoteError,
+    Text,
+    image_bytes,
+    text_bytes,
+)
+from recon_node.mrd.request import ScanConfig, config_from_name, config_from_text, parameters_from_json
+from recon_node.mrd.wire import decode
+
+log = logging.getLogger(__name__)
+
+
+class ScanSession(Protocol):
+    """What a scan handler gets, from the MRD server and from the gadget alike."""
+
+    @property
+    def scan_id(self) -> str:
+        """Random name of this scan, safe to log."""
+
+    @property
+    def headers(self) -> tuple[ScanHeader, ...]:
+        """One per encoding."""
+
+    @property
+    def config(self) -> ScanConfig:
+        """What the peer asked for."""
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether answers cannot reach the peer any more."""
+
+    @property
+    def last_data(self) -> float:
+        """When the latest message came, `time.monotonic()` seconds."""
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        """Readouts as they arrive, in runs of one shape."""
+
+    def reply(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int = 1,
+        description: str | None = None,
+        verdict: Verdict | None = None,
+        pixels: PixelType = "float32",
+    ) -> bool:
+        """Send images now; False (never an exception) if the peer is gone."""
+
+    def send_image(self, image: ImageMessage) -> bool:
+        """Send one image as it is; False if the peer is gone."""
+
+    def text(self, line: str) -> bool:
+        """Show a line of progress on the peer's console, where it has one."""
+
+
+ScanHandler = Callable[[ScanSession], None]
+"""Reconstructs one scan. Raising a `ReconNodeError` tells the peer why; returning ends the scan well."""
+
+
+class Answering(ABC):
+    """The answering half of a session: images become messages for `_put`.
+
+    Parameters
+    ----------
+    scan_id : str
+    headers : tuple of ScanHeader
+    config : ScanConfig
+    """
+
+    first_series = 1
+    """Image series index that the handler's series 1 gets."""
+
+    def __init__(
+        self, scan_id: str, headers: tuple[ScanHeader, ...] = (), config: ScanConfig | None = None
+    ) -> None:
+        self._scan_id = scan_id
+        self._headers = headers
+        self._config = config or ScanConfig()
+        self._gone = False
+        self._last_data = time.monotonic()
+        self.images = 0
+        """Images answered so far."""
+
+    @property
+    def scan_id(self) -> str:
+        """Random name of this scan, safe to log."""
+        return self._scan_id
+
+    @property
+    def headers(self) -> tuple[ScanHeader, ...]:
+        """One per encoding."""
+        return self._headers
+
+    @property
+    def config(self) -> ScanConfig:
+        """What the peer asked for."""
+        return self._config
+
+    @property
+    def peer_gone(self) -> bool:
+        """Whether answers cannot reach the peer any more."""
+        return self._gone
+
+    @property
+    def last_data(self) -> float:
+        """When the latest message came, `time.monotonic()` seconds."""
+        return self._last_data
+
+    def reply(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int = 1,
+        description: str | None = None,
+        verdict: Verdict | None = None,
+        pixels: PixelType = "float32",
+    ) -> bool:
+        """Send the images of one slice now; False if the peer is gone. See `images.image_messages`."""
+        messages = image_messages(
+            images,
+            series_index=series_index + self.first_series - 1,
+            description=description,
+            verdict=verdict,
+            pixels=pixels,
+        )
+        self.images += len(messages)
+        return self._put(b"".join(map(image_bytes, messages)))
+
+    def send_image(self, image: ImageMessage) -> bool:
+        """Send one image as it is; False if the peer is gone."""
+        self.images += 1
+        return self._put(image_bytes(image))
+
+    @abstractmethod
+    def _put(self, data: bytes | memoryview) -> bool:
+        """Take the bytes of whole messages; False if the peer is gone."""
+
+
+class WireSession(Answering):
+    """The session of one connection of the MRD server.
+
+    Parameters
+    ----------
+    scan_id : str
+    reader : FrameReader
+    send : callable
+        Takes the bytes of whole messages; returns False when the peer is gone.
+    on_frame : callable, optional
+        Sees every frame before it is decoded (recording, limits).
+    """
+
+    def __init__(
+        self,
+        scan_id: str,
+        reader: FrameReader,
+        send: Callable[[bytes | memoryview], bool],
+        *,
+        on_frame: Callable[[Frame], None] | None = None,
+    ) -> None:
+        super().__init__(scan_id)
+        self.reader = reader
+        self._send = send
+        self._on_frame = on_frame
+        self._first: Frame | None = None
+        self.readouts = 0
+
+    def read_header(self) -> None:
+        """Read configuration and header.
+
+        Raises
+        ------
+        ProtocolError
+            Data, or a CLOSE, comes before the header.
+        SourceError
+            The header cannot be understood.
+        """
+        while not self._headers:
+            frame = self._next()
+            if frame is None or not self._settle(frame):
+                raise ProtocolError(
+                    "no ISMRMRD header before data or CLOSE, expected CONFIG_FILE or CONFIG_TEXT, then HEADER"
+                )
+
+    def read_parameters(self) -> None:
+        """Read on to the first data, so that parameters sent after the header are known."""
+        while self._first is None and (frame := self._next()) is not None:
+            if not self._settle(frame):
+                self._first = frame
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        frame, self._first = self._first or self._next(), None
+        while frame is not None:
+            for item in self._items(frame):
+                if isinstance(item, Readouts):
+                    self.readouts += len(item)
+                yield item
+            frame = self._next()
+
+    def text(self, line: str) -> bool:
+        """Send a TEXT line (progress; ``WRN ...`` for a warning); False if the peer is gone."""
+        return self._put(text_bytes(MessageId.TEXT, line))
+
+    def _put(self, data: bytes | memoryview) -> bool:
+        if not self._gone and not self._send(data):
+            self._gone = True
+            log.warning("peer went away before its images were sent", extra={"scan": self._scan_id})
+        return not self._gone
+
+    def _next(self) -> Frame | None:
+        frame = self.reader.next_frame()
+        if frame is None:
+            return None
+        self._last_data = time.monotonic()
+        if self._on_frame is not None:
+            self._on_frame(frame)
+        return None if frame.message_id is MessageId.CLOSE else frame
+
+    def _settle(self, frame: Frame) -> bool:
+        """Take in a message that may precede the data; False if it is data."""
+        match decode(frame):
+            case ConfigFile(name=name):
+                self._config = self._config.merged(config_from_name(name))
+            case ConfigText(text=text):
+                self._config = self._config.merged(config_from_text(text))
+            case HeaderXml(xml=xml):
+                if self._headers:
+                    raise ProtocolError("a second ISMRMRD header arrived, expected one per connection")
+                self._headers = parse_header(xml)
+            case Text() as message:
+                self._take_parameters(message)
+            case _:
+                return False
+        return True
+
+    def _take_parameters(self, message: Text) -> None:
+        config = parameters_from_json(message.text)
+        if config is None:
+            log.info("ignored a text of %d characters", len(message.text), extra={"scan": self._scan_id})
+            return
+        self._config = self._config.merged(config)
+
+    def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
+        """The data in a message; images that the peer sends go back unchanged."""
+        message = decode(frame)
+        match message:
+            case Readouts() | Waveform():
+                return [message]
+            case ImageMessage():
+                self.send_image(message)
+            case Text(text=text):
+                log.info("ignored a text of %d characters", len(text), extra={"scan": self._scan_id})
+            case RemoteError():
+                raise ProtocolError("the peer reported an error of its own and gave up the scan")
+            case _:
+                raise ProtocolError(
+                    f"{type(message).__name__} among the data, "
+                    "expected ACQUISITION, WAVEFORM, IMAGE, TEXT or CLOSE"
+                )
+        return []

@@ -1,0 +1,1 @@
+"""What works on files: replay, export, inspect."""

@@ -1,0 +1,170 @@
+"""Existing DICOM files through the spool to a destination, with a report on what became of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from recon_node.core.errors import DeliveryError, DicomError, PacsUnreachable, SourceError
+from recon_node.delivery import DeliveryWorker, Spool, SpoolFull
+from recon_node.dicom import deidentified_file
+from recon_node.pipeline.queue import POLL_S, delivering, follow, gave_up, open_spool
+from recon_node.settings import DeliverySettings
+
+_BATCH = 32
+"""Files handed to the spool at a time."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ExportResult:
+    """What became of the files of one export."""
+
+    found: int
+    """DICOM files."""
+    delivered: int = 0
+    waiting: int = 0
+    """Instances that are still in the spool."""
+    dead: tuple[str, ...] = ()
+    """Reasons of instances that the destination refused for good."""
+    unusable: list[str] = field(default_factory=list)
+    """What is wrong with files that could not be queued."""
+
+
+def find_instances(folders: Sequence[Path]) -> list[Path]:
+    """Files below `folders` that are DICOM (by the ``DICM`` mark), sorted.
+
+    Raises
+    ------
+    SourceError
+        A folder or file that does not exist, or none of them is DICOM.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.exists():
+            raise SourceError(f"{folder}: no such file or folder")
+        candidates = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
+        found.extend(path for path in candidates if _is_dicom(path))
+    if not found:
+        raise SourceError(f"{', '.join(map(str, folders))}: no DICOM file in there")
+    return list(dict.fromkeys(found))
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+
+
+def export(
+    folders: Sequence[Path],
+    destination: str,
+    settings: DeliverySettings,
+    *,
+    deidentify: bytes | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> ExportResult:
+    """Queue the DICOM files below `folders` and deliver them.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Folders (searched through) or files; they stay where they are.
+    destination : str
+        A configured name, ``dicom://AET@host:port``, ``dicoms://``, a STOW-RS URL or a folder.
+    settings : DeliverySettings
+        Spool, named destinations, own AE title, priority.
+    deidentify : bytes, optional
+        Secret key: what is sent does not tell who the patient is (`recon_node.dicom.deidentify`).
+    report : callable
+        Told of (done, found) now and then.
+
+    Raises
+    ------
+    PacsUnreachable
+        The destination does not answer; the instances wait in the spool (the message says where).
+    DeliveryError
+        The destination refuses to talk to this node.
+    SpoolFull
+        No room in the spool, and none becomes free.
+    """
+    files = find_instances(folders)
+    result = ExportResult(found=len(files))
+    with open_spool(settings) as spool:
+        with delivering(spool, settings, only=destination, hurried=True) as worker:
+            queue = _Queue(worker, destination, settings.priority, result)
+            for batch in _batches(iter(files)):
+                queue.put(batch, deidentify)
+                report(len(queue.uids) - queue.on_the_way(), len(files))
+            trouble = follow(worker, destination, lambda open_: report(len(files) - open_, len(files)))
+        mine = [entry for entry in spool.entries(destination=destination) if entry.uid in queue.uids]
+    result.waiting = sum(entry.state in ("waiting", "stored") for entry in mine)
+    result.dead = tuple(entry.reason or "refused" for entry in mine if entry.state == "dead")
+    result.delivered = len(queue.uids) - len(result.dead) - result.waiting
+    if trouble is not None:
+        raise PacsUnreachable(
+            f"{trouble}; {result.waiting} of {len(queue.uids)} instances wait in the spool {spool.folder}: "
+            "`recon-node spool retry` sends them again"
+        )
+    return result
+
+
+def _batches(files: Iterator[Path]) -> Iterator[list[Path]]:
+    while batch := list(islice(files, _BATCH)):
+        yield batch
+
+
+class _Queue:
+    """Puts files into the spool while the worker takes them out at the other end."""
+
+    def __init__(self, worker: DeliveryWorker, name: str, priority: int, result: ExportResult) -> None:
+        self.spool: Spool = worker.spool
+        self.uids: set[str] = set()
+        self._worker, self._name, self._priority, self._result = worker, name, priority, result
+
+    def put(self, files: Sequence[Path], key: bytes | None) -> None:
+        """Queue `files`; where that fails, one by one, and say which are unusable."""
+        try:
+            self._put([_content(file, key) for file in files])
+        except SpoolFull:
+            raise
+        except (DicomError, DeliveryError) as error:
+            if len(files) == 1:
+                self._result.unusable.append(f"{files[0]}: {str(error).removeprefix(f'{files[0].name} ')}")
+                return
+            for file in files:
+                self.put([file], key)
+
+    def _put(self, items: Sequence[Path | bytes]) -> None:
+        while True:
+            before = self.on_the_way()
+            try:
+                entries = self.spool.put(items, [self._name], priority=self._priority)
+            except SpoolFull:
+                if not self._room_came(before):
+                    raise
+                continue
+            self.uids.update(entry.uid for entry in entries)
+            self._worker.wake()
+            return
+
+    def _room_came(self, before: int) -> bool:
+        """Wait until something was delivered, which can be cleaned away; False where nothing will be."""
+        while self.on_the_way() == before:
+            if not before or gave_up(self._worker, self._name):
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def on_the_way(self) -> int:
+        """Instances for the destination that are waiting or unconfirmed."""
+        counts = self.spool.counts().get(self._name, {})
+        return counts.get("waiting", 0) + counts.get("stored", 0)
+
+
+def _content(file: Path, key: bytes | None) -> Path | bytes:
+    return file if key is None else deidentified_file(file, key=key)

@@ -1,0 +1,153 @@
+"""Long reconstructions that no console waits for: quick images now, the network's later.
+
+A deferred scan is kept on disk while the console gets the fallback method's images. Once the connection has
+closed, `background.Background` makes the images that were asked for: DICOM as for every scan, and kept for
+the console to fetch with mode ``retrieve``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from recon_node.core.disk import check_room
+from recon_node.core.errors import DataError, ReconNodeError, SourceError, UnsupportedScan
+from recon_node.mrd.connection import where_it_failed
+from recon_node.mrd.messages import ImageMessage
+from recon_node.mrd.session import ScanSession
+from recon_node.mrd.wire import read_messages
+from recon_node.online.deferred_job import Job
+from recon_node.online.deferred_scans import DeferredScans
+from recon_node.online.deferred_session import Following
+from recon_node.online.node import Node
+from recon_node.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def nothing() -> None:
+    """Nobody needs to be told."""
+
+
+class Deferral:
+    """Takes scans to be reconstructed later.
+
+    Parameters
+    ----------
+    node : Node
+    scans : DeferredScans
+        On disk.
+    on_kept : callable, optional
+        Told that a scan waits.
+    """
+
+    def __init__(self, node: Node, scans: DeferredScans, on_kept: Callable[[], None] = nothing) -> None:
+        self._node = node
+        self.scans = scans
+        self._on_kept = on_kept
+
+    def defer(self, session: ScanSession, settings: Settings, properties: Mapping[str, str]) -> None:
+        """Keep a scan, and answer with the fallback's images.
+
+        Parameters
+        ----------
+        session : ScanSession
+        settings : Settings
+            With mode ``deferred``.
+        properties : mapping
+            What the peer asked for; the scan is reconstructed with them.
+
+        Raises
+        ------
+        SourceError
+            The stream broke off; what was complete is kept where the settings say so.
+        DiskFull, DataError
+            There is no room for the scan.
+        """
+        check_room(self.scans.folder, "deferred scans", settings.delivery.reserve_mb << 20)
+        configuration = session.config.name
+        with self.scans.start(
+            session.scan_id, session.headers, configuration=configuration, properties=properties
+        ) as arriving:
+            following = Following(session, arriving.following)
+            try:
+                self._quick(following, settings, arriving.sync)
+            except SourceError as error:
+                if settings.server.on_vanish == "finish" and not isinstance(error, UnsupportedScan):
+                    arriving.keep(whole=False)
+                    self._on_kept()
+                raise
+            arriving.keep(whole=True)
+        session.text(f"deferred as {arriving.job.scan_id}: the {settings.recon.method} series follows")
+        self._on_kept()
+
+    def _quick(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
+        try:
+            self._answer(session, settings, sync)
+        except SourceError:
+            raise
+        except ReconNodeError as error:
+            _read_on(session, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the scan itself is not lost by it
+            _read_on(session, f"internal error: {where_it_failed(error)}")
+
+    def _answer(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
+        quick = settings.replace("recon", method=settings.recon.fallback)
+        place = self._node.turns.place(priority=settings.delivery.priority)
+        for slice_ in self._node.slices(session, quick, place):
+            sync()
+            images = slice_.result.images
+            name = " ".join(filter(None, (images.header.protocol, images.made_by.method, "quick look")))
+            session.reply(images, verdict=slice_.result.verdict, description=name)
+
+
+def _read_on(session: ScanSession, reason: str) -> None:
+    """No quick images; but all of the scan is kept."""
+    log.warning("no quick images: %s", reason, extra={"scan": session.scan_id})
+    session.text(f"WRN no quick images: {reason}")
+    for _ in session:
+        pass
+
+
+def retrieve(scans: DeferredScans, session: ScanSession, scan_id: str | None) -> None:
+    """Hand back the finished scans of this patient that were not handed back yet.
+
+    Parameters
+    ----------
+    scans : DeferredScans
+    session : ScanSession
+        Its header says whose scans are asked for; its data is not used.
+    scan_id : str, optional
+        This scan alone, also if it was handed back before.
+
+    Raises
+    ------
+    DataError
+        Nothing is known of such a scan, or it failed.
+    """
+    for _ in session:
+        pass
+    jobs = scans.of_patient(session.headers, scan_id)
+    if not jobs:
+        raise DataError(
+            "no deferred scan of this patient is known to this node: expected the same patient and study "
+            "in the header, and without a patient the property scan"
+        )
+    fresh = [job for job in jobs if job.state == "done" and (scan_id is not None or not job.handed)]
+    for job in fresh:
+        _hand_over(job, session)
+    for job in jobs:
+        if job.state in ("waiting", "arriving"):
+            session.text(f"WRN deferred scan {job.scan_id} is not finished yet: ask again later")
+    failed = [f"deferred scan {job.scan_id} failed: {job.reason}" for job in jobs if job.state == "failed"]
+    if failed and not fresh:
+        raise DataError("; ".join(failed))
+
+
+def _hand_over(job: Job, session: ScanSession) -> None:
+    sent = True
+    for message in read_messages(memoryview(job.images.read_bytes()), close_optional=True):
+        if isinstance(message, ImageMessage):
+            sent = session.send_image(message)
+    if sent:
+        job.hand_over()

@@ -1,0 +1,208 @@
+"""Counters of a node, and the loopback port that shows them with its health."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from recon_node.core.errors import ConfigError
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Metrics:
+    """Counters of one node, in a registry of its own (several nodes in a process don't mix)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.scans = self._counter("scans", "Scans by outcome: ok, error, truncated, crashed", "outcome")
+        self.refused = self._counter("connections_refused", "Connections refused", "reason")
+        self.readouts = self._counter("readouts", "Acquisitions received")
+        self.images = self._counter("images", "Images sent back")
+        self.received = self._counter("received_bytes", "Bytes received")
+        self.sent = self._counter("sent_bytes", "Bytes sent")
+        self.instances = self._counter("instances", "DICOM instances written")
+        self.verdicts = self._counter("verdicts", "Series by trust verdict", "verdict")
+        self.running = Gauge("recon_node_scans_running", "Scans being reconstructed", registry=self.registry)
+        self.scan_seconds = self._histogram("scan_seconds", "Duration of a connection")
+        self.latency_seconds = self._histogram(
+            "slice_latency_seconds", "Last line of a slice to its DICOM on disk"
+        )
+        self.stage_seconds = self._histogram("stage_seconds", "Time in a stage per slice", "stage")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"recon_node_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"recon_node_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
+
+    def on_event(self, name: str, event: Mapping[str, str | int | float]) -> None:
+        """Hook for the MRD server (`recon_node.mrd.connection.EventHook`)."""
+        if name == "refused":
+            self.refused.labels(str(event["reason"]).partition(":")[0]).inc()
+        elif name == "started":
+            self.running.inc()
+        elif name == "stopped":
+            self.running.dec()
+        elif name == "finished":
+            self.scans.labels(str(event["outcome"])).inc()
+            self.scan_seconds.observe(float(event["seconds"]))
+            self.readouts.inc(float(event["readouts"]))
+            self.images.inc(float(event["images"]))
+            self.received.inc(float(event["bytes_received"]))
+            self.sent.inc(float(event["bytes_sent"]))
+
+    def on_slice(
+        self, seconds: Mapping[str, float], verdict: str, instances: int, latency_seconds: float | None
+    ) -> None:
+        """A slice is on disk: time by stage, its verdict, its instances, and how long they took.
+
+        `latency_seconds` counts from the slice's last line; None for a deferred scan.
+        """
+        for stage, value in seconds.items():
+            self.stage_seconds.labels(stage).observe(value)
+        self.verdicts.labels(verdict).inc()
+        self.instances.inc(instances)
+        if latency_seconds is not None:
+            self.latency_seconds.observe(latency_seconds)
+
+    def watch_spool(self, counts: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show the spool's entries by destination and state (`Spool.counts`)."""
+        self.registry.register(
+            _Watched(
+                "spool_instances",
+                "Instances in the spool",
+                ("destination", "state"),
+                lambda: [((d, s), n) for d, states in counts().items() for s, n in states.items()],
+            )
+        )
+
+    def watch_deferred(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Show the deferred scans by state (`DeferredScans.counts`)."""
+        self.registry.register(
+            _Watched(
+                "deferred_scans",
+                "Deferred scans",
+                ("state",),
+                lambda: [((state,), n) for state, n in counts().items()],
+            )
+        )
+
+    def text(self) -> bytes:
+        """All values in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Watched(Collector):
+    """A gauge that is counted when somebody looks."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, ...],
+        values: Callable[[], list[tuple[tuple[str, ...], int]]],
+    ) -> None:
+        self._name, self._text, self._labels, self._values = name, text, labels, values
+
+    def describe(self) -> Iterable[Metric]:
+        """The gauge without values, so that registering counts nothing."""
+        return [GaugeMetricFamily(f"recon_node_{self._name}", self._text, labels=self._labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauge with its values."""
+        gauge = GaugeMetricFamily(f"recon_node_{self._name}", self._text, labels=self._labels)
+        for labels, value in self._values():
+            gauge.add_metric(labels, value)
+        return [gauge]
+
+
+class HealthServer:
+    """``/healthz`` (the process runs), ``/readyz`` (it takes scans) and ``/metrics`` over HTTP.
+
+    Parameters
+    ----------
+    metrics : Metrics
+    ready : callable
+        None if the node takes scans, else the reason why not.
+    host, port : str, int
+        Loopback unless set; port 0 takes a free one (see `port`).
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be listened on.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, ready: Callable[[], str | None], host: str = "127.0.0.1", port: int = 9003
+    ) -> None:
+        class Handler(_Handler):
+            pages = {  # noqa: RUF012 - a class for this server only
+                "/healthz": lambda: (HTTPStatus.OK, "text/plain", b"ok\n"),
+                "/readyz": lambda: _readiness(ready),
+                "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, metrics.text()),
+            }
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+Page = tuple[HTTPStatus, str, bytes]
+
+
+def _readiness(ready: Callable[[], str | None]) -> Page:
+    reason = ready()
+    if reason is None:
+        return HTTPStatus.OK, "text/plain", b"ready\n"
+    return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{reason}\n".encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    pages: Mapping[str, Callable[[], Page]]
+    timeout = 10
+    server_version = "recon-node"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer one of the three pages."""
+        page = self.pages.get(self.path.partition("?")[0])
+        if page is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        status, kind, body = page()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
+        """Say nothing: a probe every few seconds is no news."""

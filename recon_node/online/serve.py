@@ -1,0 +1,292 @@
+"""The node as a service: settings, server, delivery and health port wired together."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.delivery import check_priority
+from recon_node.mrd.frames import WireLimits
+from recon_node.mrd.recording import RecordingFolder
+from recon_node.mrd.request import DEFAULT_NAME
+from recon_node.mrd.server import MrdServer, ServerLimits, server_tls
+from recon_node.mrd.session import ScanHandler, ScanSession
+from recon_node.online.deferral import Deferral, retrieve
+from recon_node.online.deferred_scans import DeferredScans
+from recon_node.online.deferred_worker import Background
+from recon_node.online.log import PatientFilter
+from recon_node.online.metrics import HealthServer, Metrics
+from recon_node.online.node import Node
+from recon_node.pipeline.queue import delivering, has_destinations, open_spool
+from recon_node.settings import ServerSettings, Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+PROPERTIES = {
+    "method": ("recon", "method"),
+    "weights": ("recon", "weights"),
+    "fallback": ("recon", "fallback"),
+    "policy": ("recon", "on_distrust"),
+    "device": ("recon", "device"),
+    "noise": ("prep", "noise"),
+    "orientation": ("prep", "orientation"),
+    "dynamic": ("prep", "dynamic"),
+    "gating": ("prep", "gating"),
+    "r_waves": ("prep", "r_waves"),
+    "phases": ("prep", "phases"),
+    "fill": ("prep", "fill"),
+    "compression": ("prep", "compression"),
+    "virtual_coils": ("prep", "virtual_coils"),
+    "maps": ("coils", "maps"),
+    "partial_fourier": ("recon", "partial_fourier"),
+    "destination": ("delivery", "to"),
+    "priority": ("delivery", "priority"),
+    "mode": ("server", "mode"),
+}
+"""Property that a peer may set to the setting it changes."""
+
+SERVER_PROPERTIES = {
+    "mode": "direct; deferred (quick images now, the others to the PACS); or retrieve (fetch those).",
+    "scan": "With mode retrieve: the id of one deferred scan.",
+}
+"""Properties that only the server understands: name to one line of description."""
+
+_DRAIN_S = 30.0
+"""How long a gadget waits for its deliveries; what is left stays in the spool."""
+
+
+def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settings:
+    """Settings changed by what a peer asked for.
+
+    Raises
+    ------
+    ConfigError
+        An unknown property (the message names the known ones), a value that is not allowed, or a
+        destination that the settings do not name.
+    """
+    unknown = sorted(set(properties) - set(PROPERTIES))
+    if unknown:
+        raise ConfigError(
+            f"unknown property {', '.join(map(repr, unknown))}; known are {', '.join(sorted(PROPERTIES))}"
+        )
+    for name, value in properties.items():
+        section, key = PROPERTIES[name]
+        if name == "destination" and value not in settings.delivery.destinations:
+            known = ", ".join(sorted(settings.delivery.destinations)) or "none"
+            raise ConfigError(f"destination {value!r} is not configured on this node; configured: {known}")
+        if name == "weights" and Path(value).name != value:
+            raise ConfigError("property weights names shipped weights, never a path")
+        also = tuple(dict.fromkeys((*settings.delivery.to, value)))
+        settings = settings.replace(section, **{key: also if name == "destination" else value})
+    check_priority(settings.delivery.priority, "delivery")
+    return settings
+
+
+def configured(settings: Settings, name: str, properties: Mapping[str, str]) -> Settings:
+    """Settings of a named configuration, changed by what a peer asked for.
+
+    Raises
+    ------
+    ConfigError
+        No such configuration, or see `with_properties`.
+    """
+    tables = settings.server.configurations
+    if name not in tables and name != DEFAULT_NAME:
+        raise ConfigError(f"unknown configuration {name!r}; this node knows {', '.join(names(settings))}")
+    own = {key: str(value) for key, value in tables.get(name, {}).items()}
+    return with_properties(settings, {**own, **properties})
+
+
+def names(settings: Settings) -> list[str]:
+    """Configurations that a client may ask for."""
+    return sorted({DEFAULT_NAME, *settings.server.configurations})
+
+
+def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
+    """Handlers by configuration name: ``default`` and those that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        A configuration of the settings is not usable.
+    """
+
+    def handler(name: str) -> ScanHandler:
+        configured(node.settings, name, {})
+
+        def handle(session: ScanSession) -> None:
+            properties = dict(session.config.properties)
+            scan_id = properties.pop("scan", None)
+            settings = configured(node.settings, name, properties)
+            if settings.server.mode == "retrieve":
+                retrieve(deferral.scans, session, scan_id)
+            elif settings.server.mode == "deferred":
+                deferral.defer(session, settings, properties)
+            else:
+                node.reconstruct(session, settings)
+
+        return handle
+
+    return {name: handler(name) for name in names(node.settings)}
+
+
+_gadget_nodes: list[tuple[Settings, Node]] = []
+_gadget_lock = threading.Lock()
+
+
+def _gadget_node(settings: Settings) -> Node:
+    """One node for all scans of a module that keeps running, so that networks are loaded once."""
+    with _gadget_lock:
+        for known, node in _gadget_nodes:
+            if known == settings:
+                return node
+        _gadget_nodes[:] = [(settings, Node(settings))]
+        return _gadget_nodes[0][1]
+
+
+def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
+    """The handler of a gadget: node settings from the environment, changed by the chain's properties.
+
+    Instances are queued for the destinations in the settings; a node that serves, or
+    ``recon-node spool retry``, delivers what this process could not. A deferred scan is only kept here, since
+    Gadgetron may end the process with its scan: a node that serves reconstructs it.
+
+    Raises
+    ------
+    ReconNodeError
+        Settings, weights or destinations are not usable.
+    """
+    base = load_settings()
+    asked = dict(properties)
+    scan_id = asked.pop("scan", None)
+    settings = with_properties(base, asked)
+    if settings.server.mode == "retrieve":
+        return lambda session: retrieve(DeferredScans.from_settings(settings.server), session, scan_id)
+    node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
+    node.pipeline(settings)
+    if settings.server.mode == "deferred":
+        return partial(_defer, node, settings, asked)
+
+    def handle(session: ScanSession) -> None:
+        with ExitStack() as stack:
+            spool = worker = None
+            if settings.delivery.to or settings.delivery.routes:
+                spool = stack.enter_context(open_spool(settings.delivery))
+                worker = stack.enter_context(delivering(spool, settings.delivery, hurried=True))
+            node.reconstruct(session, settings, spool=spool)
+            if worker is not None:
+                worker.drain(timeout=_DRAIN_S)
+
+    return handle
+
+
+def _defer(node: Node, settings: Settings, properties: Mapping[str, str], session: ScanSession) -> None:
+    scans = DeferredScans.from_settings(settings.server)
+    Deferral(node, scans).defer(session, settings, properties)
+    if scans.idle():
+        log.warning("no node works on deferred scans: `recon-node serve` with these settings will")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A node that serves."""
+
+    server: MrdServer
+    node: Node
+    health_port: int | None
+
+
+@contextmanager
+def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Iterator[Running]:
+    """MRD server, delivery and health port, until the block ends.
+
+    On leaving, no new scan is taken and running ones may end, for as long as the settings say.
+
+    Raises
+    ------
+    ConfigError
+        An address cannot be listened on, or a setting is not usable.
+    WeightsError
+        The weights cannot be loaded.
+    """
+    server = settings.server
+    metrics = Metrics()
+    with ExitStack() as stack:
+        spool = None
+        if has_destinations(settings.delivery):
+            spool = stack.enter_context(open_spool(settings.delivery))
+            stack.enter_context(delivering(spool, settings.delivery))
+            metrics.watch_spool(spool.counts)
+        node = Node(settings, spool=spool, metrics=metrics)
+        scans = DeferredScans.from_settings(settings.server)
+        metrics.watch_deferred(scans.counts)
+        protect = None if patients is None else patients.protect
+        background = Background(node, scans, partial(configured, settings), protect=protect)
+        deferral = Deferral(node, scans, background.wake)
+        handlers = server_handlers(node, deferral)
+        mrd = _mrd_server(settings, handlers, metrics, patients)
+        stack.enter_context(background)
+        stack.enter_context(mrd)
+        port = None
+        if server.health_port is not None:
+            ready = partial(_not_ready, mrd, node)
+            health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
+            port = health.port
+        yield Running(server=mrd, node=node, health_port=port)
+
+
+def _mrd_server(
+    settings: Settings,
+    handlers: Mapping[str, ScanHandler],
+    metrics: Metrics,
+    patients: PatientFilter | None,
+) -> MrdServer:
+    server, recordings = settings.server, None
+    if server.record is not None:
+        recordings = RecordingFolder(
+            Path(server.record),
+            max_bytes=server.record_limit_mb << 20,
+            reserve_bytes=settings.delivery.reserve_mb << 20,
+        )
+    return MrdServer(
+        handlers,
+        host=server.host,
+        port=server.port,
+        limits=ServerLimits(
+            scans=server.max_connections,
+            waiting=server.waiting,
+            wire=WireLimits(idle_seconds=server.timeout_s),
+        ),
+        allowed_peers=server.allowed_peers,
+        tls=_tls(server),
+        recordings=recordings,
+        on_event=metrics.on_event,
+        protect=None if patients is None else patients.protect,
+        drain_seconds=server.drain_s,
+    )
+
+
+def _not_ready(server: MrdServer, node: Node) -> str | None:
+    if not server.accepting:
+        return "not accepting scans"
+    try:
+        node.check_room(node.spool)
+    except ReconNodeError as error:
+        return str(error)
+    return None
+
+
+def _tls(server: ServerSettings) -> ssl.SSLContext | None:
+    if server.tls_certificate is None or server.tls_key is None:
+        if server.tls_certificate or server.tls_key:
+            raise ConfigError("server: tls_certificate and tls_key go together, found only one of them")
+        return None
+    ca = None if server.tls_client_ca is None else Path(server.tls_client_ca)
+    return server_tls(Path(server.tls_certificate), Path(server.tls_key), client_ca=ca)

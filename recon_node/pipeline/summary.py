@@ -1,0 +1,70 @@
+"""A reconstruction as DICOM files, and as an entry of ``summary.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recon_node.dicom import WrittenInstance
+from recon_node.pipeline.stages import Reconstruction
+
+WARNING = "Not for clinical use until validated."
+
+
+def summary_entry(
+    result: Reconstruction,
+    *,
+    source: str,
+    instances: Iterable[WrittenInstance] = (),
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """One entry of ``summary.json``, JSON-able."""
+    made, sampling = result.images.made_by, result.kspace.sampling
+    entry: dict[str, Any] = {
+        "input": source,
+        "slice": result.kspace.index.slice,
+        "index": {name: getattr(result.kspace.index, name) for name in _COUNTERS},
+        "phases": int(result.images.data.shape[0]),
+        "matrix": list(result.images.data.shape[1:]),
+        "method": made.method,
+        "weights": {"name": made.weights, "sha256": made.weights_sha256},
+        "prompts": {
+            "metadata": str(result.prompts.metadata),
+            "undersampling": str(result.prompts.undersampling),
+        },
+        "sampling": {
+            "pattern": sampling.pattern,
+            "acceleration": round(sampling.acceleration, 3),
+            "effective_acceleration": round(sampling.effective_acceleration, 3),
+            "acs_lines": sampling.acs,
+        },
+        "lines": {"found": result.kspace.lines_found, "expected": result.kspace.lines_expected},
+        "trust": {
+            "verdict": result.verdict.verdict,
+            "score": round(result.verdict.score, 4),
+            "reasons": list(result.verdict.reasons),
+        },
+        "notes": list(result.kspace.notes),
+        "instances": [instance.sop_instance_uid for instance in instances],
+        "seconds": {stage: round(value, 4) for stage, value in result.seconds.items()},
+    }
+    if metrics is not None:
+        entry["metrics"] = {name: dict(values) for name, values in metrics.items()}
+    return entry
+
+
+_COUNTERS = ("slice", "contrast", "set", "repetition", "encoding", "partition")
+
+
+def write_summary(path: Path, series: list[dict[str, Any]], **more: Any) -> None:
+    """Write ``summary.json`` whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    text = json.dumps({"warning": WARNING, **more, "series": series}, indent=2)
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

@@ -1,0 +1,218 @@
+"""A reconstruction as DICOM series: the images themselves and what the settings ask for beside them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from recon_node.core.errors import ConfigError, DicomError
+from recon_node.core.types import ImageSeries
+from recon_node.dicom import MARKS, Provenance, Site, WrittenInstance, transfer_syntax, write_series
+from recon_node.images import (
+    LEAST_CONTRASTS,
+    Scaling,
+    StoredPixels,
+    display_orientation,
+    orient,
+    scale_series,
+    store,
+    t1_map_ms,
+    t2_map_ms,
+    velocity_cm_s,
+    velocity_scaling,
+)
+from recon_node.pipeline.stages import Reconstruction
+from recon_node.settings import DicomSettings, Settings
+
+log = logging.getLogger(__name__)
+
+QUANTITIES = ("magnitude", "phase", "velocity", "t1", "t2")
+_WORDS = {"phase": "phase", "velocity": "velocity", "t1": "T1 map", "t2": "T2 map"}
+_SITE = (
+    "institution",
+    "department",
+    "station",
+    "manufacturer",
+    "patient_name",
+    "study_description",
+    "uid_prefix",
+)
+_NUMBERS_APART = 10_000
+
+
+@dataclass(slots=True, kw_only=True)
+class SeriesWriter:
+    """Writes the slices of one scan; all of them share the first one's window.
+
+    Raises
+    ------
+    ConfigError
+        The settings name a quantity that is none, a velocity without its VENC, a compression that is
+        not installed, or a mark that the format does not hold.
+    """
+
+    out: Path
+    settings: DicomSettings
+    contrasts: bool = False
+    """The images of a slice are not heart phases but one contrast each."""
+    fsync: bool = False
+    _scaling: Scaling | None = None
+    _reference: dict[tuple[int, ...], ImageSeries] = field(default_factory=dict)
+    """Images without velocity encoding (set 0), by slice."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.settings.images) - set(QUANTITIES))
+        if unknown or not self.settings.images:
+            found, known = ", ".join(unknown) or "nothing", ", ".join(QUANTITIES)
+            raise ConfigError(f"dicom.images: found {found}, expected some of {known}")
+        if "velocity" in self.settings.images and not (self.settings.venc_cm_s or 0) > 0:
+            raise ConfigError("dicom.images has velocity: set dicom.venc_cm_s to the scan's encoding")
+        form, mark = self.settings.format, self.settings.mark
+        if mark not in MARKS[form]:
+            raise ConfigError(
+                f"dicom.mark: found {mark}, expected {' or '.join(MARKS[form])} in format {form}"
+            )
+        transfer_syntax(self.settings.compression)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, out: Path, *, fsync: bool = False) -> Self:
+        """The writer of one scan.
+
+        Raises
+        ------
+        ConfigError
+            As for the class.
+        """
+        contrasts = settings.prep.dynamic == "contrast"
+        return cls(out=out, settings=settings.dicom, contrasts=contrasts, fsync=fsync)
+
+    def write(self, result: Reconstruction, source_id: str) -> list[WrittenInstance]:
+        """``out/<study>/<series>/*.dcm``: all of a series or nothing.
+
+        Parameters
+        ----------
+        result : Reconstruction
+            One slice.
+        source_id : str
+            What tells this raw data from others whose headers have no identifiers; goes into the UIDs.
+
+        Raises
+        ------
+        DicomError
+            The images are not finite, or the folder cannot be written.
+        """
+        start = time.perf_counter()
+        settings, images, phase_encoding = self.settings, result.images, "COL"
+        if settings.turn == "radiological":
+            turn = display_orientation(images.geometry)
+            images, phase_encoding = orient(images, turn), "ROW" if turn.transpose else "COL"
+        written: list[WrittenInstance] = []
+        for shown, pixels in self._wanted(images):
+            step = _NUMBERS_APART * QUANTITIES.index(pixels.quantity)
+            written += write_series(
+                shown,
+                self.out,
+                pixels=pixels,
+                provenance=provenance(result, source_id),
+                site=_site(settings),
+                series_number=_series_number(result, settings) + step,
+                label=_WORDS.get(pixels.quantity, ""),
+                phase_encoding="ROW" if phase_encoding == "ROW" else "COL",
+                compression=settings.compression,
+                mark=settings.mark,
+                contrasts=self.contrasts,
+                form=settings.format,
+                fsync=self.fsync,
+            )
+        result.seconds["dicom"] = time.perf_counter() - start
+        return written
+
+    def _wanted(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
+        """What of the settings' quantities this slice has."""
+        for quantity in self.settings.images:
+            if quantity == "magnitude":
+                yield images, self._magnitude(images)
+            elif quantity == "phase":
+                yield images, scale_series(images, quantity="phase")
+            elif quantity == "velocity":
+                yield from self._velocity(images)
+            else:
+                yield from self._map(quantity, images)
+
+    def _magnitude(self, images: ImageSeries) -> StoredPixels:
+        """With the first slice's scaling, unless that would cut this slice's bright pixels off."""
+        pixels = scale_series(images, scaling=self._scaling)
+        if self._scaling is not None and pixels.clipped:
+            own = scale_series(images)
+            if own.clipped < pixels.clipped:
+                window = {k: getattr(self._scaling, k) for k in ("window_center", "window_width")}
+                self._scaling = replace(own.scaling, **window)
+                return replace(own, scaling=self._scaling)
+        self._scaling = pixels.scaling
+        return pixels
+
+    def _velocity(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
+        index, venc = images.index, self.settings.venc_cm_s or 0.0
+        key = (index.slice, index.contrast, index.repetition, index.partition)
+        if index.set == 0:
+            self._reference[key] = images
+        elif key in self._reference and self._reference[key].made_by == images.made_by:
+            values = velocity_cm_s(images.data, self._reference[key].data, venc)
+            yield images, store(values, "velocity", velocity_scaling(venc))
+        else:
+            log.warning("no velocity: set 0 of slice %d is missing or made by another method", index.slice)
+
+    def _map(self, quantity: str, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
+        times = images.header.ti_ms if quantity == "t1" else images.header.te_ms
+        count = images.data.shape[0]
+        if not self.contrasts or len(times) != count or len(set(times)) < LEAST_CONTRASTS[quantity]:
+            return
+        if not np.isfinite(images.data).all():
+            raise DicomError("some pixels are not finite: the reconstruction failed")
+        fit = t1_map_ms if quantity == "t1" else t2_map_ms
+        one: dict[str, Any] = {"data": images.data[:1], "trigger_times_ms": None, "rr_interval_ms": None}
+        if images.acquisition_times_s is not None:
+            one["acquisition_times_s"] = images.acquisition_times_s[:1]
+        values = fit(images.data, times)[None]
+        yield replace(images, **one), store(values, "t1" if quantity == "t1" else "t2")
+
+
+def provenance(result: Reconstruction, source_id: str = "") -> Provenance:
+    """What the DICOM instances say about how they were made."""
+    return Provenance(
+        made_by=result.images.made_by,
+        prompts=result.prompts,
+        sampling=result.kspace.sampling,
+        verdict=result.verdict,
+        validated=result.validated,
+        lines_found=result.kspace.lines_found,
+        lines_expected=result.kspace.lines_expected,
+        notes=result.kspace.notes,
+        source_id=source_id,
+    )
+
+
+def _site(settings: DicomSettings) -> Site:
+    given = {key: getattr(settings, key) for key in _SITE}
+    return Site(**{key: value for key, value in given.items() if value is not None})
+
+
+def _series_number(result: Reconstruction, settings: DicomSettings) -> int:
+    first = result.kspace.header.study.initial_series_number or 0
+    return settings.series_number_offset + 100 * first + _position(result)
+
+
+def _position(result: Reconstruction) -> int:
+    """Running number of this slice, contrast, set and repetition within its scan, from 1."""
+    index, limits = result.kspace.index, result.kspace.header.limits
+    number = 0
+    for name in ("repetition", "set", "contrast", "slice"):
+        size = limits[name].size if name in limits else 1
+        number = number * max(1, size) + getattr(index, name)
+    return 1 + number + index.partition

@@ -1,0 +1,1 @@
+"""Numerical solvers: the SENSE operator, gradients, ADMM, total variation."""

@@ -1,0 +1,184 @@
+r"""k-t sparse SENSE: all frames of a cine together, sparse in their changes over time and space.
+
+.. math:: \min_x \tfrac12\|A x - y\|^2 + \lambda_t\|D_t x\|_1 + \lambda_s\|D_{xy} x\|_1
+    + \tfrac12 \sum_r w_r |x_r|^2
+
+Parallel imaging with temporal and spatial total variation (k-t SPARSE-SENSE, Otazo et al., Magn Reson
+Med 64:767, 2010, with the total variation of Feng et al., Magn Reson Med 72:707, 2014, eq. 1, cyclic in
+time) and a weak pull towards zero in the air around the body.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recon_node.core.errors import ConfigError
+from recon_node.solvers.air import air_pull
+from recon_node.solvers.cg import conjugate_gradients
+from recon_node.solvers.fista import fista
+from recon_node.solvers.operator import SenseOperator
+from recon_node.solvers.total_variation import TotalVariation
+from recon_node.solvers.unfolding import normal_matrix, unfold, unfolds
+
+START_ITERATIONS = 15
+"""Conjugate-gradient iterations of the first guess."""
+MEAN_REGULARISATION = 0.001
+FRAME_REGULARISATION = 0.01
+"""Tikhonov weights of the first guess: of the time average, and of each frame's distance to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KtConfig:
+    """Settings of k-t sparse SENSE, as a method and as a network's first estimate."""
+
+    temporal: float = 0.3
+    """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
+    spatial: float = 0.03
+    """Weight of changes between neighbouring pixels, same units."""
+    single_spatial: float = 0.05
+    """`spatial` for a frame that has no others to learn from."""
+    iterations: int = 70
+    """FISTA iterations where the sampled lines differ from frame to frame."""
+    static_temporal: float = 0.12
+    """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
+    static_spatial: float = 0.02
+    """`spatial` there."""
+    static_iterations: int = 200
+    """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
+    unfolding_iterations: int = 60
+    """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`)."""
+    air: float = 0.2
+    """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "static_iterations", "unfolding_iterations"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"k-t settings: {name} is {value!r}, expected a whole number >= 1")
+        for name in ("temporal", "spatial", "static_temporal", "static_spatial", "single_spatial", "air"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")
+
+
+@torch.inference_mode()
+def kt_images(
+    data: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    maps: NDArray[np.complex64],
+    config: KtConfig,
+    device: torch.device,
+    *,
+    unit: float = 1.0,
+) -> NDArray[np.complex64]:
+    """The k-t sparse reconstruction of plain arrays.
+
+    Parameters
+    ----------
+    data : ndarray
+        `(phase, coil, ky, kx)` complex64.
+    mask : ndarray
+        `(phase, ky, kx)` bool.
+    maps : ndarray
+        `(map, coil, y, x)` complex64.
+    config : KtConfig
+        Weights and iterations.
+    device : torch.device
+        Where to compute.
+    unit : float
+        Standard deviation of the complex noise in `data`.
+
+    Returns
+    -------
+    ndarray
+        `(phase, y, x)` complex64.
+    """
+    operator = SenseOperator(maps, mask, device)
+    target = operator.matched(data)
+    static = bool((mask == mask[:1]).all())
+    temporal, spatial = config.temporal, config.spatial
+    if len(mask) == 1:
+        temporal, spatial = 0.0, config.single_spatial
+    elif static:
+        temporal, spatial = config.static_temporal, config.static_spatial
+
+    def variation(divisor: float) -> TotalVariation:
+        return TotalVariation(temporal * unit / divisor, spatial * unit / divisor)
+
+    start = _around_the_mean(operator, target, data, mask, maps)
+    if unfolds(maps, mask):
+        matrix = normal_matrix(operator, maps, mask)
+        images = unfold(
+            matrix, target, variation, air=config.air, iterations=config.unfolding_iterations, start=start
+        )
+        return operator.to_grid(images)
+    pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
+    scale = 1 + config.air  # so that the largest eigenvalue stays at most 1
+    images = fista(
+        lambda x: (operator.normal(x) + pull * x) / scale,
+        target / scale,
+        variation(scale),
+        iterations=config.static_iterations if static else config.iterations,
+        start=start,
+    )
+    return operator.to_grid(images)
+
+
+def kt_estimate(kspace: Tensor, mask: Tensor, maps: Tensor, config: KtConfig) -> Tensor:
+    """`kt_images` of a batch of clips, without gradients: the first estimate of an unrolled network.
+
+    Parameters
+    ----------
+    kspace : Tensor
+        `(item, frame, coil, row, column)` complex64 in units of the noise standard deviation; rows along
+        the readout.
+    mask : Tensor
+        `(item, frame, row, column)` bool.
+    maps : Tensor
+        `(item, coil, row, column)`.
+    config : KtConfig
+        Weights and iterations.
+
+    Returns
+    -------
+    Tensor
+        `(item, frame, row, column)` complex64.
+    """
+    images = []
+    for clip in zip(kspace, mask, maps[:, None], strict=True):
+        data, sampled, coils = (np.ascontiguousarray(t.detach().mT.cpu().numpy()) for t in clip)
+        images.append(kt_images(data, sampled, coils, config, kspace.device))
+    return torch.from_numpy(np.stack(images)).mT.contiguous().to(kspace.device)
+
+
+def _around_the_mean(
+    operator: SenseOperator,
+    target: Tensor,
+    data: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    maps: NDArray[np.complex64],
+) -> Tensor:
+    """CG-SENSE of every frame, drawn towards CG-SENSE of the time average instead of towards zero."""
+    count = mask.sum(axis=0)
+    total = np.zeros(data.shape[1:], np.complex64)
+    for samples, sampled in zip(data, mask, strict=True):
+        total += samples * sampled
+    average = total / np.maximum(count, 1).astype(np.float32)
+    still = SenseOperator(maps, (count > 0)[None], operator.device)
+    mean = conjugate_gradients(
+        lambda x: still.normal(x) + MEAN_REGULARISATION * x,
+        still.matched(average[None]),
+        iterations=START_ITERATIONS,
+    )
+    return conjugate_gradients(
+        lambda x: operator.normal(x) + FRAME_REGULARISATION * x,
+        target + FRAME_REGULARISATION * mean,
+        iterations=START_ITERATIONS,
+        start=mean.expand_as(target),
+    )
