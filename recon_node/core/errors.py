@@ -25,6 +25,8 @@ The class decides what happens next (retry or not, which exit code), never the t
 
 from __future__ import annotations
 
+import traceback
+from pathlib import PurePath
 from typing import ClassVar
 
 
@@ -123,3 +125,10 @@ class PacsRejected(DeliveryError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def where_it_failed(error: BaseException) -> str:
+    """Type and places of an unforeseen exception, without its text, which might quote a header."""
+    places = traceback.extract_tb(error.__traceback__)
+    names = [f"{PurePath(place.filename).name}:{place.lineno}" for place in places[::-1]]
+    return " at ".join(filter(None, (type(error).__name__, " < ".join(names))))

@@ -9,12 +9,17 @@ import socket
 import ssl
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from recon_node.core.errors import ConfigError, ProtocolError, ReconNodeError, SourceError, TruncatedStream
+from recon_node.core.errors import (
+    ConfigError,
+    ProtocolError,
+    ReconNodeError,
+    SourceError,
+    TruncatedStream,
+    where_it_failed,
+)
 from recon_node.core.scan import ScanHeader
 from recon_node.mrd.frames import Frame, FrameReader, WireLimits
 from recon_node.mrd.messages import MessageId, close_bytes, text_bytes
@@ -80,14 +85,6 @@ class Shared:
             self.on_event(name, event)
         except Exception as error:  # noqa: BLE001 - an observer never ends a scan
             log.log(logging.ERROR, "the event hook failed: %s", where_it_failed(error))
-
-
-def where_it_failed(error: BaseException) -> str:
-    """Type and places of an unforeseen exception, without its text, which might quote a header."""
-    places = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at " + " < ".join(
-        f"{Path(p.filename).name}:{p.lineno}" for p in places[::-1]
-    )
 
 
 class ServerConnection:

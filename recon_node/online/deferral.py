@@ -11,8 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from recon_node.core.disk import check_room
-from recon_node.core.errors import DataError, ReconNodeError, SourceError, UnsupportedScan
-from recon_node.mrd.connection import where_it_failed
+from recon_node.core.errors import DataError, ReconNodeError, SourceError, UnsupportedScan, where_it_failed
 from recon_node.mrd.messages import ImageMessage
 from recon_node.mrd.session import ScanSession
 from recon_node.mrd.wire import read_messages

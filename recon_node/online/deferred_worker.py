@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from recon_node.core.errors import ReconNodeError, SourceError
-from recon_node.mrd.connection import Protect, where_it_failed
+from recon_node.core.errors import ReconNodeError, SourceError, where_it_failed
+from recon_node.mrd.connection import Protect
 from recon_node.online.deferred_job import Job
 from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.deferred_session import Replayed

@@ -23,8 +23,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-from recon_node.core.errors import ConfigError, ProtocolError, ReconNodeError, SourceError, TruncatedStream
-from recon_node.mrd.connection import where_it_failed
+from recon_node.core.errors import (
+    ConfigError,
+    ProtocolError,
+    ReconNodeError,
+    SourceError,
+    TruncatedStream,
+    where_it_failed,
+)
 from recon_node.mrd.frames import FrameReader, WireLimits
 from recon_node.mrd.gadget_properties import MODES, PROPERTIES, TARGETS
 from recon_node.mrd.gadget_session import GadgetSession
