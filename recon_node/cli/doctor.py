@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 from recon_node.cli.options import WARNING, config_option, json_option, print_json, settings_from
+from recon_node.core.disk import free_bytes
 from recon_node.core.errors import ReconNodeError
 from recon_node.core.version import __version__
 from recon_node.settings import Settings
@@ -79,7 +79,7 @@ def _spool(settings: Settings) -> str:
     folder = spool_folder(settings.delivery)
     with Spool(folder) as spool:
         waiting = sum(states.get("waiting", 0) for states in spool.counts().values())
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if free < _LEAST_FREE:
         raise ReconNodeError(
             f"{folder}: {free / GIB:.1f} GiB free, expected at least {_LEAST_FREE / GIB:.0f}"

@@ -122,18 +122,6 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` at the end of the block, or nothing at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr where that is a terminal; yields ``advance(count=1, text=..., total=...)``."""
     console = Console(stderr=True)

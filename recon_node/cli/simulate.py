@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from recon_node.cli.options import ANY_PATH, written_whole
+from recon_node.cli.options import ANY_PATH
+from recon_node.core.durable import writing_path
 
 
 @click.command("simulate", short_help="Write raw data as a scanner would send it.")
@@ -50,8 +51,8 @@ def command(output: Path, **options: Any) -> None:
 
     truth = options.pop("truth")
     with ExitStack() as stack:
-        options["truth"] = None if truth is None else stack.enter_context(written_whole(truth))
-        simulate_scan(stack.enter_context(written_whole(output)), **options)
+        options["truth"] = None if truth is None else stack.enter_context(writing_path(truth))
+        simulate_scan(stack.enter_context(writing_path(output)), **options)
     click.echo(f"{output}: {options['slices']} slices, {options['acceleration']:g}x {options['pattern']}")
     if truth is not None:
         click.echo(f"{truth}: the truth")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from recon_node.core import durable
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.build import Pixels, SeriesTemplate, build_series
@@ -21,9 +19,6 @@ from recon_node.dicom.multiframe import Format, encode_multiframe
 from recon_node.dicom.provenance import Provenance
 from recon_node.dicom.sequence import PhaseEncoding
 from recon_node.dicom.template import EncodedInstance, encode_series
-
-MAX_WRITE = 1 << 24
-"""Bytes handed to the kernel at once where it took less than a whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,58 +124,9 @@ def write_folder(target: Path, files: Iterable[tuple[str, EncodedInstance]], *, 
     DicomError
         Where the folder cannot be written.
     """
-    hidden: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
-        hidden.chmod(0o755)
-        for name, instance in files:
-            _write_file(f"{hidden}/{name}", instance, fsync=fsync)
-        if fsync:
-            _sync_folder(hidden)
-        _move(hidden, target)
-        if fsync:
-            _sync_folder(target)
-            _sync_folder(target.parent)
+        with durable.writing_folder(target, sync=fsync) as hidden:
+            for name, instance in files:
+                durable.write_new(f"{hidden}/{name}", instance.pieces, sync=fsync)
     except OSError as error:
         raise DicomError(f"cannot write DICOM files to {target}: {error.strerror or error}") from error
-    finally:
-        if hidden is not None:
-            shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _write_file(path: str, instance: EncodedInstance, *, fsync: bool) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        left = sum(len(piece) for piece in instance.pieces) - os.writev(handle, instance.pieces)
-        if left:
-            _write_rest(handle, bytes(instance)[-left:])
-        if fsync:
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_rest(handle: int, rest: bytes) -> None:
-    """The kernel may take less than it is given, for example when the disk is nearly full."""
-    while rest:
-        rest = rest[os.write(handle, rest[:MAX_WRITE]) :]
-
-
-def _move(hidden: Path, target: Path) -> None:
-    """Rename the folder, or, where a replay finds the series already there, file by file."""
-    try:
-        hidden.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        for path in sorted(hidden.iterdir()):
-            path.replace(target / path.name)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from recon_node.core import durable
 from recon_node.core.errors import ConfigError, WeightsError
 from recon_node.core.types import TextEmbedding
 from recon_node.core.version import __version__
@@ -130,8 +131,8 @@ def save_weights(
     content = safetensors.torch.save(tensors, {_DESCRIPTION: json.dumps(description, sort_keys=True)})
     manifest = {"file": path.name, "sha256": hashlib.sha256(content).hexdigest(), **description}
     try:
-        _write(path, content)
-        _write(_manifest_of(path), (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
+        durable.write_bytes(path, content)
+        durable.write_text(_manifest_of(path), json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror})") from error
     return path
@@ -227,15 +228,6 @@ def _tensors(net: CardioMM) -> dict[str, Tensor]:
 
 def _manifest_of(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _shipped() -> dict[str, Path]:

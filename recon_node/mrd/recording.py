@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from recon_node.core.disk import free_bytes
 from recon_node.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class RecordingFolder:
             used = sum(length for _, _, length in files) + sum(
                 f.stat().st_size for f in self._open if f.exists()
             )
-            free = shutil.disk_usage(self.folder).free - self._reserve
+            free = free_bytes(self.folder) - self._reserve
             left = min(self.max_bytes - used, free) - size
             for _, file, length in files:
                 if left >= 0:

@@ -18,6 +18,7 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+from recon_node.core import durable
 from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError
 from recon_node.core.version import __version__
 from recon_node.files.open import open_source
@@ -293,9 +294,7 @@ class Journal:
         if result.error is not None:
             return
         content = {"settings": self.settings, "bytes": content_hash(result.path), "series": result.series}
-        temporary = self._file(result.path).with_suffix(".tmp")
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(self._file(result.path))
+        durable.write_text(self._file(result.path), json.dumps(content), sync=False)
 
     def finished(self, path: Path) -> FileResult | None:
         """The result of an earlier run with the same bytes and settings, if there is one."""

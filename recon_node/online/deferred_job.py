@@ -13,17 +13,17 @@ The files hold patient data: they are readable for their owner only.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from recon_node.core.durable import PART, PRIVATE_MODE, rename, sync_folder, write_text, writing
+
 State = Literal["arriving", "waiting", "done", "failed"]
 
 JOB = "job.json"
 _SCAN, _IMAGES, _HANDED, _FAILED = "scan.mrd", "images.mrd", "handed", "failed.txt"
-_PART = ".part"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Job:
     @property
     def part(self) -> Path:
         """The raw data while they arrive."""
-        return self.folder / f"{_SCAN}{_PART}"
+        return self.folder / f"{_SCAN}{PART}"
 
     @property
     def scan(self) -> Path:
@@ -93,22 +93,23 @@ class Job:
     def describe(self) -> None:
         """Write what was asked for."""
         names = ("patient", "study", "number", "configuration", "properties", "whole")
-        _write(self.folder / JOB, [json.dumps({n: getattr(self, n) for n in names}, indent=2).encode()])
+        text = json.dumps({n: getattr(self, n) for n in names}, indent=2)
+        write_text(self.folder / JOB, text, mode=PRIVATE_MODE)
 
     def keep(self) -> None:
         """All of it has arrived, and is on the disk."""
-        self.part.replace(self.scan)
-        _sync(self.folder)
-        _sync(self.folder.parent)
+        rename(self.part, self.scan)
+        sync_folder(self.folder.parent)
 
     def finish(self, images: Iterable[bytes]) -> None:
         """Keep the images, and give up the raw data."""
-        _write(self.images, images)
+        with writing(self.images, mode=PRIVATE_MODE) as file:
+            file.writelines(images)
         self.scan.unlink(missing_ok=True)
 
     def fail(self, reason: str) -> None:
         """Say why it cannot be reconstructed."""
-        _write(self.folder / _FAILED, [f"{reason}\n".encode()])
+        write_text(self.folder / _FAILED, f"{reason}\n", mode=PRIVATE_MODE)
 
     def retry(self) -> None:
         """Let it wait for its reconstruction again."""
@@ -116,24 +117,4 @@ class Job:
 
     def hand_over(self) -> None:
         """Note that a console has got the images."""
-        _write(self.folder / _HANDED, [])
-
-
-def _write(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file whole or not at all; on the disk when this returns."""
-    part = path.with_name(path.name + _PART)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        for raw in parts:
-            file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        write_text(self.folder / _HANDED, "", mode=PRIVATE_MODE)

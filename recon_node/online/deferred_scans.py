@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from recon_node.core.durable import sync_file
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.mrd.messages import Close, HeaderXml, message_bytes
@@ -243,8 +244,7 @@ class Arriving:
 
     def sync(self) -> None:
         """Return when all that came is on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        sync_file(self._file)
 
     def keep(self, *, whole: bool) -> None:
         """The scan has ended: from now on it is waiting, and survives a power cut.

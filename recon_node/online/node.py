@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon_node.core.disk import check_room
+from recon_node.core.durable import HIDDEN_FOLDER, sweep
 from recon_node.core.errors import DataError, DeliveryError, ReconNodeError, SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import KSpace
@@ -69,6 +70,7 @@ class Node:
         self._pipelines: list[tuple[Settings, Pipeline]] = []
         self._loading = threading.Lock()
         SeriesWriter.from_settings(settings, Path(settings.server.out))
+        sweep(Path(settings.server.out), f"*/{HIDDEN_FOLDER}*")
         self.pipeline(settings)
 
     def pipeline(self, settings: Settings) -> Pipeline:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recon_node.core import durable
 from recon_node.dicom import WrittenInstance
 from recon_node.pipeline.stages import Reconstruction
 
@@ -61,10 +61,5 @@ _COUNTERS = ("slice", "contrast", "set", "repetition", "encoding", "partition")
 
 def write_summary(path: Path, series: list[dict[str, Any]], **more: Any) -> None:
     """Write ``summary.json`` whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
     text = json.dumps({"warning": WARNING, **more, "series": series}, indent=2)
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    durable.write_text(path, text + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from recon_node.core import durable
 from recon_node.core.errors import WeightsError
 from recon_node.trust.measures import MEASURES
 
@@ -94,7 +95,7 @@ def save_limits(limits: Limits, path: Path) -> None:
         "groups": {group: _plain(entries) for group, entries in sorted(limits.groups.items())},
     }
     try:
-        path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        durable.write_text(path, json.dumps(table, indent=1) + "\n")
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -5,7 +5,7 @@ import numpy as np
 import pydicom
 import pytest
 
-import recon_node.dicom.write as writer
+from recon_node.core import durable
 from recon_node.core.errors import DicomError
 from recon_node.images import scale_series
 
@@ -72,7 +72,7 @@ def test_a_failed_replay_leaves_the_older_files_whole(write, tmp_path, monkeypat
 def test_short_writes_of_the_kernel_are_continued(write, tmp_path, monkeypatch):
     whole = [instance.path.read_bytes() for instance in write(folder=tmp_path / "a")]
     monkeypatch.setattr(os, "writev", lambda handle, pieces: os.write(handle, b"".join(pieces)[:1001]))
-    monkeypatch.setattr(writer, "MAX_WRITE", 700)
+    monkeypatch.setattr(durable, "MAX_WRITE", 700)
     assert [instance.path.read_bytes() for instance in write(folder=tmp_path / "b")] == whole
 
 

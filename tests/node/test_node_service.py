@@ -97,7 +97,7 @@ def test_a_disk_that_fills_up_stops_recording_and_no_scan(
     with serving(settings) as running:
         usage = shutil.disk_usage(tmp_path)
         found = itertools.chain([usage], itertools.repeat(usage._replace(free=0)))
-        monkeypatch.setattr("recon_node.mrd.recording.shutil.disk_usage", lambda folder: next(found))
+        monkeypatch.setattr("recon_node.core.disk.shutil.disk_usage", lambda folder: next(found))
         monkeypatch.setattr("recon_node.online.node.check_room", lambda *args: None)
         assert send_scan(heart[0], port=running.server.port).ok
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16

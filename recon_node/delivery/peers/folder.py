@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from recon_node.core.durable import sync_folder, write_durably
+from recon_node.core import durable
 from recon_node.core.errors import PacsMisconfigured, PacsUnreachable
 from recon_node.delivery.instance import read_instance
 from recon_node.delivery.outcome import Outcome
@@ -46,8 +46,8 @@ class FolderDestination(OneByOne):
             made = [p for p in (place, *place.parents) if not p.exists()]
             place.mkdir(parents=True, exist_ok=True)
             for folder in made:
-                sync_folder(folder.parent)
-            write_durably(place / f"{instance.uid}.dcm", file.read_bytes())
+                durable.sync_folder(folder.parent)
+            durable.write_bytes(place / f"{instance.uid}.dcm", file.read_bytes())
         except OSError as error:
             raise PacsUnreachable(f"folder {self.folder}: {error.strerror or error}") from error
         return Outcome(file)

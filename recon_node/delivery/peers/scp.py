@@ -20,7 +20,7 @@ from pydicom.uid import (
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from recon_node.core.durable import write_durably
+from recon_node.core import durable
 from recon_node.delivery.peers.acceptor import Acceptor
 from recon_node.delivery.peers.association import Handlers
 from recon_node.delivery.peers.commitment import WELL_KNOWN_INSTANCE
@@ -97,7 +97,7 @@ class StorageScp(Acceptor):
             return 0x0000
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(target, event.encoded_dataset())
+            durable.write_bytes(target, event.encoded_dataset())
         except OSError:
             return 0xA700
         return 0x0000

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from recon_node.core.durable import sync_folder, write_all, write_durably
+from recon_node.core.durable import sweep, sync_folder, write_all, write_text
 from recon_node.core.errors import ConfigError
 
 State = Literal["waiting", "stored", "delivered", "dead"]
@@ -161,7 +161,7 @@ class Layout:
         """Keep the reason of a dead entry beside it."""
         target = self.path(filed).with_suffix(".txt")
         self._ensure(target.parent)
-        write_durably(target, (reason + "\n").encode())
+        write_text(target, reason + "\n")
 
     def read_reason(self, filed: Filed) -> str | None:
         """The reason kept beside a dead entry."""
@@ -186,21 +186,7 @@ class Layout:
 
     def sweep(self) -> int:
         """Remove what crashed writers left below incoming; returns how many."""
-        removed = 0
-        for path in self.incoming.glob("*.part"):
-            try:
-                handle = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-                removed += 1
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(handle)
-        return removed
+        return sweep(self.incoming, "*.part", quiet_s=0.0)
 
     @staticmethod
     def _ensure(folder: Path) -> None:

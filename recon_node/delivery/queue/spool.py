@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
+from recon_node.core import disk
 from recon_node.core.errors import ConfigError, SpoolCorrupt
 from recon_node.delivery.instance import read_instance
 from recon_node.delivery.outcome import SpoolFull
@@ -88,7 +88,7 @@ class Spool:
         self.clock = clock or SystemClock()
         self.lease_s = lease_s
         self._reserve = reserve_bytes
-        self._free_bytes = free_bytes or _free_bytes
+        self._free_bytes = free_bytes or disk.free_bytes
         try:
             self._layout = Layout(folder)
         except OSError as error:
@@ -370,10 +370,6 @@ class Spool:
             pass
         with self._index.transaction() as db:
             return action(db)
-
-
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path).free
 
 
 def _changed_at(path: Path) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core import durable
 from recon_node.core.errors import DataError
 from recon_node.core.types import CoilMaps, KSpace, Prompts, Verdict
 from recon_node.lab.evaluation import cine as moving
@@ -97,9 +98,7 @@ def write_report(path: Path, data: ReportData) -> None:
     ]
     page = resources.files("recon_node.lab.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     text = Template(page).substitute(title=sections.text(data.title), body="\n".join(filter(None, blocks)))
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    durable.write_text(path, text)
 
 
 def _panels(data: ReportData) -> list[Panel]:

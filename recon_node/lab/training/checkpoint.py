@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from pathlib import Path
@@ -10,22 +9,14 @@ from typing import Any
 
 import torch
 
+from recon_node.core import durable
 from recon_node.core.errors import WeightsError
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors and plain values) so that a kill leaves the old file or the new one."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
+    with durable.writing(path) as stream:
         torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load_checkpoint(path: Path, *, fingerprint: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from recon_node.core import durable
 from recon_node.core.errors import ModelError
 from recon_node.lab.training.checkpoint import load_checkpoint, save_checkpoint
 from recon_node.lab.training.config import TrainConfig
@@ -238,7 +239,7 @@ class Run:
         if path.exists():
             head, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
-            path.write_text("".join([head, *kept]), encoding="utf-8")
+            durable.write_text(path, "".join([head, *kept]))
 
     def _save(self) -> None:
         if self.rank != 0:

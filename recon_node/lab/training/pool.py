@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 import recon_node
+from recon_node.core import durable
 from recon_node.lab.training.example import Example
 
 _MAKERS = ("core", "simulate", "prep", "prompts", "coils", "model", "training")
@@ -43,9 +43,8 @@ class Pool:
         with contextlib.suppress(OSError, EOFError, RuntimeError, pickle.UnpicklingError):
             return Example(**torch.load(path, weights_only=True))
         example = make()
-        part = path.with_suffix(f".{os.getpid()}")
-        torch.save({f.name: getattr(example, f.name) for f in dataclasses.fields(example)}, part)
-        part.replace(path)
+        with durable.writing(path, sync=False) as file:
+            torch.save({f.name: getattr(example, f.name) for f in dataclasses.fields(example)}, file)
         return example
 
 
