@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +26,9 @@ from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.scan import Readouts
 from recon_node.core.types import ImageSeries
 from recon_node.files.open import open_source
+from recon_node.methods.table import check_method
 from recon_node.online.serve import serving
-from recon_node.settings import Method, Settings
+from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
 
@@ -98,7 +99,7 @@ def measure(method: str, *, slices: int, phases: int, matrix: int, acceleration:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--method", choices=get_args(Method), default="cardiomm")
+    parser.add_argument("--method", type=check_method, default="cardiomm")
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--phases", type=int, default=12)
     parser.add_argument("--matrix", type=int, default=128)

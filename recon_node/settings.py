@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recon_node.core.errors import ConfigError
+from recon_node.methods.table import check_method, check_stand_in
 
-Method = Literal["cardiomm", "kt", "l1-wavelet", "sense", "view-sharing", "zero-filled"]
-ClassicalMethod = Literal["kt", "l1-wavelet", "sense", "view-sharing", "zero-filled"]
-"""Those that need no weights."""
 CONFIG_VARIABLE = "RECON_NODE_CONFIG"
 """Environment variable that names the settings file where no flag does (the gadget has no flags)."""
 _ENV_PREFIX = "RECON_NODE__"
@@ -80,7 +78,8 @@ class CoilSettings:
 class ReconSettings:
     """Which method makes the images, and what happens when it is not to be trusted."""
 
-    method: Method = "cardiomm"
+    method: str = "cardiomm"
+    """A built-in method, one of an installed package, or ``module:Class`` (docs/plugins.md)."""
     weights: str = "default"
     """Name of shipped weights, or a file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -95,14 +94,18 @@ class ReconSettings:
     """Maps the network gets: ``auto`` takes those it was trained with, learned ones where it has them."""
     encoder_folder: str | None = None
     """Folder of a CLIP text tower, where the weights want one."""
-    fallback: ClassicalMethod = "sense"
-    """Method whose images stand in where the network's are withheld."""
+    fallback: str = "sense"
+    """Method whose images stand in where the network's are withheld; one that learned nothing."""
     on_distrust: Literal["warn", "fallback"] = "fallback"
     """What a failed trust check does: keep the image with a warning, or withhold it."""
     check_trust: bool = True
     partial_fourier: Literal["zero", "homodyne", "pocs"] = "zero"
     """The side of k-space that was never measured: left zero, or filled by symmetry after the
     reconstruction."""
+
+    def __post_init__(self) -> None:
+        check_method(self.method, "recon.method")
+        check_stand_in(self.fallback, "recon.fallback")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

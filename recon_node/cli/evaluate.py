@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from recon_node.cli.options import (
-    METHODS,
     json_option,
+    method_names,
     network_options,
     numbers,
     print_json,
@@ -20,10 +20,11 @@ from recon_node.cli.options import (
     settings_from,
     words,
 )
+from recon_node.methods.table import BUILT_IN
 
 
 @click.command("evaluate", short_help="Measure reconstructions against a known truth.")
-@click.option("--methods", default=",".join(sorted(METHODS)), callback=words, show_default=True)
+@click.option("--methods", default=",".join(sorted(BUILT_IN)), callback=method_names, show_default=True)
 @click.option("--patterns", default="random,uniform", callback=words, show_default=True)
 @click.option("--accelerations", default="4,8,16", callback=numbers, show_default=True)
 @click.option(
@@ -60,11 +61,7 @@ def command(config: Path | None, as_json: bool, method: str | None, **options: A
     settings = settings_from(config, recon=recon)
     methods = (method,) if method is not None else options.pop("methods")
     options.pop("methods", None)
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        raise click.BadParameter(f"unknown method {', '.join(unknown)}; known are {', '.join(METHODS)}")
-    chosen = tuple(name for name in METHODS if name in methods)
-    study = Study(methods=chosen, **options)
+    study = Study(methods=methods, **options)
     with progress("reconstructing", study.total) as advance:
         results = run_study(
             study, settings.recon, report=lambda result: advance(1, f"{result.condition} {result.method}")

@@ -21,6 +21,7 @@ def command() -> None:
 @config_option
 def label(dockerfile: bool, config: Path | None) -> None:
     """The JSON label, generated from the settings' schema."""
+    from recon_node.methods.table import choices
     from recon_node.mrd.gadget_properties import PROPERTIES
     from recon_node.online.openrecon import dockerfile_line, openrecon_label, parameters_from_settings
     from recon_node.online.serve import SERVER_PROPERTIES
@@ -30,7 +31,9 @@ def label(dockerfile: bool, config: Path | None) -> None:
     parameters = [
         dataclasses.replace(parameter, name=shown[parameter.name])
         for parameter in parameters_from_settings(
-            settings.recon, {field: PROPERTIES[name] for field, name in shown.items()}
+            settings.recon,
+            {field: PROPERTIES[name] for field, name in shown.items()},
+            choices=choices(),
         )
     ]
     parameters += parameters_from_settings(settings.server, {"mode": SERVER_PROPERTIES["mode"]})

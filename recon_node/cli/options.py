@@ -13,14 +13,35 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recon_node.settings import Method, PrepSettings, ReconSettings, Settings, load_settings
+from recon_node.core.errors import ConfigError
+from recon_node.methods.table import BUILT_IN, check_method
+from recon_node.settings import PrepSettings, ReconSettings, Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-METHODS = get_args(Method)
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 WARNING = "Not for clinical use until validated."
+
+
+METHOD_HELP = (
+    f"Reconstruction method: {', '.join(sorted(BUILT_IN))}, one of an installed package, or module:Class "
+    "[cardiomm]."
+)
+
+
+def method_name(_: click.Context | None, __: click.Parameter | None, value: str | None) -> str | None:
+    """Callback: a name that stands for a method; nothing is imported yet."""
+    try:
+        return None if value is None else check_method(value, "method")
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def method_names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Callback: names of methods separated by commas."""
+    names = dict.fromkeys(words(context, parameter, value))
+    return tuple(name for name in names if method_name(context, parameter, name))
 
 
 def numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
@@ -51,7 +72,7 @@ def json_option(function: F) -> F:
 def network_options(function: F) -> F:
     """Options that choose a method and its weights."""
     options = (
-        click.option("--method", type=click.Choice(METHODS), help="Reconstruction method [cardiomm]."),
+        click.option("--method", metavar="NAME", callback=method_name, help=METHOD_HELP),
         click.option("--weights", metavar="NAME|FILE", help="Shipped weights by name, or a file [default]."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute [auto]."),
         click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it."),

@@ -126,7 +126,8 @@ def calibrate_(
     """
     from recon_node.lab.evaluation.heldout import Study
     from recon_node.lab.evaluation.limits import Scanned, calibrated, others
-    from recon_node.methods.registry import limits_file, make_methods
+    from recon_node.methods.cardiomm import limits_file
+    from recon_node.methods.registry import make_methods
     from recon_node.model.weights import load_weights
     from recon_node.trust import save_limits
 

@@ -163,7 +163,9 @@ class MadeBy:
     method: str
     """cardiomm, kt, sense, l1-wavelet, zero-filled, ..."""
     version: str
-    """Version of this package."""
+    """Version of `package`."""
+    package: str | None = None
+    """Distribution that brought the method; None for this one."""
     weights: str | None = None
     weights_sha256: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from recon_node.core.types import MadeBy, Prompts, Sampling, Verdict
+from recon_node.core.version import __version__
 from recon_node.dicom.text import clipped, code
 
 CREATOR = "RECON-NODE PROVENANCE 1"
@@ -51,8 +52,9 @@ def provenance_facts(provenance: Provenance) -> dict[str, Any]:
         provenance.verdict,
     )
     return {
-        "software_version": made.version,
+        "software_version": _node_version(made),
         "method": made.method,
+        **({"method_package": made.package, "method_version": made.version} if made.package else {}),
         "weights": made.weights,
         "weights_sha256": made.weights_sha256,
         "settings": dict(made.settings),
@@ -82,7 +84,7 @@ def add_provenance(ds: Dataset, provenance: Provenance, fallbacks: Mapping[str, 
     ds.DerivationDescription = clipped(" ".join(sentences), 1024)
     ds.ContributingEquipmentSequence = [_equipment(provenance, " ".join(sentences))]
     block = ds.private_block(PRIVATE_GROUP, CREATOR, create=True)
-    block.add_new(0x01, "LO", clipped(f"{MANUFACTURER} {provenance.made_by.version}", 64))
+    block.add_new(0x01, "LO", clipped(f"{MANUFACTURER} {_node_version(provenance.made_by)}", 64))
     block.add_new(0x02, "LO", clipped(provenance.made_by.method, 64))
     block.add_new(0x03, "LO", clipped(provenance.made_by.weights or "none", 64))
     block.add_new(0x04, "LO", clipped(provenance.made_by.weights_sha256 or "none", 64))
@@ -114,9 +116,16 @@ def series_description(provenance: Provenance, what: str) -> str:
     return clipped(f"{start} {what}".strip(), 64 - len(end)) + end
 
 
+def _node_version(made: MadeBy) -> str:
+    """Version of this package, whoever's method made the images."""
+    return __version__ if made.package else made.version
+
+
 def _sentences(provenance: Provenance) -> list[str]:
     made = provenance.made_by
-    lines = [f"Reconstructed from raw data by {MANUFACTURER} {made.version}, method {made.method}."]
+    brought = f" of {made.package} {made.version}" if made.package else ""
+    node = f"{MANUFACTURER} {_node_version(made)}"
+    lines = [f"Reconstructed from raw data by {node}, method {made.method}{brought}."]
     if not provenance.validated:
         lines.insert(0, f"{NOT_VALIDATED}: not validated.")
     if provenance.verdict:
@@ -147,13 +156,12 @@ def _equipment(provenance: Provenance, description: str) -> Dataset:
     ds = Dataset()
     ds.Manufacturer = MANUFACTURER
     ds.ManufacturerModelName = clipped(made.method, 64)
-    ds.SoftwareVersions = [clipped(made.version, 64)]
+    versions = [_node_version(made)]
+    if made.package:
+        versions.append(f"{made.package} {made.version}")
     if made.weights_sha256:
-        ds.SoftwareVersions = [
-            clipped(made.version, 64),
-            clipped(made.weights_sha256, 64),
-            clipped(f"weights {made.weights}", 63),
-        ]
+        versions += [made.weights_sha256, clipped(f"weights {made.weights}", 63)]
+    ds.SoftwareVersions = [clipped(version, 64) for version in versions]
     ds.ContributionDescription = clipped(description, 1024)
     ds.PurposeOfReferenceCodeSequence = [code("109102", "DCM", "Processing Equipment")]
     return ds

@@ -17,26 +17,27 @@ import gc
 import logging
 import os
 from collections.abc import Callable
-from typing import Literal, get_args
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon_node.core.errors import ConfigError, DataError, DeviceError, ModelError
+from recon_node.core.errors import ConfigError, DataError, DeviceError, ModelError, WeightsError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.inference import clip_images, frame_images
+from recon_node.methods.record import LoadedMethod, MapSource, MethodOptions, MethodRecord, Precision
 from recon_node.methods.series import check, series
 from recon_node.model.cardiomm import CardioMM
 from recon_node.model.singleframe import is_single_frame
-from recon_node.model.weights import LoadedWeights
+from recon_node.model.weights import LoadedWeights, find_weights, load_weights
+from recon_node.prompts import load_encoder
 from recon_node.solvers.device import CPU, failure_of, out_of_memory, pick_device
+from recon_node.trust import Limits, TrainedOn, load_limits
 
 log = logging.getLogger(__name__)
-
-Precision = Literal["float32", "bfloat16"]
-MapSource = Literal["auto", "espirit", "learned"]
 
 BFLOAT16_TOLERANCE = 0.01
 """Largest relative L2 difference between both precisions at which bfloat16 is used."""
@@ -45,6 +46,10 @@ CPU_CHUNK = 2
 _FIRST_CHUNK = 16
 """Frames per step after a device could not take all frames at once."""
 _TEXTS_KEPT = 64
+LIMITS_SUFFIX = ".limits.json"
+"""Beside a weights file: its calibrated trust limits."""
+_COVERED = {"modality": "modalities", "pattern": "patterns"}
+"""Prompt slot to the key of the training data's settings that lists its words."""
 
 
 class CardioMMReconstructor:
@@ -300,3 +305,76 @@ def _of_the_compiler(error: Exception) -> bool:
 def _listed(phases: list[int]) -> str:
     shown = ", ".join(map(str, phases[:8]))
     return shown if len(phases) <= 8 else f"{shown}, ... ({len(phases)} in all)"
+
+
+def load_cardiomm(options: MethodOptions) -> LoadedMethod:
+    """Weights, the text encoder they were trained with, and the runner.
+
+    Raises
+    ------
+    WeightsError
+        Weights missing or damaged, or made for another text encoder than the one at hand.
+    """
+    weights = load_weights(options.weights)
+    folder = None if options.encoder_folder is None else Path(options.encoder_folder)
+    encoder = load_encoder(weights.encoder, folder=folder)
+    if weights.encoder_sha256 not in (None, encoder.sha256):
+        raise WeightsError(
+            f"weights {weights.name} were trained with text encoder {weights.encoder} "
+            f"{weights.encoder_sha256}, found {encoder.sha256}: use the encoder they were trained with"
+        )
+    runner = CardioMMReconstructor(
+        weights,
+        device=options.device,
+        threads=options.threads,
+        chunk=options.chunk,
+        precision=options.precision,
+        compile=options.compile,
+        coil_maps=options.coil_maps,
+    )
+    return LoadedMethod(
+        reconstructor=runner,
+        encoder=encoder,
+        trained_on=_trained_on(weights),
+        validated=weights.card.get("validated") is True,
+        weights=weights,
+    )
+
+
+def limits_file(weights: str) -> Path:
+    """Where the trust limits of weights lie, whether or not they do."""
+    return find_weights(weights).with_suffix(LIMITS_SUFFIX)
+
+
+def _limits(options: MethodOptions, loaded: LoadedMethod) -> Limits | None:
+    path = limits_file(options.weights)
+    if not path.exists() or loaded.weights is None:
+        return None
+    limits = load_limits(path)
+    if limits.weights_sha256 not in (None, loaded.weights.sha256):
+        raise WeightsError(
+            f"{path} holds the trust limits of other weights ({limits.weights_sha256}, found "
+            f"{loaded.weights.sha256}): make new ones with `recon-node weights calibrate {options.weights}`, "
+            "or remove it"
+        )
+    return limits
+
+
+def _trained_on(weights: LoadedWeights) -> TrainedOn | None:
+    """What the weights' training data covered, as far as their card says."""
+    training = weights.card.get("training", {}).get("data", {})
+    if not training:
+        return None
+    words = {slot: frozenset(training[key]) for slot, key in _COVERED.items() if training.get(key)}
+    return TrainedOn(max_acceleration=max(training["accelerations"]), words=words)
+
+
+METHOD = MethodRecord(
+    name="cardiomm",
+    summary="Text-aware network with data consistency; needs weights.",
+    load=load_cardiomm,
+    limits=_limits,
+    learned=True,
+    built_in=True,
+    label="CardioMM",
+)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.methods.iterative import Iterative
+from recon_node.methods.record import classical
 from recon_node.solvers.kt import KtConfig, kt_images
 
 
@@ -38,3 +39,11 @@ class KtSparse(Iterative):
 
     def _settings(self, unit: float) -> dict[str, Any]:
         return {**dataclasses.asdict(self.config), "noise_unit": unit}
+
+
+METHOD = classical(
+    "kt",
+    "SENSE over all frames, sparse in space and time.",
+    lambda device: KtSparse(device=device),
+    label="k-t sparse",
+)

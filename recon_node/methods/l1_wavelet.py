@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.methods.iterative import Iterative
+from recon_node.methods.record import classical
 from recon_node.methods.series import check_options
 from recon_node.solvers.fista import fista
 from recon_node.solvers.operator import SenseOperator
@@ -59,3 +60,11 @@ class L1Wavelet(Iterative):
             "iterations": self.iterations,
             "noise_unit": unit,
         }
+
+
+METHOD = classical(
+    "l1-wavelet",
+    "SENSE, sparse in wavelets, frame by frame.",
+    lambda device: L1Wavelet(device=device),
+    label="L1-wavelet",
+)

@@ -1,132 +1,133 @@
-"""Which reconstructor a method's name stands for, and the text encoder it needs."""
+"""From a method's name to what runs it: the table's built-in methods, and those of other packages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
+from typing import Protocol
 
-from recon_node.core.errors import WeightsError
+from recon_node.core.errors import ConfigError
 from recon_node.core.protocols import Reconstructor, TextEncoder
-from recon_node.methods.cardiomm import CardioMMReconstructor
-from recon_node.methods.kt import KtSparse
-from recon_node.methods.l1_wavelet import L1Wavelet
-from recon_node.methods.sense import Sense
-from recon_node.methods.view_sharing import ViewSharing
-from recon_node.methods.zero_filled import ZeroFilled
-from recon_node.model import LoadedWeights, load_weights
-from recon_node.model.weights import find_weights
-from recon_node.prompts import load_encoder
-from recon_node.settings import Method, ReconSettings
-from recon_node.trust import Limits, TrainedOn, load_limits
+from recon_node.methods.foreign import foreign_method, guarded
+from recon_node.methods.record import MethodOptions, MethodRecord
+from recon_node.methods.table import BUILT_IN, CLASSICAL, check_method, check_stand_in
+from recon_node.model.weights import LoadedWeights
+from recon_node.trust import Limits, TrainedOn
 
-LIMITS_SUFFIX = ".limits.json"
-"""Beside a weights file: its calibrated trust limits."""
-_COVERED = {"modality": "modalities", "pattern": "patterns"}
-"""Prompt slot to the key of the training data's settings that lists its words."""
 
-CLASSICAL = {
-    "kt": KtSparse,
-    "l1-wavelet": L1Wavelet,
-    "sense": Sense,
-}
-WITHOUT_DEVICE: dict[str, type[ViewSharing | ZeroFilled]] = {
-    "view-sharing": ViewSharing,
-    "zero-filled": ZeroFilled,
-}
+class MethodChoice(MethodOptions, Protocol):
+    """The settings' section ``recon``, as far as it concerns methods."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method asked for."""
+
+    @property
+    def fallback(self) -> str:
+        """Name of the one that stands in for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Methods:
     """The method that was asked for, and the one that stands in for it."""
 
+    record: MethodRecord
+    """Of the method that was asked for."""
     chosen: Reconstructor
     fallback: Reconstructor
     encoder: TextEncoder | None = None
     weights: LoadedWeights | None = None
     limits: Limits | None = None
-    """Trust limits calibrated for these weights; the defaults where there are none."""
+    """Trust limits of the method's own; the defaults where there are none."""
+    trained_on: TrainedOn | None = None
+    """What its training data covered, as far as anybody says."""
+    validated: bool = False
+    """Whether it was validated for clinical use."""
 
     @property
-    def validated(self) -> bool:
-        """Whether the weights say they were validated for clinical use."""
-        return self.weights is not None and self.weights.card.get("validated") is True
+    def learned(self) -> bool:
+        """Whether training decided the images: then a failed trust check withholds them."""
+        return self.record.learned
 
     @property
-    def trained_on(self) -> TrainedOn | None:
-        """What the weights' training data covered, as far as their card says."""
-        training = {} if self.weights is None else self.weights.card.get("training", {}).get("data", {})
-        if not training:
-            return None
-        words = {slot: frozenset(training[key]) for slot, key in _COVERED.items() if training.get(key)}
-        return TrainedOn(max_acceleration=max(training["accelerations"]), words=words)
+    def calibrated(self) -> bool:
+        """Whether a pass means something: it has limits of its own, or is built in and learned nothing."""
+        return self.limits is not None or (self.record.built_in and not self.record.learned)
 
 
-def make_methods(settings: ReconSettings, *, limits: bool = True) -> Methods:
+def find_method(name: str, where: str = "recon.method") -> MethodRecord:
+    """What is known of a method by its name; its module is imported.
+
+    Parameters
+    ----------
+    name : str
+        A built-in name, the name of an entry point of group ``recon_node.methods``, or ``module:Class``.
+    where : str
+        The setting to name in errors.
+
+    Raises
+    ------
+    ConfigError
+        There is no such method, or it cannot be imported.
+    """
+    check_method(name, where)
+    if name not in BUILT_IN:
+        return foreign_method(name)
+    module, _, attribute = BUILT_IN[name].partition(":")
+    record: MethodRecord = getattr(import_module(module), attribute)
+    return record
+
+
+def title_of(name: str) -> str:
+    """A method as headings name it, by the name that images carry."""
+    return find_method(name).title if name in BUILT_IN else name
+
+
+def make_methods(settings: MethodChoice, *, limits: bool = True) -> Methods:
     """Load what the settings ask for, once.
 
     Parameters
     ----------
-    settings : ReconSettings
-        Method, weights, device and the rest.
+    settings : MethodChoice
+        Method, weights, device and the rest: the settings' section ``recon``.
     limits : bool
-        Whether to read the trust limits beside the weights.
+        Whether to read the method's trust limits.
 
     Raises
     ------
+    ConfigError
+        There is no such method, it cannot be imported or made, or the fallback is a network.
     WeightsError
         Weights missing or damaged, made for another text encoder than the one at hand, or with trust limits
         of other weights beside them.
     """
-    fallback = classical(settings.fallback, settings)
-    if settings.method != "cardiomm":
-        return Methods(chosen=classical(settings.method, settings), fallback=fallback)
-    weights = load_weights(settings.weights)
-    folder = None if settings.encoder_folder is None else Path(settings.encoder_folder)
-    encoder = load_encoder(weights.encoder, folder=folder)
-    if weights.encoder_sha256 not in (None, encoder.sha256):
-        raise WeightsError(
-            f"weights {weights.name} were trained with text encoder {weights.encoder} "
-            f"{weights.encoder_sha256}, found {encoder.sha256}: use the encoder they were trained with"
-        )
-    chosen = CardioMMReconstructor(
-        weights,
-        device=settings.device,
-        threads=settings.threads,
-        chunk=settings.chunk,
-        precision=settings.precision,
-        compile=settings.compile,
-        coil_maps=settings.coil_maps,
-    )
+    fallback = stand_in(settings.fallback, settings)
+    record = find_method(settings.method)
+    loaded = record.load(settings)
     return Methods(
-        chosen=chosen,
+        record=record,
+        chosen=guarded(record, loaded.reconstructor),
         fallback=fallback,
-        encoder=encoder,
-        weights=weights,
-        limits=_limits(settings.weights, weights) if limits else None,
+        encoder=loaded.encoder,
+        weights=loaded.weights,
+        limits=record.limits(settings, loaded) if limits else None,
+        trained_on=loaded.trained_on,
+        validated=loaded.validated,
     )
 
 
-def limits_file(weights: str) -> Path:
-    """Where the trust limits of weights lie, whether or not they do."""
-    return find_weights(weights).with_suffix(LIMITS_SUFFIX)
+def stand_in(name: str, options: MethodOptions) -> Reconstructor:
+    """A reconstructor that learned nothing.
 
-
-def _limits(name: str, weights: LoadedWeights) -> Limits | None:
-    path = limits_file(name)
-    if not path.exists():
-        return None
-    limits = load_limits(path)
-    if limits.weights_sha256 not in (None, weights.sha256):
-        raise WeightsError(
-            f"{path} holds the trust limits of other weights ({limits.weights_sha256}, found "
-            f"{weights.sha256}): make new ones with `recon-node weights calibrate {name}`, or remove it"
+    Raises
+    ------
+    ConfigError
+        There is no such method, or training decides its images.
+    """
+    record = find_method(check_stand_in(name), "recon.fallback")
+    if record.learned:
+        raise ConfigError(
+            f"recon.fallback: found {name}, which does not say that it learned nothing (learned = False): "
+            f"expected one of {', '.join(CLASSICAL)}, or a method that does"
         )
-    return limits
-
-
-def classical(method: Method, settings: ReconSettings) -> Reconstructor:
-    """A reconstructor that needs no weights."""
-    if method in WITHOUT_DEVICE:
-        return WITHOUT_DEVICE[method]()
-    made: Reconstructor = CLASSICAL[method](device=settings.device)
-    return made
+    return guarded(record, record.load(options).reconstructor)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.methods.iterative import Iterative
+from recon_node.methods.record import classical
 from recon_node.methods.series import check_options
 from recon_node.solvers.cg import conjugate_gradients
 from recon_node.solvers.operator import SenseOperator
@@ -70,3 +71,11 @@ class Sense(Iterative):
             "regularisation": self.regularisation,
             "tolerance": self.tolerance,
         }
+
+
+METHOD = classical(
+    "sense",
+    "Parallel imaging, frame by frame; the usual stand-in.",
+    lambda device: Sense(device=device),
+    label="CG-SENSE",
+)

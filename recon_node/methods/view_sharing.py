@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.methods.record import classical
 from recon_node.methods.series import check, series
 
 
@@ -65,3 +66,11 @@ def share_views(data: NDArray[np.complex64], mask: NDArray[np.bool_]) -> NDArray
 def _coil_images(kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
     images: NDArray[np.complex64] = np.stack([centred_ifft(frame) for frame in kspace])
     return images
+
+
+METHOD = classical(
+    "view-sharing",
+    "Missing lines from the nearest frames; shows aliasing and motion.",
+    lambda device: ViewSharing(),
+    label="View sharing",
+)

@@ -6,6 +6,7 @@ import numpy as np
 
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.methods.record import classical
 from recon_node.methods.series import check, series
 
 
@@ -37,3 +38,11 @@ class ZeroFilled:
             else:
                 images[phase] = np.einsum("mcyx,cyx->yx", maps.data.conj(), coil_images)
         return series(kspace, images, self.name, {"combination": "rss" if maps is None else "maps"})
+
+
+METHOD = classical(
+    "zero-filled",
+    "The measured samples alone; aliasing stays.",
+    lambda device: ZeroFilled(),
+    label="Zero-filled",
+)

@@ -15,7 +15,7 @@ MODES = ("reconstruct", "both", "deferred", "retrieve", "pass-through")
 """What a module may be told to do; the first unless the node's settings say otherwise."""
 
 PROPERTIES: dict[str, str] = {
-    "method": "Reconstruction: cardiomm, kt, sense, l1-wavelet, view-sharing or zero-filled.",
+    "method": "Reconstruction: a built-in method, one of an installed package, or module:Class.",
     "weights": "Name of shipped or imported weights.",
     "fallback": "Method whose images stand in where the network's are withheld.",
     "policy": "What a failed trust check does: warn or fallback.",

@@ -62,7 +62,9 @@ class Parameter:
         return tree
 
 
-def parameters_from_settings(settings: object, information: Mapping[str, str]) -> list[Parameter]:
+def parameters_from_settings(
+    settings: object, information: Mapping[str, str], *, choices: Mapping[str, Sequence[str]] | None = None
+) -> list[Parameter]:
     """Controls for the fields of a settings dataclass that `information` names, in its order.
 
     Parameters
@@ -72,6 +74,8 @@ def parameters_from_settings(settings: object, information: Mapping[str, str]) -
         control of that kind.
     information : mapping
         Field name to one line for the user.
+    choices : mapping, optional
+        Field name to what can be chosen, where the field's type does not say it.
 
     Raises
     ------
@@ -84,8 +88,9 @@ def parameters_from_settings(settings: object, information: Mapping[str, str]) -
         if name not in hints:
             raise ConfigError(f"no setting is called {name!r}; known are {', '.join(sorted(hints))}")
         default = getattr(settings, name)
-        choices = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
-        kind = "choice" if choices else _KINDS.get(hints[name])
+        words = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
+        words = tuple((choices or {}).get(name, words))
+        kind = "choice" if words else _KINDS.get(hints[name])
         if kind is None:
             raise ConfigError(f"setting {name} is a {hints[name]}, which has no control on the scanner")
         label = name.replace("_", " ").capitalize()
@@ -95,7 +100,7 @@ def parameters_from_settings(settings: object, information: Mapping[str, str]) -
                 kind=typing.cast("Kind", kind),
                 label=label,
                 default=default,
-                choices=choices,
+                choices=words,
                 information=text,
             )
         )

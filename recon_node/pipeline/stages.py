@@ -17,7 +17,7 @@ from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEm
 from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods.registry import Methods, make_methods
 from recon_node.prompts import build_prompts, embed
-from recon_node.settings import CoilSettings, Method, Settings
+from recon_node.settings import CoilSettings, Settings
 from recon_node.solvers.device import on_device
 from recon_node.trust import judge_reconstruction
 
@@ -159,7 +159,6 @@ class Pipeline:
         """The images that may stand, with the verdict on them."""
         if not self.settings.recon.check_trust:
             return images, Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
-        learned = self.methods.weights is not None
         chosen, fallback = self.methods.chosen, self.methods.fallback
 
         def stand_in(part: KSpace) -> ImageSeries:
@@ -177,10 +176,11 @@ class Pipeline:
             reference=stand_in,
             trained=self.methods.trained_on,
             limits=self.methods.limits,
+            calibrated=self.methods.calibrated,
         )
         if verdict.verdict != "fallback":
             return images, verdict
-        if learned and self.settings.recon.on_distrust == "fallback":
+        if self.methods.learned and self.settings.recon.on_distrust == "fallback":
             return stand_in(kspace), verdict
         return images, dataclasses.replace(verdict, verdict="warn")
 
@@ -188,7 +188,7 @@ class Pipeline:
 def reconstruct(
     kspace: KSpace,
     *,
-    method: Method = "cardiomm",
+    method: str = "cardiomm",
     weights: str = "default",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     settings: Settings | None = None,

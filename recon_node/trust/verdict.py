@@ -23,6 +23,7 @@ _SAYS = {
 }
 _UNFAMILIAR_SCORE = 0.5
 ZERO_FILLED = "zero-filled"
+UNCALIBRATED = "no trust limits of its own: the defaults warn of what is wrong, but vouch for nothing"
 FULL_ENOUGH = 1.2
 """Acceleration up to which a zero-filled image may pass."""
 FOLDED_SHARE = 0.02
@@ -80,6 +81,7 @@ def judge_reconstruction(
     reference: Reconstruct | None = None,
     trained: TrainedOn | None = None,
     limits: Limits | None = None,
+    calibrated: bool = True,
     frames: int = 5,
     seed: int = 0,
 ) -> Verdict:
@@ -95,6 +97,9 @@ def judge_reconstruction(
         What the weights were trained on.
     limits : Limits, optional
         Calibrated with the weights; the defaults otherwise.
+    calibrated : bool
+        Whether a pass means something: False for a network, or a method of somebody else's, that has no
+        limits of its own. It is warned of, however well it measures.
 
     Returns
     -------
@@ -108,6 +113,8 @@ def judge_reconstruction(
     pattern = kspace.sampling.pattern
     if table.weak_patterns & {pattern, f"{pattern} {words_of(prompts).get('acceleration')}"}:
         doubts.append(f"on {pattern} sampling these weights measured below parallel imaging")
+    if not calibrated:
+        doubts.append(UNCALIBRATED)
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
     doubts += _wrapped(maps, images) + _unfilled(kspace, images)

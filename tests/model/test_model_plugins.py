@@ -9,7 +9,7 @@ from recon_node.core.errors import DataError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
-from recon_node.methods.registry import Methods
+from recon_node.methods.registry import Methods, find_method
 from recon_node.methods.zero_filled import ZeroFilled
 
 FOV = (160.0, 160.0, 8.0)
@@ -96,7 +96,8 @@ def test_the_documented_plugin_refuses_what_is_not_finite(documented, kspace, ma
 
 def test_a_pipelines_method_is_replaced_and_its_fallback_kept(documented):
     fallback = ZeroFilled()
-    pipeline = SimpleNamespace(methods=Methods(chosen=ZeroFilled(), fallback=fallback))
+    methods = Methods(record=find_method("sense"), chosen=ZeroFilled(), fallback=fallback)
+    pipeline = SimpleNamespace(methods=methods)
     documented["use"](pipeline, documented["reconstructor"])
     assert pipeline.methods.chosen is documented["reconstructor"]
     assert pipeline.methods.fallback is fallback

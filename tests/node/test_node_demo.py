@@ -13,7 +13,7 @@ from recon_node.lab.demo.page import volume_curves, write_demo_report
 from recon_node.lab.demo.run import compare
 from recon_node.pipeline.scan import open_scan
 from recon_node.pipeline.stages import Pipeline
-from recon_node.settings import Method, Settings
+from recon_node.settings import Settings
 
 
 def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_volumes_are_measured_in_the_truth_as_in_every_other_image() -> None:
     ],
 )
 def test_a_page_shows_what_was_stored_also_where_a_fallback_stands_in(
-    methods: tuple[Method, ...], columns: list[str], heart: tuple[Path, Path], tmp_path: Path
+    methods: tuple[str, ...], columns: list[str], heart: tuple[Path, Path], tmp_path: Path
 ) -> None:
     truth, slices = read_truth(heart[1]), []
     for method, kspace in zip(methods, open_scan(heart[0]), strict=True):

@@ -18,6 +18,7 @@ from typing import Literal
 import pytest
 
 from recon_node.core.errors import ConfigError
+from recon_node.methods.table import CLASSICAL, choices
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.request import parameters_from_json
 from recon_node.offline.send import send_scan
@@ -169,7 +170,9 @@ def test_a_health_port_in_use_is_a_configuration_error() -> None:
 
 def label_of_the_node() -> dict:
     names = {name: PROPERTIES[name] for name in ("method", "fallback", "weights", "device")}
-    return openrecon_label(parameters_from_settings(ReconSettings(), names), version="0.1.0")
+    return openrecon_label(
+        parameters_from_settings(ReconSettings(), names, choices=choices()), version="0.1.0"
+    )
 
 
 def test_the_label_offers_the_settings_with_their_choices_and_defaults() -> None:
@@ -177,6 +180,7 @@ def test_the_label_offers_the_settings_with_their_choices_and_defaults() -> None
     assert [*parameters] == ["config", "method", "fallback", "weights", "device"]
     assert parameters["method"]["type"] == "choice"
     assert parameters["method"]["default"] == ReconSettings().method
+    assert [v["id"] for v in parameters["fallback"]["values"]] == [*CLASSICAL]
     assert "zero-filled" in [v["id"] for v in parameters["method"]["values"]]
     assert parameters["weights"]["type"] == "string"
 

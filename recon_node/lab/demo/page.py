@@ -13,16 +13,7 @@ from recon_node.core.errors import DataError
 from recon_node.lab.demo.data import SliceResult, Truth
 from recon_node.lab.evaluation import Metrics, blood_volume_ml
 from recon_node.lab.evaluation.report import ReportData, write_report
-
-NAMES = {
-    "zero-filled": "Zero-filled",
-    "sense": "CG-SENSE",
-    "l1-wavelet": "L1-wavelet",
-    "kt": "k-t sparse",
-    "view-sharing": "View sharing",
-    "cardiomm": "CardioMM",
-}
-"""Methods as the page names them."""
+from recon_node.methods.registry import title_of
 
 
 def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -> None:
@@ -30,7 +21,7 @@ def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -
     shown = slices[len(slices) // 2]
     result = shown.result
     made = result.images.made_by
-    stored = " / ".join(dict.fromkeys(NAMES[part.result.images.made_by.method] for part in slices))
+    stored = " / ".join(dict.fromkeys(title_of(part.result.images.made_by.method) for part in slices))
     columns = [_columns(part, stored) for part in slices]
     seconds = {stage: sum(part.result.seconds.get(stage, 0.0) for part in slices) for stage in result.seconds}
     header = result.kspace.header
@@ -81,7 +72,7 @@ def _columns(part: SliceResult, stored: str) -> dict[str, tuple[NDArray[Any], Me
     What the node stored comes last as `stored`: where a slice's network image was withheld, its fallback.
     """
     made = part.result.images
-    beside = {NAMES[name]: (images.data, part.metrics[name]) for name, images in part.beside.items()}
+    beside = {title_of(name): (images.data, part.metrics[name]) for name, images in part.beside.items()}
     beside.pop(stored, None)
     return {**beside, stored: (made.data, part.metrics[made.made_by.method])}
 

@@ -21,15 +21,15 @@ from recon_node.dicom import WrittenInstance
 from recon_node.lab.demo.data import SliceResult, Truth, read_truth
 from recon_node.lab.demo.page import write_demo_report
 from recon_node.lab.evaluation import series_metrics
-from recon_node.methods.registry import classical
+from recon_node.methods.registry import stand_in
 from recon_node.offline.send import send_scan
 from recon_node.online.serve import serving
 from recon_node.pipeline.stages import Reconstruction
 from recon_node.pipeline.summary import summary_entry, write_summary
-from recon_node.settings import Method, Settings
+from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
-BESIDE: tuple[Method, ...] = ("zero-filled", "sense")
+BESIDE: tuple[str, ...] = ("zero-filled", "sense")
 """Methods shown beside the network."""
 _DELIVERY_S = 120.0
 Say = Callable[[str], None]
@@ -138,7 +138,7 @@ def compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
     kspace, maps = part.result.kspace, part.result.maps
     reference = truth.images[part.number]
     for name in BESIDE:
-        part.beside[name] = classical(name, settings.recon).reconstruct(kspace, maps, None)
+        part.beside[name] = stand_in(name, settings.recon).reconstruct(kspace, maps, None)
     methods: Mapping[str, ImageSeries] = {
         **part.beside,
         part.result.images.made_by.method: part.result.images,

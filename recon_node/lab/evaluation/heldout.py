@@ -14,10 +14,11 @@ from recon_node.core.types import CoilMaps, KSpace, Prompts
 from recon_node.lab.evaluation.metrics import series_metrics
 from recon_node.lab.evaluation.studies import Result
 from recon_node.methods.registry import make_methods
+from recon_node.methods.table import BUILT_IN
 from recon_node.pipeline.stages import coil_maps
 from recon_node.prep import classify_sampling
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
-from recon_node.settings import Method, ReconSettings
+from recon_node.settings import ReconSettings
 from recon_node.simulate import Example, draw_example, draw_mask
 
 SALT = (0x48454C44, 0x4F5554)
@@ -28,7 +29,7 @@ SALT = (0x48454C44, 0x4F5554)
 class Study:
     """What is compared on what."""
 
-    methods: tuple[Method, ...] = ("zero-filled", "view-sharing", "sense", "l1-wavelet", "kt", "cardiomm")
+    methods: tuple[str, ...] = tuple(BUILT_IN)
     patterns: tuple[str, ...] = ("random", "uniform")
     accelerations: tuple[float, ...] = (4, 8, 16)
     scans: int = 8

@@ -12,7 +12,7 @@ from recon_node.cli import run
 from recon_node.core.errors import ConfigError, WeightsError
 from recon_node.lab.evaluation.heldout import Study, cases
 from recon_node.lab.evaluation.limits import Outcome, Scanned, apart, derive, others, outcomes
-from recon_node.methods.registry import Methods, make_methods
+from recon_node.methods.registry import Methods, find_method, make_methods
 from recon_node.methods.sense import Sense
 from recon_node.methods.zero_filled import ZeroFilled
 from recon_node.model.weights import find_weights
@@ -75,7 +75,9 @@ def copied(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Methods that take no time: parallel imaging stands for the network, zero filling stands in for it."""
-    made = Methods(chosen=Sense(iterations=8, device="cpu"), fallback=ZeroFilled())
+    made = Methods(
+        record=find_method("cardiomm"), chosen=Sense(iterations=8, device="cpu"), fallback=ZeroFilled()
+    )
     monkeypatch.setattr("recon_node.methods.registry.make_methods", lambda settings, limits: made)
 
 
