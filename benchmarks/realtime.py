@@ -28,6 +28,7 @@ from recon_node.core.types import ImageSeries
 from recon_node.files.open import open_source
 from recon_node.methods.table import check_method
 from recon_node.online.serve import serving
+from recon_node.pipeline.row import Pipeline
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
@@ -69,7 +70,7 @@ def measure(method: str, *, slices: int, phases: int, matrix: int, acceleration:
         )
         latencies: list[float] = []
         with serving(settings) as running:
-            methods = running.node.pipeline(settings).methods
+            methods = Pipeline(settings).methods
             network = Timed(methods.chosen)
             object.__setattr__(methods, "chosen", network)
             told = running.node.metrics.on_slice

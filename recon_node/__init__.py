@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from recon_node.core.version import __version__
 
 if TYPE_CHECKING:
+    from recon_node.pipeline.row import reconstruct
     from recon_node.pipeline.scan import open_scan
-    from recon_node.pipeline.stages import reconstruct
 
 
 __all__ = ["__version__", "open_scan", "reconstruct"]
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return open_scan
     if name == "reconstruct":
-        from recon_node.pipeline.stages import reconstruct
+        from recon_node.pipeline.row import reconstruct
 
         return reconstruct
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

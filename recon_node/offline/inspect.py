@@ -8,7 +8,7 @@ from typing import Any
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import KSpace
 from recon_node.files.open import open_source
-from recon_node.pipeline.scan import Scan
+from recon_node.pipeline.scan import prepare
 from recon_node.prompts import build_prompts
 from recon_node.settings import Settings
 
@@ -57,7 +57,7 @@ def inspect_file(path: Path, settings: Settings) -> dict[str, Any]:
     """
     with open_source(path, group=settings.prep.group) as source:
         headers = source.headers
-        scans = [_scan(kspace, settings) for kspace in Scan(source, settings.prep)]
+        scans = [_scan(prepared.kspace, settings) for prepared in prepare(source, settings.prep)]
     notes = list(dict.fromkeys(note for scan in scans for note in scan["notes"]))
     return {
         "input": str(path),

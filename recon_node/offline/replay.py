@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from recon_node.core import durable
-from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError
+from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
 from recon_node.core.version import __version__
 from recon_node.files.open import open_source
-from recon_node.pipeline.scan import Scan, told_together
-from recon_node.pipeline.stages import Pipeline
+from recon_node.pipeline.row import Pipeline, row
 from recon_node.pipeline.summary import summary_entry, write_summary
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
@@ -68,40 +67,19 @@ def find_inputs(names: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-_loaded: list[tuple[Settings, Pipeline]] = []
-
-
-def _pipeline(settings: Settings) -> Pipeline:
-    """The pipeline of this process: weights are loaded once, however many files follow."""
-    if not _loaded or _loaded[0][0] != settings:
-        _loaded[:] = [(settings, Pipeline(settings))]
-    return _loaded[0][1]
-
-
 def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
     """Reconstruct one file. An error is told in the result; every other slice is a complete series."""
     entries: list[dict[str, Any]] = []
-    refused: list[str] = []
+    error: str | None = None
     try:
-        pipeline = _pipeline(settings)
         writer = SeriesWriter.from_settings(settings, out)
         with open_source(path, group=settings.prep.group) as source:
-            scan = Scan(source, settings.prep)
-            for kspace in scan:
-                try:
-                    result = pipeline.run(kspace, prepared_s=scan.waited_s)
-                except DataError as error:
-                    refused.append(str(error))
-                    continue
-                instances = writer.write(result, scan.source_id)
-                entry = summary_entry(result, source=str(path), instances=instances)
-                folders = {str(instance.path.parent.relative_to(out)) for instance in instances}
-                entries.append({**entry, "folders": sorted(folders)})
-    except ReconNodeError as error:
-        refused.append(_without(path, str(error)))
-    return FileResult(
-        path=path, series=entries, error=f"{path}: {told_together(refused)}" if refused else None
-    )
+            for done in row(source, Pipeline(settings), writer=writer):
+                folders = {str(instance.path.parent.relative_to(out)) for instance in done.instances}
+                entries.append({**summary_entry(done, source=str(path)), "folders": sorted(folders)})
+    except ReconNodeError as trouble:
+        error = f"{path}: {_without(path, str(trouble))}"
+    return FileResult(path=path, series=entries, error=error)
 
 
 def _without(path: Path, text: str) -> str:
@@ -189,7 +167,7 @@ def _run_all(
     elif workers > 1:
         yield from _on_processes(paths, out, settings, workers)
     else:
-        _pipeline(settings)
+        Pipeline(settings)
         for path in paths:
             yield replay_file(path, out, settings)
 

@@ -92,12 +92,11 @@ class Deferral:
 
     def _answer(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
         quick = settings.replace("recon", method=settings.recon.fallback)
-        place = self._node.turns.place(priority=settings.delivery.priority)
-        for slice_ in self._node.slices(session, quick, place):
+        for done in self._node.slices(session, quick):
             sync()
-            images = slice_.result.images
+            images = done.result.images
             name = " ".join(filter(None, (images.header.protocol, images.made_by.method, "quick look")))
-            session.reply(images, verdict=slice_.result.verdict, description=name)
+            session.reply(images, verdict=done.result.verdict, description=name)
 
 
 def _read_on(session: ScanSession, reason: str) -> None:

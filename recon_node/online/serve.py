@@ -25,6 +25,7 @@ from recon_node.online.log import PatientFilter
 from recon_node.online.metrics import HealthServer, Metrics
 from recon_node.online.node import Node
 from recon_node.pipeline.queue import delivering, has_destinations, open_spool
+from recon_node.pipeline.row import Pipeline
 from recon_node.settings import ServerSettings, Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     if settings.server.mode == "retrieve":
         return lambda session: retrieve(DeferredScans.from_settings(settings.server), session, scan_id)
     node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
-    node.pipeline(settings)
+    Pipeline(settings)
     if settings.server.mode == "deferred":
         return partial(_defer, node, settings, asked)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from recon_node.core.errors import ConfigError, DataError
+from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError
 from recon_node.core.protocols import Source
-from recon_node.core.scan import Readouts
+from recon_node.core.scan import Readouts, Waveform
 from recon_node.core.types import KSpace
 from recon_node.files.open import open_source
 from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
@@ -20,7 +21,22 @@ _MOST_PHASES = 512
 _MOST_TOLD = 3
 
 
-class Scan:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """K-space of one slice, ready to be reconstructed."""
+
+    kspace: KSpace
+    source_id: str
+    """What tells this raw data from others whose headers are equal; the same for a replay of a recording."""
+    arrived: float
+    """When its last line came, `time.monotonic()` seconds."""
+    seconds: float
+    """Wall time it took to read (or receive) and prepare."""
+
+
+def prepare(
+    source: Source, settings: PrepSettings | None = None, *, salvage: bool = True
+) -> Iterator[Prepared]:
     """Whitened, sorted k-space of each slice of a source, as soon as its last line was read.
 
     Parameters
@@ -29,77 +45,117 @@ class Scan:
         A file, or a connection whose readouts still arrive.
     settings : PrepSettings, optional
         Orientation, dynamic dimension, noise, gating, coil compression.
+    salvage : bool
+        Where the source breaks off: still hand out the slices that had all of their lines.
+
+    Yields
+    ------
+    Prepared
+        One for each slice (and contrast, set, repetition) that has imaging lines.
 
     Raises
     ------
     ConfigError
         A setting out of range.
+    SourceError
+        The source broke off, told after the slices that were whole.
+    DataError
+        Slices that contradict themselves, told after all the others.
+    """
+    options = settings or PrepSettings()
+    check_prep(options)
+    stream = _Broken(source)
+    preparation = _preparation(source, options)
+    identity = _Identity(source)
+    slices = _sorted(stream, preparation, identity)
+    while True:
+        asked = time.perf_counter()
+        try:
+            kspace = next(slices, None)
+        except ReconNodeError:
+            if stream.error is None:
+                raise
+            kspace = None  # what is left of a broken stream cannot be prepared
+        if kspace is None:
+            break
+        if stream.error is None or (salvage and kspace.lines_found >= kspace.lines_expected):
+            yield Prepared(
+                kspace=_compressed(kspace, options),
+                source_id=identity.hex,
+                arrived=getattr(source, "last_data", time.monotonic()),
+                seconds=time.perf_counter() - asked,
+            )
+    if stream.error is not None:
+        raise stream.error
+
+
+class _Broken:
+    """A source's readouts, ending quietly where it breaks off; `error` tells that it did.
+
+    Breaking off is whatever keeps the rest from being read: a client that is gone, silent or no longer
+    makes sense, a file that is cut. What came before was whole.
     """
 
-    def __init__(self, source: Source, settings: PrepSettings | None = None) -> None:
-        self.source = source
-        self._settings = settings or PrepSettings()
-        check_prep(self._settings)
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.error: SourceError | None = None
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        try:
+            yield from self._source
+        except SourceError as error:
+            self.error = error
+
+
+class _Identity:
+    """Hash of header and first readouts: it does not depend on how the data arrived."""
+
+    def __init__(self, source: Source) -> None:
         self._hash = hashlib.sha256("".join(header.xml for header in source.headers).encode())
         self._left = _IDENTIFYING_READOUTS
-        self.waited_s = 0.0
-        """Wall time it took to read (or receive) and prepare the k-space handed out last."""
 
-    @property
-    def source_id(self) -> str:
-        """What tells this raw data from others whose headers are equal: hash of header and first readouts.
-
-        It does not depend on how the data arrived, so a replay of a recorded scan has the same.
-        """
-        return self._hash.hexdigest()
-
-    def __iter__(self) -> Iterator[KSpace]:
-        for kspace in self._sorted():
-            yield self._compressed(kspace)
-
-    def _compressed(self, kspace: KSpace) -> KSpace:
-        method, coils = self._settings.compression, self._settings.virtual_coils
-        if method == "none" or kspace.calibration is None:
-            return kspace
-        return compress_coils(kspace, coils, method=method)
-
-    def _sorted(self) -> Iterator[KSpace]:
-        options = self._settings
-        gating = None
-        if options.gating == "retrospective":
-            gating = RetrospectiveGating(
-                options.phases,
-                tolerance=options.rr_tolerance,
-                fill=options.fill,
-                r_waves=options.r_waves,
-            )
-        preparation = Preparation(
-            self.source.headers,
-            orientation=options.orientation,
-            noise=options.noise,
-            dynamic=options.dynamic,
-            gating=gating,
-        )
-        asked = time.perf_counter()
-        for kspace in self._prepared(preparation):
-            self.waited_s = time.perf_counter() - asked
-            yield kspace
-            asked = time.perf_counter()
-
-    def _prepared(self, preparation: Preparation) -> Iterator[KSpace]:
-        for block in self.source:
-            if isinstance(block, Readouts) and self._left:
-                self._identify(block)
-            yield from preparation.feed(block)
-        yield from preparation.finish()
-        if preparation.refused:
-            raise DataError(told_together(preparation.refused))
-
-    def _identify(self, block: Readouts) -> None:
+    def see(self, block: Readouts | Waveform) -> None:
+        """Take in what was read."""
+        if not isinstance(block, Readouts) or not self._left:
+            return
         first = block.select(slice(0, self._left))
         self._left -= len(first)
         for head, samples in zip(first.head, first.samples, strict=True):
             self._hash.update(head.tobytes() + samples.tobytes())
+
+    @property
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _preparation(source: Source, options: PrepSettings) -> Preparation:
+    gating = None
+    if options.gating == "retrospective":
+        gating = RetrospectiveGating(
+            options.phases, tolerance=options.rr_tolerance, fill=options.fill, r_waves=options.r_waves
+        )
+    return Preparation(
+        source.headers,
+        orientation=options.orientation,
+        noise=options.noise,
+        dynamic=options.dynamic,
+        gating=gating,
+    )
+
+
+def _sorted(stream: _Broken, preparation: Preparation, identity: _Identity) -> Iterator[KSpace]:
+    for block in stream:
+        identity.see(block)
+        yield from preparation.feed(block)
+    yield from preparation.finish()
+    if preparation.refused:
+        raise DataError(told_together(preparation.refused))
+
+
+def _compressed(kspace: KSpace, options: PrepSettings) -> KSpace:
+    if options.compression == "none" or kspace.calibration is None:
+        return kspace
+    return compress_coils(kspace, options.virtual_coils, method=options.compression)
 
 
 def told_together(problems: Sequence[str]) -> str:
@@ -152,4 +208,5 @@ def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iter
     """
     group = None if settings is None else settings.group
     with open_source(Path(path), group=group) as source:
-        yield from Scan(source, settings)
+        for prepared in prepare(source, settings):
+            yield prepared.kspace

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recon_node.core import durable
-from recon_node.dicom import WrittenInstance
-from recon_node.pipeline.stages import Reconstruction
+from recon_node.pipeline.result import Slice
 
 WARNING = "Not for clinical use until validated."
 
 
 def summary_entry(
-    result: Reconstruction,
+    done: Slice,
     *,
     source: str,
-    instances: Iterable[WrittenInstance] = (),
     metrics: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """One entry of ``summary.json``, JSON-able."""
+    result = done.result
     made, sampling = result.images.made_by, result.kspace.sampling
     entry: dict[str, Any] = {
         "input": source,
@@ -48,8 +47,8 @@ def summary_entry(
             "reasons": list(result.verdict.reasons),
         },
         "notes": list(result.kspace.notes),
-        "instances": [instance.sop_instance_uid for instance in instances],
-        "seconds": {stage: round(value, 4) for stage, value in result.seconds.items()},
+        "instances": [instance.sop_instance_uid for instance in done.instances],
+        "seconds": {stage: round(value, 4) for stage, value in done.seconds.items()},
     }
     if metrics is not None:
         entry["metrics"] = {name: dict(values) for name, values in metrics.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from recon_node.images import (
     velocity_cm_s,
     velocity_scaling,
 )
-from recon_node.pipeline.stages import Reconstruction
+from recon_node.pipeline.result import Reconstruction
 from recon_node.settings import DicomSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -92,22 +91,19 @@ class SeriesWriter:
         contrasts = settings.prep.dynamic == "contrast"
         return cls(out=out, settings=settings.dicom, contrasts=contrasts, fsync=fsync)
 
-    def write(self, result: Reconstruction, source_id: str) -> list[WrittenInstance]:
+    def write(self, result: Reconstruction) -> list[WrittenInstance]:
         """``out/<study>/<series>/*.dcm``: all of a series or nothing.
 
         Parameters
         ----------
         result : Reconstruction
             One slice.
-        source_id : str
-            What tells this raw data from others whose headers have no identifiers; goes into the UIDs.
 
         Raises
         ------
         DicomError
             The images are not finite, or the folder cannot be written.
         """
-        start = time.perf_counter()
         settings, images, phase_encoding = self.settings, result.images, "COL"
         if settings.turn == "radiological":
             turn = display_orientation(images.geometry)
@@ -119,7 +115,7 @@ class SeriesWriter:
                 shown,
                 self.out,
                 pixels=pixels,
-                provenance=provenance(result, source_id),
+                provenance=provenance(result),
                 site=_site(settings),
                 series_number=_series_number(result, settings) + step,
                 label=_WORDS.get(pixels.quantity, ""),
@@ -130,7 +126,6 @@ class SeriesWriter:
                 form=settings.format,
                 fsync=self.fsync,
             )
-        result.seconds["dicom"] = time.perf_counter() - start
         return written
 
     def _wanted(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
@@ -183,7 +178,7 @@ class SeriesWriter:
         yield replace(images, **one), store(values, "t1" if quantity == "t1" else "t2")
 
 
-def provenance(result: Reconstruction, source_id: str = "") -> Provenance:
+def provenance(result: Reconstruction) -> Provenance:
     """What the DICOM instances say about how they were made."""
     return Provenance(
         made_by=result.images.made_by,
@@ -194,7 +189,7 @@ def provenance(result: Reconstruction, source_id: str = "") -> Provenance:
         lines_found=result.kspace.lines_found,
         lines_expected=result.kspace.lines_expected,
         notes=result.kspace.notes,
-        source_id=source_id,
+        source_id=result.source_id,
     )
 
 

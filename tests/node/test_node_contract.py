@@ -173,7 +173,7 @@ def test_espirit_takes_its_options_in_order(heart: tuple[Path, Path]) -> None:
     assert maps.support.shape == (96, 96)
     named = coils.espirit(kspace.calibration, shape=(96, 96), kernel=6, threshold=0.02, maps=1)
     np.testing.assert_array_equal(maps.data, named.data)
-    images = recon_node.reconstruct(kspace, method="zero-filled")
+    images = recon_node.reconstruct(kspace, method="zero-filled").images
     assert isinstance(images, ImageSeries)
     assert images.data.shape == (8, 96, 96)
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
 
 from recon_node.cli import run
 from recon_node.core.errors import DataError, DeviceError
-from recon_node.core.types import KSpace
 from recon_node.files.open import open_source
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.messages import HeaderXml, ImageMessage, message_bytes
@@ -25,10 +25,11 @@ from recon_node.online.deferred_job import Job
 from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.log import setup_logging
 from recon_node.online.serve import Running, serving
-from recon_node.pipeline.stages import Reconstruction
+from recon_node.pipeline import row
+from recon_node.pipeline.result import Reconstruction
+from recon_node.pipeline.row import Pipeline
+from recon_node.pipeline.scan import Prepared
 from recon_node.settings import Settings
-
-Run = Callable[..., Reconstruction]
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60.0) -> bool:
@@ -67,18 +68,40 @@ def ask(
     return summary, images
 
 
-def hold(running: Running) -> threading.Event:
+Before = Callable[[str], object]
+BeforeSlices = Callable[[Before], None]
+
+
+@pytest.fixture
+def before_slices(monkeypatch: pytest.MonkeyPatch) -> BeforeSlices:
+    """Have something called with the method's name before each slice is reconstructed."""
+
+    def install(act: Before) -> None:
+        go_on = row._reconstructed
+
+        def watched(prepared: Prepared, pipeline: Pipeline, clock: Any) -> Reconstruction:
+            act(pipeline.settings.recon.method)
+            return go_on(prepared, pipeline, clock)
+
+        monkeypatch.setattr(row, "_reconstructed", watched)
+
+    return install
+
+
+@pytest.fixture
+def hold(before_slices: BeforeSlices) -> Callable[[], threading.Event]:
     """The final reconstruction waits until the event is set."""
-    release = threading.Event()
-    pipeline = running.node.pipeline(running.node.settings)
-    run = pipeline.run
 
-    def waits(kspace: KSpace, **options: float) -> Reconstruction:
-        assert release.wait(30)
-        return run(kspace, **options)
+    def wait() -> threading.Event:
+        release = threading.Event()
 
-    pipeline.run = waits
-    return release
+        def act(method: str) -> None:
+            assert method != "view-sharing" or release.wait(30)
+
+        before_slices(act)
+        return release
+
+    return wait
 
 
 def test_the_console_gets_quick_images_and_the_others_when_it_asks_again(
@@ -122,17 +145,19 @@ def test_patient_data_of_a_deferred_scan_stays_out_of_the_log(
     log = logging.getLogger("recon_node.online.deferred_worker")
     kept(tmp_path, heart[0])
     with serving(settings_in(tmp_path), patients=patients) as running:
-        running.node.observer = lambda result, instances: log.info(
-            "reconstructed %s", result.kspace.header.patient.name
+        running.node.observer = lambda done: log.info(
+            "reconstructed %s", done.result.kspace.header.patient.name
         )
         assert eventually(lambda: states(tmp_path) == ["done"])
     assert "[redacted]" in stream.getvalue()
     assert "Phantom" not in stream.getvalue()
 
 
-def test_asking_before_it_is_finished_is_told_so(heart: tuple[Path, Path], tmp_path: Path) -> None:
+def test_asking_before_it_is_finished_is_told_so(
+    heart: tuple[Path, Path], tmp_path: Path, hold: Callable[[], threading.Event]
+) -> None:
     with serving(settings_in(tmp_path)) as running:
-        release = hold(running)
+        release = hold()
         sent, _ = ask(running, heart[0], "later")
         assert sent.ok
         early, images = ask(running, heart[0], "fetch")
@@ -142,24 +167,13 @@ def test_asking_before_it_is_finished_is_told_so(heart: tuple[Path, Path], tmp_p
         assert eventually(lambda: states(tmp_path) == ["done"])
 
 
-def noted(run: Run, method: str, order: list[str]) -> Run:
-    def note(kspace: KSpace, **options: float) -> Reconstruction:
-        order.append(method)
-        return run(kspace, **options)
-
-    return note
-
-
 def test_a_scan_at_the_console_goes_before_the_slices_of_a_deferred_one(
-    heart: tuple[Path, Path], tmp_path: Path
+    heart: tuple[Path, Path], tmp_path: Path, hold: Callable[[], threading.Event], before_slices: BeforeSlices
 ) -> None:
     with serving(settings_in(tmp_path)) as running:
-        release = hold(running)
-        settings = running.node.settings
+        release = hold()
         order: list[str] = []
-        for method in ("view-sharing", "zero-filled"):
-            pipeline = running.node.pipeline(settings.replace("recon", method=method))
-            pipeline.run = noted(pipeline.run, method, order)
+        before_slices(order.append)
         assert ask(running, heart[0], "later")[0].ok
         assert eventually(lambda: running.node.turns.busy)
         order.clear()
@@ -278,20 +292,19 @@ def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reporte
 
 
 def test_a_reason_that_may_pass_fails_no_deferred_scan(
-    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_slices: BeforeSlices
 ) -> None:
     monkeypatch.setattr("recon_node.online.deferred_worker._PAUSE_S", 0.05)
     with serving(settings_in(tmp_path)) as running:
-        pipeline = running.node.pipeline(running.node.settings)
-        run_, tries = pipeline.run, []
+        tries: list[str] = []
 
-        def breaks(kspace: KSpace, **options: float) -> Reconstruction:
-            tries.append(kspace)
-            if len(tries) < 4:
-                raise DeviceError("the device is busy")
-            return run_(kspace, **options)
+        def breaks(method: str) -> None:
+            if method == "view-sharing":
+                tries.append(method)
+                if len(tries) < 4:
+                    raise DeviceError("the device is busy")
 
-        pipeline.run = breaks
+        before_slices(breaks)
         assert ask(running, heart[0], "later")[0].ok
         assert eventually(lambda: states(tmp_path) == ["done"])
     assert len(tries) == 5
@@ -306,8 +319,8 @@ def test_of_two_nodes_one_works_on_a_folder_and_the_other_takes_over(
         first = first_only.enter_context(serving(settings_in(tmp_path)))
         assert eventually(lambda: not DeferredScans(tmp_path / "deferred", max_bytes=1).idle())
         second = both.enter_context(serving(settings_in(tmp_path)))
-        first.node.observer = lambda result, instances: worked.append("first")
-        second.node.observer = lambda result, instances: worked.append("second")
+        first.node.observer = lambda done: worked.append("first")
+        second.node.observer = lambda done: worked.append("second")
         assert ask(second, heart[0], "later")[0].ok
         assert eventually(lambda: states(tmp_path) == ["done"])
         first_only.close()
@@ -368,15 +381,15 @@ def test_patient_data_is_not_in_the_names_or_the_description(
 
 @pytest.mark.parametrize("failure", [DataError("not this one"), ZeroDivisionError("a fault")])
 def test_quick_images_that_fail_do_not_lose_the_scan(
-    failure: Exception, heart: tuple[Path, Path], tmp_path: Path
+    failure: Exception, heart: tuple[Path, Path], tmp_path: Path, before_slices: BeforeSlices
 ) -> None:
     with serving(settings_in(tmp_path)) as running:
 
-        def fails(kspace: KSpace, **options: float) -> Reconstruction:
-            raise failure
+        def fails(method: str) -> None:
+            if method == "zero-filled":
+                raise failure
 
-        quick = running.node.settings.replace("recon", method="zero-filled")
-        running.node.pipeline(quick).run = fails
+        before_slices(fails)
         sent, images = ask(running, heart[0], "later")
         assert sent.ok
         assert images == []

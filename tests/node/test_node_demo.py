@@ -11,8 +11,9 @@ from recon_node.cli import run
 from recon_node.lab.demo.data import SliceResult, Truth, read_truth
 from recon_node.lab.demo.page import volume_curves, write_demo_report
 from recon_node.lab.demo.run import compare
+from recon_node.pipeline.result import Slice
+from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import open_scan
-from recon_node.pipeline.stages import Pipeline
 from recon_node.settings import Settings
 
 
@@ -73,7 +74,7 @@ def test_a_page_shows_what_was_stored_also_where_a_fallback_stands_in(
     truth, slices = read_truth(heart[1]), []
     for method, kspace in zip(methods, open_scan(heart[0]), strict=True):
         settings = Settings().replace("recon", method=method)
-        part = SliceResult(result=Pipeline(settings).run(kspace), instances=[])
+        part = SliceResult(done=Slice(result=Pipeline(settings).run(kspace), seconds={}, arrived=0.0))
         compare(part, truth, settings)
         slices.append(part)
     write_demo_report(tmp_path / "report.html", slices, truth)

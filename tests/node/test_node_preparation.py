@@ -19,8 +19,9 @@ from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ConfigError, DataError, DeviceError, SourceError
 from recon_node.offline.send import send_scan
 from recon_node.online.serve import serving, with_properties
+from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import open_scan
-from recon_node.pipeline.stages import Pipeline, coil_maps
+from recon_node.pipeline.stages import calibrate
 from recon_node.settings import CoilSettings, PrepSettings, Settings
 from recon_node.simulate import simulate_scan
 
@@ -198,21 +199,21 @@ def test_the_automatic_threshold_knows_the_noise_of_the_averaged_calibration_lin
 ) -> None:
     kspace = next(open_scan(heart[0]))
     assert kspace.calibration_noise == pytest.approx(8**-0.5, rel=0.01)
-    automatic = coil_maps(kspace, CoilSettings(threshold="auto"))
-    usual = coil_maps(kspace)
+    automatic = calibrate(kspace, CoilSettings(threshold="auto"))
+    usual = calibrate(kspace)
     both = automatic.support & usual.support
     assert both.sum() > 0.8 * usual.support.sum()
     agreement = np.abs(np.sum(automatic.data[0].conj() * usual.data[0], axis=0))[both]
     assert np.median(agreement) > 0.995
     unknown = dataclasses.replace(kspace, calibration_noise=None)
-    np.testing.assert_array_equal(coil_maps(unknown, CoilSettings(threshold="auto")).data, usual.data)
+    np.testing.assert_array_equal(calibrate(unknown, CoilSettings(threshold="auto")).data, usual.data)
 
 
 def test_crop_and_soft_reach_the_maps(heart: tuple[Path, Path]) -> None:
     kspace = next(open_scan(heart[0]))
-    narrow, wide = (coil_maps(kspace, CoilSettings(crop=crop)) for crop in (0.99, 0.8))
+    narrow, wide = (calibrate(kspace, CoilSettings(crop=crop)) for crop in (0.99, 0.8))
     assert narrow.support.sum() < wide.support.sum()
-    norm = np.linalg.norm(coil_maps(kspace, CoilSettings(soft=True)).data[0], axis=0)
+    norm = np.linalg.norm(calibrate(kspace, CoilSettings(soft=True)).data[0], axis=0)
     assert np.any((norm > 0.05) & (norm < 0.95))
 
 
@@ -220,14 +221,14 @@ def test_crop_and_soft_reach_the_maps(heart: tuple[Path, Path]) -> None:
 def test_maps_on_a_device_that_is_absent_are_refused(heart: tuple[Path, Path]) -> None:
     kspace = next(open_scan(heart[0]))
     with pytest.raises(DeviceError, match="no CUDA device"):
-        coil_maps(kspace, device="cuda")
-    np.testing.assert_array_equal(coil_maps(kspace, device="auto").data, coil_maps(kspace).data)
+        calibrate(kspace, device="cuda")
+    np.testing.assert_array_equal(calibrate(kspace, device="auto").data, calibrate(kspace).data)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_maps_on_the_gpu_equal_those_on_the_cpu(heart: tuple[Path, Path]) -> None:
     kspace = next(open_scan(heart[0]))
-    host, device = coil_maps(kspace), coil_maps(kspace, device="cuda")
+    host, device = calibrate(kspace), calibrate(kspace, device="cuda")
     both = host.support & device.support
     assert both.sum() > 0.99 * host.support.sum()
     assert np.abs(host.data[0] - device.data[0])[:, both].max() < 5e-3

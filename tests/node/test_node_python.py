@@ -9,7 +9,7 @@ import recon_node
 
 def test_a_file_is_reconstructed_in_two_lines_of_python(heart: tuple[Path, Path]) -> None:
     kspace = next(recon_node.open_scan(heart[0]))
-    images = recon_node.reconstruct(kspace, method="sense")
+    images = recon_node.reconstruct(kspace, method="sense").images
     assert images.data.shape == (8, 96, 96)
     assert images.made_by.method == "sense"
 

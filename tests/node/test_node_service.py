@@ -142,8 +142,8 @@ def test_patient_data_of_a_running_scan_stays_out_of_the_log(
     patients = setup_logging(stream=stream)
     log = logging.getLogger("recon_node.online.serve")
     with serving(_settings(tmp_path), patients=patients) as running:
-        running.node.observer = lambda result, instances: log.info(
-            "reconstructed %s", result.kspace.header.patient.name
+        running.node.observer = lambda done: log.info(
+            "reconstructed %s", done.result.kspace.header.patient.name
         )
         assert send_scan(heart[0], port=running.server.port).ok
     assert "[redacted]" in stream.getvalue()

@@ -18,6 +18,7 @@ from recon_node.mrd.request import ScanConfig
 from recon_node.offline.send import send_scan
 from recon_node.online.node import Node
 from recon_node.online.serve import serving
+from recon_node.pipeline.row import Pipeline
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
@@ -167,9 +168,9 @@ def test_the_spool_and_deferred_scans_are_counted_when_somebody_looks(
 
 def test_networks_of_the_latest_settings_stay_loaded_and_no_more(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    node = Node(settings)
-    first = node.pipeline(settings)
-    assert node.pipeline(settings.replace("server", mode="deferred").replace("delivery", priority=3)) is first
+    first = Pipeline(settings).methods
+    other = settings.replace("server", mode="deferred").replace("delivery", priority=3)
+    assert Pipeline(other).methods is first
     for method in ("sense", "kt", "l1-wavelet", "view-sharing"):
-        node.pipeline(settings.replace("recon", method=method))
-    assert node.pipeline(settings) is not first
+        Pipeline(settings.replace("recon", method=method))
+    assert Pipeline(settings).methods is not first

@@ -19,8 +19,9 @@ from recon_node.dicom import WrittenInstance
 from recon_node.files.open import open_source
 from recon_node.offline.replay import replay
 from recon_node.online.serve import Node
-from recon_node.pipeline.scan import Scan
-from recon_node.pipeline.stages import Pipeline, Reconstruction
+from recon_node.pipeline.result import Reconstruction
+from recon_node.pipeline.row import Pipeline
+from recon_node.pipeline.scan import prepare
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
@@ -32,7 +33,7 @@ Write = Callable[..., list[WrittenInstance]]
 def slice_(heart: tuple[Path, Path]) -> Reconstruction:
     settings = Settings().replace("recon", method="sense")
     with open_source(heart[0]) as source:
-        return Pipeline(settings).run(next(iter(Scan(source, settings.prep))))
+        return Pipeline(settings).run(next(prepare(source, settings.prep)).kspace)
 
 
 @pytest.fixture
@@ -40,7 +41,9 @@ def write(tmp_path: Path) -> Write:
     def run(*results: Reconstruction, dynamic: str = "auto", **values: Any) -> list[WrittenInstance]:
         settings = Settings().replace("dicom", **values).replace("prep", dynamic=dynamic)
         writer = SeriesWriter.from_settings(settings, tmp_path / "out")
-        return [instance for result in results for instance in writer.write(result, "source")]
+        return [
+            instance for result in results for instance in writer.write(replace(result, source_id="source"))
+        ]
 
     return run
 

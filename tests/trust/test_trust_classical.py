@@ -7,7 +7,7 @@ import pytest
 from recon_node.core.types import Verdict
 from recon_node.lab.evaluation.heldout import Study, cases
 from recon_node.lab.evaluation.metrics import series_metrics
-from recon_node.pipeline.stages import Pipeline
+from recon_node.pipeline.row import Pipeline
 from recon_node.settings import Settings
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.types import ImageSeries
-from recon_node.dicom import WrittenInstance
 from recon_node.lab.evaluation import Metrics
-from recon_node.pipeline.stages import Reconstruction
+from recon_node.pipeline.result import Reconstruction, Slice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,10 +36,14 @@ class Truth:
 class SliceResult:
     """One slice by every method."""
 
-    result: Reconstruction
-    instances: Sequence[WrittenInstance]
+    done: Slice
     beside: dict[str, ImageSeries] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
+
+    @property
+    def result(self) -> Reconstruction:
+        """The node's reconstruction."""
+        return self.done.result
 
     @property
     def number(self) -> int:

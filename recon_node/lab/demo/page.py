@@ -59,7 +59,7 @@ def write_demo_report(path: Path, slices: Sequence[SliceResult], truth: Truth) -
             "slice shown": f"{shown.number + 1} of {len(slices)}",
             "weights": weights,
             "ejection fraction": f"{truth.lvef_percent:.1f} %, of the whole simulated ventricle",
-            "instances in the PACS": str(sum(len(part.instances) for part in slices)),
+            "instances in the PACS": str(sum(len(part.done.instances) for part in slices)),
         },
         footer="Simulated data. Images and figures are not for clinical use until validated.",
     )

@@ -10,21 +10,20 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from recon_node.core.errors import DeliveryError, ReconNodeError
 from recon_node.core.types import ImageSeries
 from recon_node.delivery import StorageScp
-from recon_node.dicom import WrittenInstance
 from recon_node.lab.demo.data import SliceResult, Truth, read_truth
 from recon_node.lab.demo.page import write_demo_report
 from recon_node.lab.evaluation import series_metrics
 from recon_node.methods.registry import stand_in
 from recon_node.offline.send import send_scan
 from recon_node.online.serve import serving
-from recon_node.pipeline.stages import Reconstruction
+from recon_node.pipeline.result import Slice
 from recon_node.pipeline.summary import summary_entry, write_summary
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
@@ -100,10 +99,10 @@ def _through_the_node(
     slices: list[SliceResult] = []
     stopped = threading.Event()
 
-    def keep(result: Reconstruction, instances: Sequence[WrittenInstance]) -> None:
+    def keep(done: Slice) -> None:
         if stopped.is_set():
             raise ReconNodeError("the demo was stopped")
-        slices.append(SliceResult(result=result, instances=instances))
+        slices.append(SliceResult(done=done))
 
     with serving(settings) as running:
         running.node.observer = keep
@@ -116,7 +115,7 @@ def _through_the_node(
             raise
         if not sent.ok:
             raise ReconNodeError(f"the node reports: {'; '.join(sent.errors) or 'no CLOSE'}")
-        expected = sum(len(part.instances) for part in slices)
+        expected = sum(len(part.done.instances) for part in slices)
         say(f"{sent.images} images came back; waiting for {expected} instances in the PACS")
         _wait_for_pacs(pacs, expected)
         say(f"raw data to PACS took {time.monotonic() - started:.1f} s")
@@ -149,8 +148,7 @@ def compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
 
 def _entry(part: SliceResult, raw: Path) -> dict[str, Any]:
     return summary_entry(
-        part.result,
+        part.done,
         source=str(raw),
-        instances=part.instances,
         metrics={name: metrics.as_dict() for name, metrics in part.metrics.items()},
     )

@@ -15,7 +15,7 @@ from recon_node.lab.evaluation.metrics import series_metrics
 from recon_node.lab.evaluation.studies import Result
 from recon_node.methods.registry import make_methods
 from recon_node.methods.table import BUILT_IN
-from recon_node.pipeline.stages import coil_maps
+from recon_node.pipeline.stages import calibrate
 from recon_node.prep import classify_sampling
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
 from recon_node.settings import ReconSettings
@@ -161,7 +161,7 @@ def _case(study: Study, example: Example, scan: int, pattern: str, acceleration:
         condition=f"{pattern} {acceleration:g}x",
         truth=example.images,
         kspace=kspace,
-        maps=coil_maps(kspace),
+        maps=calibrate(kspace),
         prompts=Prompts(
             metadata=metadata_prompt(kspace.header, overrides=example.metadata),
             undersampling=undersampling_prompt(kspace.sampling),

@@ -1,0 +1,40 @@
+"""What comes out of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
+from recon_node.dicom import WrittenInstance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reconstruction:
+    """Everything known about one reconstructed slice."""
+
+    kspace: KSpace
+    maps: CoilMaps
+    prompts: Prompts
+    images: ImageSeries
+    """At the recon matrix, made by the method that the verdict lets stand."""
+    verdict: Verdict
+    validated: bool = False
+    """Whether the weights were validated for clinical use."""
+    source_id: str = ""
+    """What tells its raw data from others whose headers are equal; goes into the UIDs."""
+    seconds: Mapping[str, float]
+    """Wall time by stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slice:
+    """One slice at the end of the row."""
+
+    result: Reconstruction
+    instances: tuple[WrittenInstance, ...] = ()
+    """Its DICOM instances, complete on disk."""
+    seconds: Mapping[str, float]
+    """Wall time by stage, writing and queueing included."""
+    arrived: float
+    """When its last line came, `time.monotonic()` seconds."""

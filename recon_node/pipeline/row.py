@@ -1,0 +1,214 @@
+"""The whole way of the data, from a source to DICOM in the queue, as one generator.
+
+    prepare -> calibrate -> prompt -> reconstruct -> judge -> finish -> write -> queue
+
+Replay, the MRD server, the Gadgetron gadget, deferred scans, streams and the Python interface consume
+`row`; nothing else joins the stages. Threads and sockets stay outside: a consumer that reads ahead or waits
+for its turn on the device hands in how.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
+
+from recon_node.core.errors import DataError, DeliveryError
+from recon_node.core.protocols import Source
+from recon_node.core.types import KSpace
+from recon_node.methods.registry import Methods, make_methods
+from recon_node.pipeline.result import Reconstruction, Slice
+from recon_node.pipeline.scan import Prepared, prepare, told_together
+from recon_node.pipeline.stages import calibrate, finished, judge, prompt
+from recon_node.pipeline.write import SeriesWriter
+from recon_node.settings import ReconSettings, Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Queue = Callable[[Sequence[Path]], object]
+"""Takes the files of one slice on their way to a PACS; raises `DeliveryError` where it cannot."""
+
+
+def row(
+    source: Source,
+    pipeline: Pipeline,
+    *,
+    writer: SeriesWriter | None = None,
+    queue: Queue | None = None,
+    ahead: Callable[[Iterator[Prepared]], AbstractContextManager[Iterable[Prepared]]] = nullcontext,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+    salvage: bool = True,
+) -> Iterator[Slice]:
+    """Every slice of a scan, as soon as its last line was read, and after it is safe on disk.
+
+    Parameters
+    ----------
+    source : Source
+        A file, or a connection whose readouts still arrive.
+    pipeline : Pipeline
+        Settings and loaded methods.
+    writer : SeriesWriter, optional
+        Writes DICOM; nothing is written without it.
+    queue : callable, optional
+        Queues the written files for delivery.
+    ahead : callable
+        Wraps the prepared slices, for example to prepare in a thread while a slice is reconstructed.
+    turn : callable
+        A context in which a slice is reconstructed, for example the device's queue.
+    salvage : bool
+        Where the source breaks off: still reconstruct the slices that had all of their lines.
+
+    Yields
+    ------
+    Slice
+
+    Raises
+    ------
+    DataError
+        Slices could not be reconstructed, told after all the others were.
+    DeliveryError
+        Slices did not get into the queue, told after all others; their files are on disk.
+    SourceError
+        The source broke off, told after the slices that were whole.
+    ReconNodeError
+        The scan cannot be reconstructed.
+    """
+    refused: list[str] = []
+    unqueued: list[DeliveryError] = []
+    with ahead(prepare(source, pipeline.settings.prep, salvage=salvage)) as scan:
+        for prepared in scan:
+            clock = _Stopwatch(prep=prepared.seconds)
+            try:
+                with turn():
+                    result = _reconstructed(prepared, pipeline, clock)
+            except DataError as error:
+                refused.append(str(error))
+                continue
+            instances = () if writer is None else tuple(clock("dicom", writer.write, result))
+            if queue is not None and instances:
+                try:
+                    clock("queue", queue, [instance.path for instance in instances])
+                except DeliveryError as error:
+                    unqueued.append(error)
+            yield Slice(result=result, instances=instances, seconds=dict(clock), arrived=prepared.arrived)
+    if refused:
+        raise DataError(told_together(refused))
+    if unqueued:
+        raise DeliveryError(
+            f"{len(unqueued)} slices did not get into the spool ({unqueued[0]}); their files are on disk: "
+            "`recon-node export` delivers them"
+        ) from unqueued[0]
+
+
+def _reconstructed(prepared: Prepared, pipeline: Pipeline, clock: _Stopwatch) -> Reconstruction:
+    """The stages between k-space and images."""
+    kspace, methods, settings = prepared.kspace, pipeline.methods, pipeline.settings
+    maps = clock("coils", calibrate, kspace, settings.coils, device=settings.recon.device)
+    prompts, text = clock("prompts", prompt, kspace, settings.prompts, methods)
+    images = clock("model", methods.chosen.reconstruct, kspace, maps, text)
+    images, verdict = clock("trust", judge, kspace, maps, prompts, text, images, methods, settings.recon)
+    kspace, images = clock("images", finished, kspace, images, settings.recon)
+    return Reconstruction(
+        kspace=kspace,
+        maps=maps,
+        prompts=prompts,
+        images=images,
+        verdict=verdict,
+        validated=methods.validated,
+        source_id=prepared.source_id,
+        seconds=dict(clock),
+    )
+
+
+class Pipeline:
+    """Settings, with the methods they name loaded; the latest few stay loaded in a process.
+
+    Parameters
+    ----------
+    settings : Settings
+        The whole tree.
+
+    Raises
+    ------
+    WeightsError
+        At once, where the method's weights or their text encoder are missing.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.methods = _loaded(self.settings.recon)
+
+    def run(self, kspace: KSpace) -> Reconstruction:
+        """Images of one slice, and how far to believe them.
+
+        Raises
+        ------
+        ReconNodeError
+            No calibration lines, data that cannot be.
+        """
+        alone = Prepared(kspace=kspace, source_id="", arrived=time.monotonic(), seconds=0.0)
+        return _reconstructed(alone, self, _Stopwatch())
+
+
+def reconstruct(
+    kspace: KSpace,
+    *,
+    method: str = "cardiomm",
+    weights: str = "default",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    settings: Settings | None = None,
+) -> Reconstruction:
+    """Reconstruct one slice.
+
+    Parameters
+    ----------
+    kspace : KSpace
+        From `recon_node.open_scan`.
+    method, weights, device
+        As the settings of section ``recon``.
+    settings : Settings, optional
+        Everything else; defaults otherwise.
+
+    Returns
+    -------
+    Reconstruction
+        With ``.images`` (`(phase, y, x)` complex64 at the recon matrix), ``.verdict``, ``.maps`` and
+        ``.prompts``. Where the trust check failed, ``.images.made_by.method`` names what stands in.
+
+    Raises
+    ------
+    ReconNodeError
+        No calibration lines, weights missing, data that cannot be.
+    """
+    chosen = (settings or Settings()).replace("recon", method=method, weights=weights, device=device)
+    return Pipeline(chosen).run(kspace)
+
+
+_KEPT = 4
+"""Sets of settings whose networks stay loaded."""
+_cache: list[tuple[ReconSettings, Methods]] = []
+_loading = threading.Lock()
+
+
+def _loaded(settings: ReconSettings) -> Methods:
+    with _loading:
+        for known, methods in _cache:
+            if known == settings:
+                return methods
+        methods = make_methods(settings)
+        _cache[:] = [*_cache[-_KEPT + 1 :], (settings, methods)]
+        return methods
+
+
+class _Stopwatch(dict[str, float]):
+    """Wall time by stage, in seconds."""
+
+    def __call__(self, stage: str, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        start = time.perf_counter()
+        result = work(*args, **kwargs)
+        self[stage] = self.get(stage, 0.0) + time.perf_counter() - start
+        return result
