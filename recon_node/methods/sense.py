@@ -1,7 +1,7 @@
-r"""CG-SENSE: conjugate gradients on the regularised normal equations.
+r"""SENSE with Tikhonov regularisation: the regularised normal equations of every frame.
 
-Pruessmann et al., Magn Reson Med 46:638 (2001):
-:math:`(A^H A + \lambda I) x = A^H y`, solved per frame, all frames of a batch at once.
+Pruessmann et al., Magn Reson Med 46:638 (2001): :math:`(A^H A + \lambda I) x = A^H y`, solved exactly
+where whole lines are sampled, else by conjugate gradients (`recon_node.solvers.tikhonov`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from recon_node.core.types import CoilMaps, KSpace
 from recon_node.methods.iterative import Iterative
 from recon_node.methods.record import classical
 from recon_node.methods.series import check_options
-from recon_node.solvers.cg import conjugate_gradients
 from recon_node.solvers.operator import SenseOperator
+from recon_node.solvers.tikhonov import tikhonov
 
 
 class Sense(Iterative):
-    """CG-SENSE with Tikhonov regularisation; the fallback where a network is not to be believed.
+    """SENSE with Tikhonov regularisation; the fallback where a network is not to be believed.
 
     Parameters
     ----------
     iterations : int
-        Most CG iterations.
+        Most iterations of conjugate gradients, where they are needed.
     regularisation : float
         Weight of ``||x||^2`` beside ``||A x - y||^2``. Both are in the same units, so it does not
         depend on the scale of the data.
@@ -57,9 +57,10 @@ class Sense(Iterative):
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
     ) -> NDArray[np.complex64]:
         operator = SenseOperator(maps.data, kspace.mask, device)
-        images = conjugate_gradients(
-            lambda x: operator.normal(x) + self.regularisation * x,
+        images = tikhonov(
+            operator,
             operator.matched(kspace.data),
+            self.regularisation,
             iterations=self.iterations,
             tolerance=self.tolerance,
         )

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from recon_node.core.errors import ConfigError
 from recon_node.solvers.air import air_pull
-from recon_node.solvers.cg import conjugate_gradients
+from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.fista import fista
 from recon_node.solvers.operator import SenseOperator
+from recon_node.solvers.tikhonov import tikhonov
 from recon_node.solvers.total_variation import TotalVariation
-from recon_node.solvers.unfolding import normal_matrix, unfold, unfolds
+from recon_node.solvers.unfolding import unfold, unfolds
 
 START_ITERATIONS = 15
 """Conjugate-gradient iterations of the first guess."""
@@ -111,11 +112,11 @@ def kt_images(
     def variation(divisor: float) -> TotalVariation:
         return TotalVariation(temporal * unit / divisor, spatial * unit / divisor)
 
-    start = _around_the_mean(operator, target, data, mask, maps)
-    if unfolds(maps, mask):
-        matrix = normal_matrix(operator, maps, mask)
+    systems = LineSystems(operator) if operator.lines else None
+    start = _around_the_mean(operator, target, data, mask, maps, systems)
+    if systems is not None and len(systems.sets) == 1 and unfolds(systems):
         images = unfold(
-            matrix, target, variation, air=config.air, iterations=config.unfolding_iterations, start=start
+            systems, target, variation, air=config.air, iterations=config.unfolding_iterations, start=start
         )
         return operator.to_grid(images)
     pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
@@ -163,22 +164,16 @@ def _around_the_mean(
     data: NDArray[np.complex64],
     mask: NDArray[np.bool_],
     maps: NDArray[np.complex64],
+    systems: LineSystems | None,
 ) -> Tensor:
-    """CG-SENSE of every frame, drawn towards CG-SENSE of the time average instead of towards zero."""
+    """SENSE of every frame, drawn towards SENSE of the time average instead of towards zero."""
     count = mask.sum(axis=0)
     total = np.zeros(data.shape[1:], np.complex64)
     for samples, sampled in zip(data, mask, strict=True):
         total += samples * sampled
     average = total / np.maximum(count, 1).astype(np.float32)
     still = SenseOperator(maps, (count > 0)[None], operator.device)
-    mean = conjugate_gradients(
-        lambda x: still.normal(x) + MEAN_REGULARISATION * x,
-        still.matched(average[None]),
-        iterations=START_ITERATIONS,
-    )
-    return conjugate_gradients(
-        lambda x: operator.normal(x) + FRAME_REGULARISATION * x,
-        target + FRAME_REGULARISATION * mean,
-        iterations=START_ITERATIONS,
-        start=mean.expand_as(target),
+    mean = tikhonov(still, still.matched(average[None]), MEAN_REGULARISATION, iterations=START_ITERATIONS)
+    return tikhonov(
+        operator, target, FRAME_REGULARISATION, prior=mean, iterations=START_ITERATIONS, systems=systems
     )

@@ -53,6 +53,16 @@ class SenseOperator:
         size = mask.shape[1] if self.lines else mask.shape[1] * mask.shape[2]
         self._scale = float(size) ** -0.5
 
+    @property
+    def maps(self) -> Tensor:
+        """`(map, coil, x, y)`, laid out as images are."""
+        return self._maps
+
+    @property
+    def line_mask(self) -> Tensor:
+        """`(frame, y)` float32: 1 on sampled lines, in the order of the operator's samples."""
+        return self._mask[:, 0, 0]
+
     def samples(self, kspace: NDArray[np.complex64], frames: slice = slice(None)) -> Tensor:
         """Measured k-space `(frame, coil, ky, kx)` as the operator's samples `(frame, coil, x, y)`."""
         if not self.lines:

@@ -177,7 +177,9 @@ def test_two_map_sets_recover_a_folded_object(method: Sense | KtSparse | L1Wavel
 
 def test_sense_stops_early_when_the_tolerance_is_met() -> None:
     scene = Scene()
-    kspace = scene.kspace(lines(scene, 2.0))
+    points = np.random.default_rng(0).random(scene.truth.shape) < 0.5
+    points[:, 20:28, 16:24] = True
+    kspace = scene.kspace(points)
     loose = Sense(tolerance=0.1, iterations=50).reconstruct(kspace, scene.maps).data
     short = Sense(iterations=4).reconstruct(kspace, scene.maps).data
     full = Sense(iterations=50).reconstruct(kspace, scene.maps).data
@@ -194,7 +196,7 @@ def test_a_frame_without_samples_does_not_disturb_the_others() -> None:
     assert not found[2].any()
     mask[2] = mask[3]
     np.testing.assert_allclose(
-        found[3], Sense().reconstruct(scene.kspace(mask), scene.maps).data[3], rtol=1e-4, atol=1e-3
+        found[3], Sense().reconstruct(scene.kspace(mask), scene.maps).data[3], rtol=1e-3, atol=1e-3
     )
 
 

@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from recon_node.core.fft import centred_fft
 from recon_node.solvers import unfolding
 from recon_node.solvers.air import air_pull
+from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.kt import KtConfig, kt_images
 from recon_node.solvers.operator import SenseOperator
-from recon_node.solvers.unfolding import normal_matrix, unfolds
+from recon_node.solvers.unfolding import unfolds
 
 CPU = torch.device("cpu")
 
@@ -53,29 +52,6 @@ class Phantom:
         return float(np.sqrt(np.mean(np.abs(images - self.truth) ** 2)))
 
 
-@given(
-    st.integers(1, 2),
-    st.integers(1, 4),
-    st.integers(2, 13),
-    st.integers(2, 13),
-    st.integers(1, 3),
-    st.integers(0, 2**32 - 1),
-)
-@settings(max_examples=60, deadline=None)
-def test_the_matrix_is_the_normal_operator(
-    sets: int, coils: int, ky: int, kx: int, phases: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    maps = complex_noise(rng, sets, coils, ky, kx)
-    mask = np.broadcast_to(rng.random((ky, 1)) < 0.6, (phases, ky, kx)).copy()
-    images = torch.from_numpy(complex_noise(rng, phases, sets, kx, ky))
-    operator = SenseOperator(maps, mask, CPU)
-    matrix = normal_matrix(operator, maps, mask)
-    flat = images.permute(2, 1, 3, 0).reshape(kx, sets * ky, phases)
-    found = (matrix @ flat).reshape(kx, sets, ky, phases).permute(3, 1, 0, 2)
-    torch.testing.assert_close(found, operator.normal(images), rtol=1e-4, atol=1e-4)
-
-
 def test_it_reaches_what_gradient_steps_reach_after_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
     phantom = Phantom()
     config = KtConfig(static_iterations=1500, unfolding_iterations=400, air=0)
@@ -85,17 +61,13 @@ def test_it_reaches_what_gradient_steps_reach_after_very_many(monkeypatch: pytes
     assert np.linalg.norm(exact - steps) < 0.02 * np.linalg.norm(steps - phantom.truth)
 
 
-def test_only_whole_lines_that_all_frames_share_are_unfolded_so() -> None:
+def test_inverses_that_fit_no_memory_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     phantom = Phantom()
-    mask = phantom.mask()
-    assert unfolds(phantom.maps, mask)
-    points, moved = mask.copy(), mask.copy()
-    points[:, 1, 3] = True
-    moved[1] = np.roll(mask[1], 1, axis=0)
-    assert not unfolds(phantom.maps, points)
-    assert not unfolds(phantom.maps, moved)
-    huge = np.broadcast_to(np.complex64(0), (2, 1, 1024, 1024))
-    assert not unfolds(huge, np.ones((1, 1024, 1024), bool))
+    systems = LineSystems(SenseOperator(phantom.maps, phantom.mask(), CPU))
+    assert unfolds(systems)
+    assert not unfolds(None)
+    monkeypatch.setattr(unfolding, "LARGEST_BYTES", systems.bytes - 1)
+    assert not unfolds(systems)
 
 
 @pytest.mark.parametrize("memory", [unfolding.LARGEST_BYTES, 0], ids=["exact", "steps"])

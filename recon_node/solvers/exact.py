@@ -1,0 +1,243 @@
+r"""Exact solves where whole lines are sampled: a small Hermitian system for every image column.
+
+With whole readout lines, :math:`A^H A` couples only the pixels of one column along the phase encoding: it
+is the Gram matrix of the coils there, times (element by element) the circulant matrix of the mask's point
+spread function. One Cholesky factor a column and mask solves all frames that share the mask; the factor's
+inverse gives the noise that parallel imaging amplifies (Pruessmann et al., Magn Reson Med 42:952, 1999,
+eqs. 19 to 23).
+
+Maps vanish outside the object's support, so only the shortest cyclic run of pixels that holds it enters
+the matrix. Work goes column block by column block: memory holds few matrices, whatever the slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from recon_node.core.errors import DataError
+from recon_node.solvers.operator import SenseOperator
+
+BLOCK_BYTES = 1 << 22
+"""Matrices of one block of columns on a CPU, so that they stay in its cache."""
+DEVICE_BLOCK_BYTES = 1 << 28
+"""The same elsewhere."""
+_VISITS = 37
+"""Scalar steps of factoring that cost as much as one coil's pixel in one application of ``A^H A``."""
+_STEP = 8
+"""Lengths of runs are rounded up to multiples of this, so that columns form blocks."""
+_DOUBLE_BELOW = 1e-4
+"""Weights below this are solved in double precision: the condition is one over the weight."""
+
+Weight: TypeAlias = float | Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Block:
+    """Columns whose unknowns are equally many."""
+
+    columns: Tensor
+    """`(column,)` int64"""
+    pixels: Tensor
+    """`(column, n)` int64: the run of pixels along the phase encoding."""
+    gram: Tensor
+    """`(column, map * n, map * n)` complex: of the coils' sensitivities, the same for every mask."""
+
+
+class LineSystems:
+    """``A^H A + W`` of whole-line masks, `W` diagonal, for solves and inverses.
+
+    Parameters
+    ----------
+    operator : SenseOperator
+        With ``lines`` true.
+
+    Attributes
+    ----------
+    sets : list of Tensor
+        Frames that share a mask: their numbers, `(frame,)` int64.
+    bytes : int
+        Memory that all inverses take together.
+    """
+
+    def __init__(self, operator: SenseOperator) -> None:
+        if not operator.lines:
+            raise DataError("exact solves need whole readout lines, found masks that vary along the readout")
+        self._maps = operator.maps
+        rows = operator.line_mask
+        shared, owner = torch.unique(rows, dim=0, return_inverse=True)
+        self.sets = [torch.nonzero(owner == i).flatten() for i in range(len(shared))]
+        self._responses = torch.fft.ifft(shared.to(self._maps.dtype))
+        self._shown = self._maps.abs().amax(dim=(0, 1)) > 0
+        self._runs = _runs(self._shown)
+        lengths = self._runs[1]
+        size = self._maps.dtype.itemsize * self._maps.shape[0] ** 2
+        self.bytes = int((lengths**2).sum()) * size * len(self.sets)
+        self._steps = float((self._maps.shape[0] * lengths.double()).pow(3).sum()) * len(self.sets)
+
+    def pays(self, applications: int) -> bool:
+        """Whether factoring costs less than so many applications of ``A^H A`` to all frames."""
+        visits = sum(len(one) for one in self.sets) * self._maps.numel()
+        return self._steps <= _VISITS * visits * applications
+
+    def solve(self, target: Tensor, weight: Weight) -> Tensor:
+        """``(A^H A + W)^-1 target`` for every frame.
+
+        Parameters
+        ----------
+        target : Tensor
+            `(frame, map, x, y)` complex.
+        weight : float or Tensor
+            The diagonal of `W`, above 0: one number, or `(x, y)`.
+
+        Raises
+        ------
+        DataError
+            If a matrix cannot be factored, as of coil maps that are far too large.
+        """
+        out = _outside(target, weight)
+        for block in self._blocks():
+            some = _gathered(target, block)
+            for i, frames in enumerate(self.sets):
+                factor = self._factor(block, i, weight)
+                unknowns = some[..., frames].to(factor.dtype)
+                solved = torch.cholesky_solve(unknowns, factor).to(target.dtype)
+                _scatter(out, solved, block, frames)
+        return out
+
+    def inverses(self, weight: Weight) -> Inverses:
+        """All inverses, kept: for solves that are repeated with one weight."""
+        blocks = list(self._blocks())
+        kept = [
+            [torch.cholesky_inverse(self._factor(block, i, weight)) for i in range(len(self.sets))]
+            for block in blocks
+        ]
+        return Inverses(self.sets, blocks, kept, weight)
+
+    def noise(self, weight: float) -> Tensor:
+        """Noise in the solution, and how much of it undersampling has added.
+
+        Parameters
+        ----------
+        weight : float
+            Tikhonov weight of the solution.
+
+        Returns
+        -------
+        Tensor
+            `(frame, map, x, y)` real: the standard deviation of complex noise in every pixel, where samples
+            hold noise of standard deviation 1; 0 where no coil sees anything.
+        """
+        frames = sum(len(one) for one in self.sets)
+        out = self._maps.new_zeros(frames, self._maps.shape[0], *self._maps.shape[2:])
+        for block in self._blocks():
+            for i, members in enumerate(self.sets):
+                inverse = torch.cholesky_inverse(self._factor(block, i, weight))
+                # (A^H A + w)^-1 A^H A (A^H A + w)^-1 = inverse - w inverse^2
+                power = inverse.diagonal(dim1=-2, dim2=-1).real - weight * inverse.abs().square().sum(-1)
+                deviation = power.clamp_min(0).sqrt()[..., None].expand(-1, -1, len(members))
+                _scatter(out, deviation.to(out.dtype), block, members)
+        return out.real * self._shown
+
+    def _blocks(self) -> Iterator[_Block]:
+        start, length = self._runs
+        points, sets = self._maps.shape[-1], self._maps.shape[0]
+        largest = BLOCK_BYTES if self._maps.device.type == "cpu" else DEVICE_BLOCK_BYTES
+        for n in torch.unique(length).tolist():
+            if n == 0:
+                continue
+            columns = torch.nonzero(length == n).flatten()
+            several = max(1, largest // (self._maps.dtype.itemsize * (sets * n) ** 2))
+            for some in torch.split(columns, several):
+                pixels = (start[some, None] + torch.arange(n, device=some.device)) % points
+                coils = self._maps[:, :, some[:, None], pixels].permute(2, 1, 0, 3).flatten(2)
+                yield _Block(columns=some, pixels=pixels, gram=coils.mH @ coils)
+
+    def _factor(self, block: _Block, which: int, weight: Weight) -> Tensor:
+        matrix = self._matrix(block, which)
+        if isinstance(weight, float) and weight < _DOUBLE_BELOW:
+            matrix = matrix.to(torch.complex128)
+        diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+        if isinstance(weight, Tensor):
+            own = weight[block.columns[:, None], block.pixels]
+            diagonal += own.repeat(1, self._maps.shape[0]).to(diagonal.dtype)
+        else:
+            diagonal += weight
+        largest = matrix.diagonal(dim1=-2, dim2=-1).real.max()
+        least = float(weight.min()) if isinstance(weight, Tensor) else weight
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if bool(failed.any()) or not float(largest) * torch.finfo(matrix.dtype).eps < least:
+            raise DataError(
+                f"coil maps of a size of about {float(largest) ** 0.5:.3g} cannot be unfolded with, "
+                "expected a root sum of squares of 1: calibrate again"
+            )
+        found: Tensor = factor
+        return found
+
+    def _matrix(self, block: _Block, which: int) -> Tensor:
+        """``A^H A`` of a block's columns for one mask: `(column, map * n, map * n)`."""
+        n, points = block.pixels.shape[1], self._maps.shape[-1]
+        places = torch.arange(n, device=self._maps.device)
+        response = self._responses[which][(places[:, None] - places) % points]
+        sets = self._maps.shape[0]
+        matrix: Tensor = block.gram * (response if sets == 1 else response.repeat(sets, sets))
+        return matrix
+
+
+class Inverses:
+    """Inverses of `LineSystems` for one weight, made by its method `inverses`."""
+
+    def __init__(
+        self, sets: list[Tensor], blocks: list[_Block], kept: list[list[Tensor]], weight: Weight
+    ) -> None:
+        self._sets, self._blocks, self._kept, self._weight = sets, blocks, kept, weight
+
+    def __call__(self, target: Tensor) -> Tensor:
+        """As `LineSystems.solve`."""
+        out = _outside(target, self._weight)
+        for block, inverses in zip(self._blocks, self._kept, strict=True):
+            some = _gathered(target, block)
+            for frames, inverse in zip(self._sets, inverses, strict=True):
+                _scatter(out, inverse @ some[..., frames], block, frames)
+        return out
+
+
+def _outside(target: Tensor, weight: Weight) -> Tensor:
+    """The solution where no coil sees anything: there the matrix is the weight alone."""
+    if isinstance(weight, Tensor):
+        return torch.where(weight > 0, target / weight.clamp_min(1e-30), 0)
+    return target / weight if weight > 0 else torch.zeros_like(target)
+
+
+def _gathered(images: Tensor, block: _Block) -> Tensor:
+    """`(frame, map, x, y)` to unknowns `(column, map * n, frame)`."""
+    some = images[:, :, block.columns[:, None], block.pixels]
+    return some.permute(2, 1, 3, 0).reshape(len(block.columns), -1, len(images))
+
+
+def _scatter(out: Tensor, unknowns: Tensor, block: _Block, frames: Tensor) -> None:
+    """Unknowns `(column, map * n, frame)` to their place in images `(frame, map, x, y)`."""
+    columns, sets = len(block.columns), out.shape[1]
+    parts = unknowns.reshape(columns, sets, -1, len(frames)).permute(3, 1, 0, 2)
+    if len(frames) == len(out):
+        out[:, :, block.columns[:, None], block.pixels] = parts
+        return
+    for frame, part in zip(frames.tolist(), parts, strict=True):
+        out[frame][:, block.columns[:, None], block.pixels] = part
+
+
+def _runs(shown: Tensor) -> tuple[Tensor, Tensor]:
+    """The shortest cyclic run that holds all that is shown, for each row of `(x, y)`: start and length."""
+    columns, points = shown.shape
+    twice = torch.cat([shown, shown], dim=1)
+    places = torch.arange(2 * points, device=shown.device).expand(columns, -1)
+    last = torch.where(twice, places, -1).cummax(dim=1).values
+    gap = torch.where(last >= 0, places - last, 0)[:, points:]  # empty pixels up to here, cyclically
+    longest, end = gap.max(dim=1)
+    length = torch.where(shown.any(dim=1), points - longest, 0)
+    length = ((length + _STEP - 1) // _STEP * _STEP).clamp_max(points)
+    return (end + 1) % points, length
