@@ -7,10 +7,14 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from recon_node.core.plugins import installed
 
 MAY_BE_ABSENT = re.compile(
     r"CUDA|docker compose|recorded session not here|the recording .* beside|measured k-space not here"
@@ -45,6 +49,32 @@ def component() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Installs a package of one module, with its entry points, for this test only."""
+    site = tmp_path / "site"
+    modules: list[str] = []
+
+    def package(name: str, code: str, *, version: str = "1.2", **entry_points: str) -> None:
+        """Entry points are given by group, the dots as two underscores: ``recon_node__methods="x = m:X"``."""
+        (site / f"{name}-{version}.dist-info").mkdir(parents=True)
+        (site / f"{name}.py").write_text(code)
+        groups = (f"[{group.replace('__', '.')}]\n{lines}\n" for group, lines in entry_points.items())
+        (site / f"{name}-{version}.dist-info" / "entry_points.txt").write_text("".join(groups))
+        (site / f"{name}-{version}.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        (site / f"{name}-{version}.dist-info" / "top_level.txt").write_text(f"{name}\n")
+        modules.append(name)
+        installed.cache_clear()
+
+    monkeypatch.syspath_prepend(site)
+    yield package
+    installed.cache_clear()
+    for name in modules:
+        sys.modules.pop(name, None)
 
 
 @pytest.hookimpl(wrapper=True)

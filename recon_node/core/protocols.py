@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,19 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Readouts | Waveform]:
         """Readouts in the order of acquisition, in runs of one shape."""
+
+
+class OpenSource(Source, Protocol):
+    """A source that holds a file open, and is a context manager."""
+
+    def close(self) -> None:
+        """Let go of the file; harmless when closed already."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class TextEncoder(Protocol):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.plugins import installed
 from recon_node.delivery.outcome import Outcome
 from recon_node.delivery.peers.association import Peer, Timeouts
 from recon_node.delivery.peers.commitment import CommitmentListener, CommitmentReport, OnReport
 from recon_node.delivery.peers.dimse import DicomDestination
 from recon_node.delivery.peers.folder import FolderDestination
+from recon_node.delivery.peers.foreign import GROUP, open_foreign
 from recon_node.delivery.peers.stow import HttpAccess, StowDestination
 
 _DEFAULT_PORT = 104
@@ -62,7 +64,8 @@ def open_destination(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) 
     ----------
     dest : str
         A key of `named`; ``dicom://AET@host:port``; ``dicoms://...`` (TLS); an ``http(s)://`` STOW-RS
-        base URL; anything else is a folder (a bare word only where it exists: a misspelt name must not
+        base URL; a scheme that an installed package adds (entry point group ``recon_node.destinations``);
+        anything else is a folder (a bare word only where it exists: a misspelt name must not
         become one). DICOM addresses take options as a query
         (``?calling=NODE&ca=ca.pem&certificate=node.pem&key=node.key``).
     named : mapping
@@ -111,18 +114,26 @@ def echo(dest: str, *, named: Mapping[str, Mapping[str, Any]] = {}) -> float:
 
 def _open(address: str, name: str | None, options: dict[str, Any]) -> OpenDestination:
     scheme = urlsplit(address).scheme if "://" in address else ""
-    if scheme in ("dicom", "dicoms"):
-        return _open_dicom(address, name, options)
-    if scheme in ("http", "https"):
-        return StowDestination(address, name=name, access=_http_access(address, options))
-    if scheme not in ("", "file"):
-        expected = "dicom://, dicoms://, http://, https://, a folder or a configured name"
-        raise ConfigError(f"destination {address!r}: unknown scheme {scheme!r}, expected {expected}")
+    if scheme in SCHEMES:
+        return SCHEMES[scheme](address, name, options)
+    if scheme in installed(GROUP):
+        return open_foreign(installed(GROUP)[scheme], address, name or address, options)
+    known = ", ".join(f"{one}://" for one in (*filter(None, SCHEMES), *installed(GROUP)))
+    raise ConfigError(
+        f"destination {address!r}: unknown scheme {scheme!r}, expected {known}, a folder or a configured name"
+    )
+
+
+def _open_folder(address: str, name: str | None, options: dict[str, Any]) -> FolderDestination:
     _refuse_unknown(address, options, frozenset())
-    path = urlsplit(address).path if scheme == "file" else address
+    path = urlsplit(address).path if address.startswith("file://") else address
     if not path:
         raise ConfigError("destination: empty folder name")
     return FolderDestination(Path(path).expanduser(), name=name)
+
+
+def _open_stow(address: str, name: str | None, options: dict[str, Any]) -> StowDestination:
+    return StowDestination(address, name=name, access=_http_access(address, options))
 
 
 def _http_access(address: str, options: dict[str, Any]) -> HttpAccess:
@@ -148,6 +159,17 @@ def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> Dico
         timeouts=Timeouts(**{k: _seconds(k, options[k]) for k in _TIMEOUTS if k in options}),
     )
     return DicomDestination(peer, name=name or address, commits=_yes(options.get("commitment", False)))
+
+
+SCHEMES: Mapping[str, Callable[[str, str | None, dict[str, Any]], OpenDestination]] = {
+    "dicom": _open_dicom,
+    "dicoms": _open_dicom,
+    "http": _open_stow,
+    "https": _open_stow,
+    "file": _open_folder,
+    "": _open_folder,
+}
+"""Scheme of an address to what opens it, from address, configured name and options."""
 
 
 def open_listener(address: str, on_report: OnReport) -> CommitmentListener:

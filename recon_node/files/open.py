@@ -1,49 +1,138 @@
-"""Which kind of raw data a file holds, seen from its content."""
+"""The table of file formats: which kind of raw data a file holds, seen from its content.
+
+Other packages add formats by entry point (group ``recon_node.sources``); they are asked first, since whoever
+installs one means it. docs/plugins.md has an example.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from recon_node.core.errors import SourceError
-from recon_node.files.arrays import ArraySource, array_source
+from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
+from recon_node.core.plugins import imported, installed, told
+from recon_node.core.protocols import OpenSource
+from recon_node.files.arrays import array_source
 from recon_node.files.hdf5 import Hdf5Source
 from recon_node.files.mrd_file import MrdFileSource
 
+GROUP = "recon_node.sources"
+"""Entry point group of file formats from other packages."""
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _USER_BLOCKS = (0, 512, 1024, 2048)
 _STREAM_STARTS = (b"\x01\x00", b"\x02\x00", b"\x03\x00")
 
 
-def open_source(path: Path | str, *, group: str | None = None) -> Hdf5Source | MrdFileSource | ArraySource:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One kind of raw data file. An entry point names one, or a class with the same three members."""
+
+    recognises: Callable[[Path, bytes], bool]
+    """Whether a file with this path and these first bytes (2056, or all where it is shorter) is of it."""
+    open: Callable[[Path, str | None], OpenSource]
+    """From its path, and the name of a dataset inside where somebody chose one, to the source."""
+    suffixes: tuple[str, ...]
+    """Endings that such files have in a folder, in lower case, with the dot."""
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        recognises=lambda path, start: _is_hdf5(start),
+        open=lambda path, group: (
+            (array_source(path) if group is None else None) or Hdf5Source(path, group=group)
+        ),
+        suffixes=(".h5", ".hdf5", ".ismrmrd", ".mat"),
+    ),
+    Format(
+        recognises=lambda path, start: start[:2] in _STREAM_STARTS,
+        open=lambda path, group: MrdFileSource(path),
+        suffixes=(".mrd",),
+    ),
+)
+"""Built-in formats."""
+
+
+def formats() -> Iterator[Format]:
+    """Every format that can be read here: those of installed packages, then the built-in ones.
+
+    Raises
+    ------
+    ConfigError
+        One of an installed package cannot be imported, or is none.
+    """
+    for name, entry in installed(GROUP).items():
+        who = f"file format {name}"
+        yield _checked(who, imported(who, entry.value))
+    yield from FORMATS
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """Endings by which raw data is found in a folder, in lower case."""
+    return tuple(dict.fromkeys(suffix for one in formats() for suffix in one.suffixes))
+
+
+def open_source(path: Path | str, *, group: str | None = None) -> OpenSource:
     """Open raw data for reading.
 
     Parameters
     ----------
     path : Path or str
-        An ISMRMRD HDF5 file, an MRD stream file, a CMRxRecon ``.mat`` or a fastMRI ``.h5``.
+        An ISMRMRD HDF5 file, an MRD stream file, a CMRxRecon ``.mat``, a fastMRI ``.h5``, or a file of a
+        format that an installed package adds.
     group : str, optional
         Dataset inside an HDF5 file that holds several.
 
     Returns
     -------
-    Source
+    OpenSource
         With `headers`, iteration over runs of readouts and waveforms, and `close` (a context manager).
 
     Raises
     ------
     SourceError
         The file is absent, empty, or of no known kind; see the sources for their own errors.
+    ConfigError
+        A format of an installed package cannot be imported.
     """
     path = Path(path)
     start = _first_bytes(path)
-    if any(start[at : at + 8] == HDF5_SIGNATURE for at in _USER_BLOCKS):
-        return (array_source(path) if group is None else None) or Hdf5Source(path, group=group)
-    if start[:2] in _STREAM_STARTS:
-        return MrdFileSource(path)
+    found = next((one for one in formats() if one.recognises(path, start)), None)
+    if found is not None:
+        return found.open(path, group)
     raise SourceError(
         f"{path.name}: neither HDF5 nor an MRD stream (starts with {start[:8].hex(' ')}); "
         "expected an ISMRMRD .h5 or .mrd file, or a v7.3 .mat file"
     )
+
+
+def _is_hdf5(start: bytes) -> bool:
+    return any(start[at : at + 8] == HDF5_SIGNATURE for at in _USER_BLOCKS)
+
+
+def _checked(who: str, target: Any) -> Format:
+    """A foreign format whose failures are errors of this package."""
+    if not all(hasattr(target, name) for name in ("recognises", "open", "suffixes")):
+        raise ConfigError(f"{who}: expected recognises(path, start), open(path, group) and suffixes")
+
+    def recognises(path: Path, start: bytes) -> bool:
+        return bool(_tried(who, path, lambda: target.recognises(path, start)))
+
+    def opened(path: Path, group: str | None) -> OpenSource:
+        source: OpenSource = _tried(who, path, lambda: target.open(path, group))
+        return source
+
+    return Format(recognises=recognises, open=opened, suffixes=tuple(target.suffixes))
+
+
+def _tried(who: str, path: Path, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except ReconNodeError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{path.name}: {who} failed: {told(error)}") from error
 
 
 def _first_bytes(path: Path) -> bytes:

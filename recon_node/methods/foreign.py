@@ -11,24 +11,22 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError, ModelError, ReconNodeError
+from recon_node.core.plugins import imported, installed, package_of, told
 from recon_node.core.protocols import Reconstructor
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy, TextEmbedding
 from recon_node.methods.record import LoadedMethod, MethodOptions, MethodRecord
 from recon_node.methods.series import check, series
-from recon_node.methods.table import BUILT_IN, installed, is_address
+from recon_node.methods.table import BUILT_IN, GROUP, is_address
 from recon_node.prompts import load_encoder
 from recon_node.trust import Limits, TrainedOn
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
-_UNSAID = "unknown"
 T = TypeVar("T")
 
 
@@ -40,7 +38,8 @@ def foreign_method(chosen: str) -> MethodRecord:
     ConfigError
         It cannot be imported, is not there, or is nothing that reconstructs.
     """
-    target = _imported(chosen)
+    address = chosen if is_address(chosen) else installed(GROUP)[chosen].value
+    target = imported(f"method {chosen}", address)
     record = target if isinstance(target, MethodRecord) else _described(chosen, target)
     if not _NAME.fullmatch(record.name) or record.name in BUILT_IN:
         raise ConfigError(
@@ -48,21 +47,6 @@ def foreign_method(chosen: str) -> MethodRecord:
             "letters, digits, blanks and ._+-"
         )
     return replace(record, built_in=False)
-
-
-def _imported(chosen: str) -> Any:
-    value = installed()[chosen].value if not is_address(chosen) else chosen
-    module, _, path = value.partition(":")
-    try:
-        target: Any = import_module(module)
-        for part in filter(None, path.split(".")):
-            target = getattr(target, part)
-    except Exception as error:
-        raise ConfigError(
-            f"method {chosen}: {value} cannot be imported ({_told(error)}): install its package, or correct "
-            "the name"
-        ) from error
-    return target
 
 
 def _described(chosen: str, target: Any) -> MethodRecord:
@@ -105,7 +89,7 @@ def _made(chosen: str, target: Callable[..., Any], options: MethodOptions) -> An
     except ReconNodeError:
         raise
     except Exception as error:
-        raise ConfigError(f"method {chosen} cannot be made: {_told(error)}") from error
+        raise ConfigError(f"method {chosen} cannot be made: {told(error)}") from error
 
 
 def _said(chosen: str, made: object, name: str, kind: type[T]) -> T | None:
@@ -143,7 +127,7 @@ class Guarded:
         except ReconNodeError:
             raise
         except Exception as error:
-            raise ModelError(f"method {self.name} failed: {_told(error)}") from error
+            raise ModelError(f"method {self.name} failed: {told(error)}") from error
         images = series(kspace, self._grid(made, kspace), self.name, {})
         return replace(images, made_by=self._made_by(made))
 
@@ -175,27 +159,10 @@ def guarded(record: MethodRecord, inner: Reconstructor) -> Reconstructor:
     """The same reconstructor, held to its promises; a built-in one as it is."""
     if record.built_in:
         return inner
-    package, release = _package_of(type(inner).__module__)
+    package, release = package_of(type(inner).__module__)
     own = _text(getattr(inner, "version", None)) or _text(getattr(type(inner), "__version__", None))
     return Guarded(name=record.name, inner=inner, version=own or release, package=package)
 
 
-def _package_of(module: str) -> tuple[str, str]:
-    """Name and version of the distribution a module belongs to; the module's own name where there is none."""
-    top = module.partition(".")[0]
-    for package in packages_distributions().get(top, ()):
-        try:
-            return package, version(package)
-        except PackageNotFoundError:
-            continue
-    return top, _UNSAID
-
-
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _told(error: Exception) -> str:
-    """One short line of somebody else's exception."""
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {line[:120]}" if line else type(error).__name__

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.plugins import installed
 
 GROUP = "recon_node.methods"
 """Entry point group of methods from other packages."""
@@ -35,16 +34,9 @@ BUILT_IN: Mapping[str, str] = {**LEARNED, **CLASSICAL}
 _ADDRESS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-@lru_cache(maxsize=1)
-def installed() -> Mapping[str, EntryPoint]:
-    """Methods of installed packages by name; a built-in name stays the built-in method's."""
-    found = entry_points(group=GROUP)
-    return {entry.name: entry for entry in found if entry.name not in BUILT_IN}
-
-
 def method_names() -> tuple[str, ...]:
     """Every name that can be chosen here: built-in ones, then those of installed packages."""
-    return (*BUILT_IN, *sorted(installed()))
+    return (*BUILT_IN, *sorted(set(installed(GROUP)) - set(BUILT_IN)))
 
 
 def choices() -> dict[str, tuple[str, ...]]:
@@ -65,7 +57,7 @@ def check_method(name: str, where: str = "recon.method") -> str:
     ConfigError
         Neither a built-in method, nor one of an installed package, nor ``module:Class``.
     """
-    if name in BUILT_IN or is_address(name) or name in installed():
+    if name in BUILT_IN or is_address(name) or name in installed(GROUP):
         return name
     known = ", ".join(method_names())
     raise ConfigError(

@@ -21,7 +21,7 @@ from typing import Any
 from recon_node.core import durable
 from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
 from recon_node.core.version import __version__
-from recon_node.files.open import open_source
+from recon_node.files.open import known_suffixes, open_source
 from recon_node.pipeline.row import Pipeline, row
 from recon_node.pipeline.summary import summary_entry, write_summary
 from recon_node.pipeline.write import SeriesWriter
@@ -30,7 +30,6 @@ from recon_node.settings import Settings
 SUMMARY = "summary.json"
 JOURNAL = ".replay"
 """Folder in the output that remembers finished inputs, for `resume`."""
-SUFFIXES = (".h5", ".hdf5", ".mrd", ".mat", ".ismrmrd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,8 @@ def find_inputs(names: Sequence[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            known = known_suffixes()
+            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
         elif path.exists():
             matches = [path]
         else:

@@ -1,0 +1,64 @@
+"""What installed packages add to the node's open tables: methods, file formats, destinations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from typing import Any
+
+from recon_node.core.errors import ConfigError
+
+UNKNOWN_VERSION = "unknown"
+_LONGEST = 120
+
+
+@cache
+def installed(group: str) -> Mapping[str, EntryPoint]:
+    """Entry points of a group by name; nothing is imported."""
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def imported(who: str, address: str) -> Any:
+    """What ``module:attribute`` names.
+
+    Parameters
+    ----------
+    who : str
+        Begins the error: ``method denoised``, for example.
+    address : str
+        Dots after the colon go into attributes.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be imported, or is not there.
+    """
+    module, _, path = address.partition(":")
+    try:
+        target: Any = import_module(module)
+        for part in filter(None, path.split(".")):
+            target = getattr(target, part)
+    except Exception as error:
+        raise ConfigError(
+            f"{who}: {address[:80]} cannot be imported ({told(error)}): is its package installed?"
+        ) from error
+    return target
+
+
+def package_of(module: str) -> tuple[str, str]:
+    """Name and version of the distribution a module belongs to; the module's own name where there is none."""
+    top = module.partition(".")[0]
+    for package in packages_distributions().get(top, ()):
+        try:
+            return package, version(package)
+        except PackageNotFoundError:
+            continue
+    return top, UNKNOWN_VERSION
+
+
+def told(error: Exception) -> str:
+    """One short line of somebody else's exception."""
+    line = next(iter(str(error).splitlines()), "")[:_LONGEST]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
