@@ -1,27 +1,113 @@
-"""recon-node: raw ISMRMRD in, trustworthy DICOM out. Not for clinical use until validated."""
+"""recon-node: raw ISMRMRD in, trustworthy DICOM out. Not for clinical use until validated.
+
+    from recon_node import open_scan, reconstruct, write_dicom
+
+    for kspace in open_scan("scan.h5"):
+        result = reconstruct(kspace, method="sense")
+        print(result.images.data.shape, result.verdict)
+        write_dicom(result, "images")
+
+Names are loaded when they are first used, so that ``import recon_node`` is quick.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from recon_node.core.version import __version__
 
 if TYPE_CHECKING:
-    from recon_node.pipeline.row import reconstruct
+    from recon_node.core.errors import (
+        CalibrationError,
+        ConfigError,
+        DataError,
+        DeliveryError,
+        DeviceError,
+        DicomError,
+        DiskFull,
+        InconsistentReadouts,
+        ModelError,
+        PacsMisconfigured,
+        PacsRejected,
+        PacsUnreachable,
+        ProtocolError,
+        ReconNodeError,
+        SourceError,
+        SpoolCorrupt,
+        TruncatedStream,
+        UnsupportedScan,
+        WeightsError,
+    )
+    from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding, Verdict
+    from recon_node.pipeline.arrays import kspace_from_arrays
+    from recon_node.pipeline.result import Reconstruction
+    from recon_node.pipeline.row import Pipeline, reconstruct
     from recon_node.pipeline.scan import open_scan
+    from recon_node.pipeline.write import write_dicom
+    from recon_node.settings import Settings, load_settings
 
+__all__ = [
+    "CalibrationError",
+    "CoilMaps",
+    "ConfigError",
+    "DataError",
+    "DeliveryError",
+    "DeviceError",
+    "DicomError",
+    "DiskFull",
+    "ImageSeries",
+    "InconsistentReadouts",
+    "KSpace",
+    "ModelError",
+    "PacsMisconfigured",
+    "PacsRejected",
+    "PacsUnreachable",
+    "Pipeline",
+    "ProtocolError",
+    "ReconNodeError",
+    "Reconstruction",
+    "Settings",
+    "SourceError",
+    "SpoolCorrupt",
+    "TextEmbedding",
+    "TruncatedStream",
+    "UnsupportedScan",
+    "Verdict",
+    "WeightsError",
+    "__version__",
+    "kspace_from_arrays",
+    "load_settings",
+    "open_scan",
+    "reconstruct",
+    "write_dicom",
+]
 
-__all__ = ["__version__", "open_scan", "reconstruct"]
+_HOMES = {
+    "Pipeline": "recon_node.pipeline.row",
+    "Reconstruction": "recon_node.pipeline.result",
+    "Settings": "recon_node.settings",
+    "kspace_from_arrays": "recon_node.pipeline.arrays",
+    "load_settings": "recon_node.settings",
+    "open_scan": "recon_node.pipeline.scan",
+    "reconstruct": "recon_node.pipeline.row",
+    "write_dicom": "recon_node.pipeline.write",
+    **dict.fromkeys(
+        ("CoilMaps", "ImageSeries", "KSpace", "TextEmbedding", "Verdict"), "recon_node.core.types"
+    ),
+}
+"""Where a name lives; every other one is an error."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load `open_scan` and `reconstruct` when they are first used, so that `import recon_node` is quick."""
-    if name == "open_scan":
-        from recon_node.pipeline.scan import open_scan
+    """Load a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "recon_node.core.errors")), name)
+    globals()[name] = value
+    return value
 
-        return open_scan
-    if name == "reconstruct":
-        from recon_node.pipeline.row import reconstruct
 
-        return reconstruct
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -176,6 +177,57 @@ class SeriesWriter:
             one["acquisition_times_s"] = images.acquisition_times_s[:1]
         values = fit(images.data, times)[None]
         yield replace(images, **one), store(values, "t1" if quantity == "t1" else "t2")
+
+
+def write_dicom(
+    results: Reconstruction | Iterable[Reconstruction],
+    folder: Path | str,
+    *,
+    settings: Settings | None = None,
+) -> list[Path]:
+    """Write reconstructions of one scan as DICOM: ``folder/<study>/<series>/*.dcm``.
+
+    Parameters
+    ----------
+    results : Reconstruction or iterable of Reconstruction
+        One slice, or those of a whole scan: together they share a study and the first one's window. Where the
+        header has no identifiers, slices written one by one become studies of their own.
+    folder : Path or str
+        Made if missing.
+    settings : Settings, optional
+        Section ``dicom`` says what is written; defaults otherwise.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of slices and phases.
+
+    Raises
+    ------
+    ConfigError
+        Settings that contradict each other.
+    DicomError
+        Images that are not finite, or a folder that cannot be written.
+
+    Examples
+    --------
+    >>> from recon_node import open_scan, reconstruct, write_dicom
+    >>> files = write_dicom(map(reconstruct, open_scan("scan.h5")), "images")  # doctest: +SKIP
+    """
+    writer = SeriesWriter.from_settings(settings or Settings(), Path(folder))
+    files, source_id = [], ""
+    for result in [results] if isinstance(results, Reconstruction) else results:
+        source_id = result.source_id or source_id or _fingerprint(result)
+        files += [instance.path for instance in writer.write(replace(result, source_id=source_id))]
+    return files
+
+
+def _fingerprint(result: Reconstruction) -> str:
+    """What tells a scan whose source is not known from all others: hash of header and first k-space."""
+    kspace = result.kspace
+    found = hashlib.sha256(kspace.header.xml.encode())
+    found.update(kspace.data.tobytes())
+    return found.hexdigest()
 
 
 def provenance(result: Reconstruction) -> Provenance:
