@@ -18,7 +18,7 @@ def _properties(ctx: click.Context, parameter: click.Parameter, values: tuple[st
 
 
 def _tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    from recon_node.mrd.server import client_tls
+    from recon_node.core.tls import client_tls
 
     if ca is None and (certificate or key):
         raise click.UsageError("--tls-certificate and --tls-key need --tls-ca")

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from recon_node.core.errors import ConfigError
 from recon_node.core.plugins import installed
+from recon_node.core.tls import client_tls, server_tls
 from recon_node.delivery.outcome import Outcome
 from recon_node.delivery.peers.association import Peer, Timeouts
 from recon_node.delivery.peers.commitment import CommitmentListener, CommitmentReport, OnReport
@@ -154,7 +155,7 @@ def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> Dico
         port=parts.port or (_DEFAULT_TLS_PORT if secure else _DEFAULT_PORT),
         called=_ae_title(parts.netloc.rpartition("@")[0], address),
         calling=_ae_title(str(options.get("calling", "RECON-NODE")), address),
-        tls=client_tls(options.get("ca"), options.get("certificate"), options.get("key")) if secure else None,
+        tls=_client_tls(options) if secure else None,
         server_name=options.get("server_name"),
         timeouts=Timeouts(**{k: _seconds(k, options[k]) for k in _TIMEOUTS if k in options}),
     )
@@ -218,38 +219,13 @@ def _dicom_parts(
 
 
 def _server_tls(options: Mapping[str, Any]) -> ssl.SSLContext:
-    names = [str(options[k]) for k in ("certificate", "key", "ca") if k in options]
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.get("ca"))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.verify_mode = ssl.CERT_REQUIRED if "ca" in options else ssl.CERT_NONE
-        context.load_cert_chain(options["certificate"], options.get("key"))
-    except KeyError as error:
-        raise ConfigError("a dicoms:// listener needs ?certificate=node.pem&key=node.key") from error
-    except OSError as error:
-        raise ConfigError(f"TLS files {', '.join(names)}: {error.strerror or error}") from error
-    return context
+    if "certificate" not in options:
+        raise ConfigError("a dicoms:// listener needs ?certificate=node.pem&key=node.key")
+    return server_tls(options["certificate"], options.get("key"), client_ca=options.get("ca"))
 
 
-def client_tls(
-    ca: str | None = None, certificate: str | None = None, key: str | None = None
-) -> ssl.SSLContext:
-    """TLS 1.2 or newer, the peer's certificate checked, with our certificate if there is one.
-
-    Raises
-    ------
-    ConfigError
-        A file that is not there or holds no certificate or key.
-    """
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if certificate:
-            context.load_cert_chain(certificate, key)
-    except OSError as error:
-        names = ", ".join(str(f) for f in (ca, certificate, key) if f)
-        raise ConfigError(f"TLS files {names}: {error.strerror or error}") from error
-    return context
+def _client_tls(options: Mapping[str, Any]) -> ssl.SSLContext:
+    return client_tls(options.get("ca"), certificate=options.get("certificate"), key=options.get("key"))
 
 
 def _ae_title(title: str, address: str) -> str:

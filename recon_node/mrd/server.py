@@ -13,7 +13,6 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +21,7 @@ from recon_node.mrd.connection import EventHook, Protect, ServerConnection, Serv
 from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.session import ScanHandler
 
-__all__ = ["MrdServer", "ServerLimits", "client_tls", "server_tls"]
+__all__ = ["MrdServer", "ServerLimits"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class MrdServer:
         Addresses or networks (``192.168.2.0/24``) that may connect; empty allows every peer that
         can reach `host`.
     tls : ssl.SSLContext, optional
-        See `server_tls`.
+        See `core.tls.server_tls`.
     recordings : RecordingFolder, optional
         Keeps every incoming stream.
     on_event : callable, optional
@@ -211,42 +210,3 @@ def _network(peer: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(peer)
     except ValueError as error:
         raise ConfigError(f"allowed peer {peer!r} is no address or network such as 192.168.2.0/24") from error
-
-
-def server_tls(certificate: Path, key: Path, *, client_ca: Path | None = None) -> ssl.SSLContext:
-    """TLS for a server; with `client_ca`, only clients with a certificate signed by it are served.
-
-    Raises
-    ------
-    ConfigError
-        A file is missing or holds no certificate or key.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _load(context, certificate, key, client_ca)
-    if client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_tls(ca: Path, *, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-    """TLS for a client: the server must be signed by `ca`, and is shown `certificate` if it asks.
-
-    Raises
-    ------
-    ConfigError
-        A file is missing or holds no certificate or key.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _load(context, certificate, key, ca)
-    return context
-
-
-def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, ca: Path | None) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
-        if ca is not None:
-            context.load_verify_locations(ca)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"TLS certificate, key or CA cannot be used ({error})") from error

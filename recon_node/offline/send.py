@@ -88,7 +88,7 @@ def send_scan(
     timeout : float
         Seconds of silence of the server, and for connecting.
     tls : ssl.SSLContext, optional
-        See `server.client_tls`.
+        See `core.tls.client_tls`.
     on_image, on_text : callable, optional
         Called in the receiving thread for each image and each text.
 

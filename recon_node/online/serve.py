@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.tls import server_tls
 from recon_node.delivery import check_priority
 from recon_node.mrd.frames import WireLimits
 from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.request import DEFAULT_NAME
-from recon_node.mrd.server import MrdServer, ServerLimits, server_tls
+from recon_node.mrd.server import MrdServer, ServerLimits
 from recon_node.mrd.session import ScanHandler, ScanSession
 from recon_node.online.deferral import Deferral, retrieve
 from recon_node.online.deferred_scans import DeferredScans

@@ -20,9 +20,9 @@ import pydicom
 import pytest
 
 from recon_node.cli import run
+from recon_node.core.tls import client_tls
 from recon_node.files.open import open_source
 from recon_node.mrd.messages import Close, ConfigText, HeaderXml, ImageMessage, message_bytes
-from recon_node.mrd.server import client_tls
 from recon_node.mrd.wire import read_messages
 
 

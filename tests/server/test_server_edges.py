@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from recon_node.core.errors import ConfigError, SourceError
 from recon_node.core.scan import Readouts
+from recon_node.core.tls import client_tls, server_tls
 from recon_node.files.open import open_source
 from recon_node.mrd.messages import Close, HeaderXml, message_bytes
 from recon_node.mrd.recording import RecordingFolder
-from recon_node.mrd.server import ServerLimits, client_tls, server_tls
+from recon_node.mrd.server import ServerLimits
 from recon_node.offline.send import send_scan
 
 
