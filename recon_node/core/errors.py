@@ -14,6 +14,8 @@ The class decides what happens next (retry or not, which exit code), never the t
     ├── ModelError
     │   ├── WeightsError            weights missing, misshapen, or for another encoder
     │   └── DeviceError             the device failed or is full (retryable)
+    ├── LimitReached                more than this node allows; the text names the limit and its setting
+    │   └── NodeBusy                too much at this moment (retryable)
     ├── DiskFull                    too little room left to take a scan (retryable)
     ├── DicomError                  an instance cannot be built as the standard wants it
     └── DeliveryError
@@ -81,6 +83,16 @@ class WeightsError(ModelError):
 
 class DeviceError(ModelError):
     """The compute device failed or is out of memory."""
+
+    retryable = True
+
+
+class LimitReached(ReconNodeError):
+    """A peer asks for more than this node allows; the text names the limit and its setting."""
+
+
+class NodeBusy(LimitReached):
+    """A peer asks for more than this node has room for at this moment."""
 
     retryable = True
 

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, Self
 
 from recon_node.core.errors import ConfigError, where_it_failed
@@ -127,6 +127,17 @@ class Acceptor:
                 connection.abort()
         self._join(cut_seconds)
         return not left
+
+    @contextlib.contextmanager
+    def running(self, *, drain_seconds: float, cut_seconds: float) -> Iterator[Self]:
+        """Accept until the block ends, then `stop`: at once where it ends with an error."""
+        self.start()
+        patience = 0.0
+        try:
+            yield self
+            patience = drain_seconds
+        finally:
+            self.stop(drain_seconds=patience, cut_seconds=cut_seconds)
 
     def _join(self, seconds: float) -> int:
         """Wait for the connections; how many still run."""

@@ -1,4 +1,4 @@
-"""One connection of the MRD server, from TLS handshake to lingering close."""
+"""One scan over one socket, from TLS handshake to lingering close: the way that server and gadget share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ import socket
 import ssl
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from recon_node.core.errors import (
-    ConfigError,
-    ProtocolError,
-    ReconNodeError,
-    SourceError,
-    TruncatedStream,
-    where_it_failed,
-)
+from recon_node.core.errors import ConfigError, NodeBusy, ProtocolError, SourceError
 from recon_node.core.scan import ScanHeader
 from recon_node.mrd.frames import Frame, FrameReader, WireLimits
+from recon_node.mrd.guard import Ending, guarded
 from recon_node.mrd.messages import MessageId, close_bytes, text_bytes
 from recon_node.mrd.recording import Recording, RecordingFolder
 from recon_node.mrd.replies import Outbox
@@ -43,12 +38,14 @@ Protect = Callable[[Sequence[ScanHeader]], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLimits:
-    """What the server allows."""
+    """What is allowed to the connections of a server or a listening gadget."""
 
     scans: int = 4
     """Scans reconstructed at a time."""
     waiting: int = 8
-    """More connections that may wait for their turn; others are refused."""
+    """More scans that may wait for their turn; others are refused."""
+    arriving: int = 16
+    """More connections that may be open before their header has come."""
     handshake_seconds: float = 30.0
     """From connecting to the end of the header."""
     scan_bytes: int = 64 << 30
@@ -64,6 +61,126 @@ class ServerLimits:
     wire: WireLimits = field(default_factory=WireLimits)
 
 
+class ScanConnection(ABC):
+    """A connected socket whose peer hands over one scan.
+
+    Subclasses say how the protocol's two dialects differ: what opens a scan, and how it is ended.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        Not yet wrapped where `tls` is given.
+    limits : ServerLimits
+    peer : str
+        The address at the other end; empty where it has none.
+    tls : ssl.SSLContext, optional
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        limits: ServerLimits,
+        *,
+        peer: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._sock = sock
+        self._limits = limits
+        self._tls = tls
+        self.peer = peer
+        self.scan_id = secrets.token_hex(6)
+        self.started = time.monotonic()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def run(self) -> None:
+        """Serve the connection to its end; never raises."""
+        self._to_the_end(self._run)
+
+    def refuse(self, reason: str) -> None:
+        """Say why, and close; never raises."""
+        self._to_the_end(lambda transport, outbox: self._refuse(transport, outbox, reason))
+
+    def _to_the_end(self, talk: Callable[[SocketTransport, Outbox], None]) -> None:
+        """Whatever happens, short of memory and threads too, the socket is let go of."""
+
+        def work() -> None:
+            transport = self._open()
+            if transport is not None:
+                talk(transport, Outbox(transport, max_bytes=self._limits.outbox_bytes))
+
+        try:
+            guarded(work, scan_id=self.scan_id)
+        finally:
+            self._release()
+
+    def _open(self) -> SocketTransport | None:
+        try:
+            transport = SocketTransport(self._sock, send_seconds=self._limits.send_seconds, tls=self._tls)
+            self._sock = transport.socket
+            transport.shake_hands(self.started + self._limits.handshake_seconds)
+        except (OSError, ValueError, SourceError) as error:
+            self._handshake_failed(error)
+            return None
+        return transport
+
+    def _run(self, transport: SocketTransport, outbox: Outbox) -> None:
+        reader = self._reader(transport)
+        with contextlib.ExitStack() as guard:
+            session: list[WireSession] = []
+            ending = guarded(lambda: self._scan(reader, outbox, guard, session.append), scan_id=self.scan_id)
+            self._ended(ending, session[0] if session else None, transport)
+        self._close(transport, outbox, reader, ending.trouble)
+
+    def _reader(self, transport: SocketTransport) -> FrameReader:
+        """Of the scan's beginning, all of which has to come within the handshake's time."""
+        seconds = self._limits.handshake_seconds
+        wire = replace(self._limits.wire, idle_seconds=seconds, message_seconds=seconds)
+        return FrameReader(transport, limits=wire, until=self.started + seconds)
+
+    def _begun(self, reader: FrameReader) -> None:
+        """The header has come: from here on the limits of the data count."""
+        reader.limits = self._limits.wire
+        reader.until = self.started + self._limits.scan_seconds
+
+    @abstractmethod
+    def _scan(
+        self,
+        reader: FrameReader,
+        outbox: Outbox,
+        guard: contextlib.ExitStack,
+        on_session: Callable[[WireSession], None],
+    ) -> None:
+        """Read what opens a scan, and do what is asked for; `guard` is left when that has ended."""
+
+    @abstractmethod
+    def _refuse(self, transport: SocketTransport, outbox: Outbox, reason: str) -> None:
+        """Say why it is not served."""
+
+    @abstractmethod
+    def _close(
+        self, transport: SocketTransport, outbox: Outbox, reader: FrameReader, trouble: str | None
+    ) -> None:
+        """Report the trouble, and end the scan as the peer expects it."""
+
+    def _ended(self, ending: Ending, session: WireSession | None, transport: SocketTransport) -> None:
+        """The scan has ended; the peer has not been told yet."""
+        if session is not None:
+            counts = {"readouts": session.readouts, "images": session.images}
+            log.info("scan ended: %s", ending.outcome, extra={"scan": self.scan_id, **counts})
+
+    def _handshake_failed(self, error: Exception) -> None:
+        """Nobody was there, or not with TLS."""
+        log.warning("handshake failed: %s", type(error).__name__)
+
+    def _release(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What all connections of a server have in common."""
@@ -71,6 +188,8 @@ class Shared:
     handlers: Mapping[str, ScanHandler]
     limits: ServerLimits
     slots: threading.BoundedSemaphore
+    places: threading.BoundedSemaphore
+    """Of scans that run or wait."""
     stopping: threading.Event
     tls: ssl.SSLContext | None = None
     recordings: RecordingFolder | None = None
@@ -79,134 +198,66 @@ class Shared:
 
     def emit(self, name: str, event: Event) -> None:
         """Tell the hook; what goes wrong in it must not reach a scan."""
-        if self.on_event is None:
-            return
-        try:
-            self.on_event(name, event)
-        except Exception as error:  # noqa: BLE001 - an observer never ends a scan
-            log.log(logging.ERROR, "the event hook failed: %s", where_it_failed(error))
+        hook = self.on_event
+        if hook is not None:
+            guarded(lambda: hook(name, event), scan_id="event hook")
 
 
-class ServerConnection:
-    """Serves one accepted socket."""
+class ServerConnection(ScanConnection):
+    """A connection of the MRD server."""
 
-    def __init__(self, sock: socket.socket, shared: Shared) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
+        super().__init__(sock, shared.limits, peer=peer, tls=shared.tls)
         self._shared = shared
-        self._limits = shared.limits
-        self.scan_id = secrets.token_hex(6)
-        self._started = time.monotonic()
 
-    def abort(self) -> None:
-        """End the connection at once."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def refuse(self, reason: str) -> None:
-        """Say why, and close."""
-        transport = self._open()
-        if transport is None:
-            return
+    def _refuse(self, transport: SocketTransport, outbox: Outbox, reason: str) -> None:
         self._shared.emit("refused", {"reason": reason.partition(":")[0]})
-        log.warning("connection refused: %s", reason, extra={"scan": self.scan_id})
-        outbox = Outbox(transport, max_bytes=self._limits.outbox_bytes)
-        self._close(transport, outbox, reason)
+        log.warning("connection refused: %s", reason)
+        self._close(transport, outbox, None, reason)
 
-    def run(self) -> None:
-        """Serve the connection to its end; never raises."""
-        transport = self._open()
-        if transport is None:
-            return
-        outbox = Outbox(transport, max_bytes=self._limits.outbox_bytes)
-        with self._recording() as recording:
-            session = self._session(transport, outbox, recording)
-            outcome, trouble = self._outcome(session)
-        self._shared.emit(
-            "finished",
-            {
-                "scan": self.scan_id,
-                "outcome": outcome,
-                "seconds": time.monotonic() - self._started,
-                "readouts": session.readouts,
-                "images": session.images,
-                "bytes_received": transport.bytes_received,
-                "bytes_sent": transport.bytes_sent,
-            },
-        )
-        log.info(
-            "scan ended: %s",
-            outcome,
-            extra={"scan": self.scan_id, "readouts": session.readouts, "images": session.images},
-        )
-        self._close(transport, outbox, trouble)
+    def _handshake_failed(self, error: Exception) -> None:
+        super()._handshake_failed(error)
+        self._shared.emit("refused", {"reason": "handshake"})
 
-    def _open(self) -> SocketTransport | None:
-        try:
-            if self._shared.tls is not None:
-                self._sock.settimeout(self._limits.handshake_seconds)
-                self._sock = self._shared.tls.wrap_socket(self._sock, server_side=True)
-            return SocketTransport(self._sock, send_seconds=self._limits.send_seconds)
-        except (OSError, ValueError) as error:
-            log.warning("handshake failed: %s", error, extra={"scan": self.scan_id})
-            self._shared.emit("refused", {"reason": "handshake"})
-            self._sock.close()
-            return None
+    def _scan(
+        self,
+        reader: FrameReader,
+        outbox: Outbox,
+        guard: contextlib.ExitStack,
+        on_session: Callable[[WireSession], None],
+    ) -> None:
+        recordings = self._shared.recordings
+        recording = None if recordings is None else guard.enter_context(recordings.start(self.scan_id))
+        watch = self._watch(reader, recording)
+        session = WireSession(self.scan_id, reader, outbox.put, peer=self.peer, on_frame=watch)
+        on_session(session)
+        handler = self._handshake(session, guard)
+        with self._turn(session, guard):
+            handler(session)
 
-    def _recording(self) -> contextlib.AbstractContextManager[Recording | None]:
-        if self._shared.recordings is None:
-            return contextlib.nullcontext()
-        return self._shared.recordings.start(self.scan_id)
-
-    def _session(
-        self, transport: SocketTransport, outbox: Outbox, recording: Recording | None
-    ) -> WireSession:
+    def _watch(self, reader: FrameReader, recording: Recording | None) -> Callable[[Frame], None]:
         limits = self._limits
-        last = self._started + limits.scan_seconds
 
         def watch(frame: Frame) -> None:
             if recording is not None:
                 recording.write(frame.raw)
                 recording.complete = frame.message_id is MessageId.CLOSE
-            if transport.bytes_received > limits.scan_bytes:
+            if reader.received > limits.scan_bytes:
                 raise ProtocolError(
                     f"the scan has more than {limits.scan_bytes} bytes, the limit of this server"
                 )
-            if time.monotonic() > last:
+            if time.monotonic() > self.started + limits.scan_seconds:
                 raise ProtocolError(
                     f"the scan takes longer than {limits.scan_seconds:.0f} s, the limit of this server"
                 )
 
-        wire = replace(
-            limits.wire, idle_seconds=limits.handshake_seconds, message_seconds=limits.handshake_seconds
-        )
-        return WireSession(self.scan_id, FrameReader(transport, limits=wire), outbox.put, on_frame=watch)
-
-    def _outcome(self, session: WireSession) -> tuple[str, str | None]:
-        """Run the scan: how it ended, and what to tell the peer where it did not end well."""
-        with contextlib.ExitStack() as guard:
-            return self._guarded(session, guard)
-
-    def _guarded(self, session: WireSession, guard: contextlib.ExitStack) -> tuple[str, str | None]:
-        try:
-            handler = self._handshake(session, guard)
-            with self._turn(session):
-                handler(session)
-        except TruncatedStream as error:
-            log.warning("%s", error, extra={"scan": self.scan_id})
-            return "truncated", str(error)
-        except ReconNodeError as error:
-            log.warning("%s: %s", type(error).__name__, error, extra={"scan": self.scan_id})
-            return "error", str(error)
-        except Exception as error:  # noqa: BLE001 - a fault in one scan must not touch another
-            log.log(logging.ERROR, "scan failed: %s", where_it_failed(error), extra={"scan": self.scan_id})
-            return "crashed", f"internal error; the node's log names scan {self.scan_id}"
-        return "ok", None
+        return watch
 
     def _handshake(self, session: WireSession, guard: contextlib.ExitStack) -> ScanHandler:
         session.read_header()
         if self._shared.protect is not None:
             guard.callback(self._shared.protect(session.headers))
-        session.reader.limits = self._limits.wire
+        self._begun(session.reader)
         session.read_parameters()
         handler = self._shared.handlers.get(session.config.name)
         if handler is None:
@@ -217,7 +268,13 @@ class ServerConnection:
         return handler
 
     @contextlib.contextmanager
-    def _turn(self, session: WireSession) -> Iterator[None]:
+    def _turn(self, session: WireSession, guard: contextlib.ExitStack) -> Iterator[None]:
+        """Wait until one of the scans that may run has ended."""
+        if not self._shared.places.acquire(blocking=False):
+            self._shared.emit("refused", {"reason": "busy"})
+            limits = self._limits
+            raise NodeBusy(f"busy: {limits.scans} scans may run and {limits.waiting} may wait; try later")
+        guard.callback(self._shared.places.release)
         slots = self._shared.slots
         if not slots.acquire(blocking=False):
             session.text("waiting for another scan to be reconstructed")
@@ -231,12 +288,27 @@ class ServerConnection:
             slots.release()
             self._shared.emit("stopped", {"scan": self.scan_id})
 
-    def _close(self, transport: SocketTransport, outbox: Outbox, trouble: str | None) -> None:
+    def _ended(self, ending: Ending, session: WireSession | None, transport: SocketTransport) -> None:
+        super()._ended(ending, session, transport)
+        self._shared.emit(
+            "finished",
+            {
+                "scan": self.scan_id,
+                "outcome": ending.outcome,
+                "seconds": time.monotonic() - self.started,
+                "readouts": 0 if session is None else session.readouts,
+                "images": 0 if session is None else session.images,
+                "bytes_received": transport.bytes_received,
+                "bytes_sent": transport.bytes_sent,
+            },
+        )
+
+    def _close(
+        self, transport: SocketTransport, outbox: Outbox, reader: FrameReader | None, trouble: str | None
+    ) -> None:
         if trouble is not None:
-            line = " ".join(trouble.split())
-            outbox.put(text_bytes(MessageId.TEXT, f"ERR {line}"))
+            outbox.put(text_bytes(MessageId.TEXT, f"ERR {trouble}"))
         outbox.put(close_bytes())
         if outbox.finish():
             transport.finish_sending()
             transport.drain(self._limits.linger_seconds)
-        transport.close()

@@ -34,6 +34,7 @@ _START_BYTES = 4 << 20
 _IMAGE = np.dtype([("id", "<u2"), ("head", IMAGE_HEADER), ("attributes", "<u8")])
 _WAVEFORM_BYTES = ID.size + WAVEFORM_HEADER.itemsize
 
+Vet = Callable[[MessageId], None]
 Peek = Callable[[int], memoryview]
 """Gives the first n bytes of the message, id included, waiting for them."""
 
@@ -96,6 +97,8 @@ class FrameReader:
     limits : WireLimits
     close_optional : bool
         True for files: the end of the bytes between two messages then ends the stream too.
+    until : float, optional
+        No message is waited for longer than to this time (`time.monotonic()` seconds).
 
     Raises
     ------
@@ -111,7 +114,13 @@ class FrameReader:
         *,
         limits: WireLimits | None = None,
         close_optional: bool = False,
+        until: float | None = None,
     ) -> None:
+        self.until = until
+        self.received = 0
+        """Bytes, so far."""
+        self.vet: Vet | None = None
+        """Sees the id of each message before its length is read, and raises where it is not expected."""
         self.limits = limits or WireLimits()
         self._close_optional = close_optional
         self._source = None if isinstance(source, memoryview) else source
@@ -148,6 +157,8 @@ class FrameReader:
         except ValueError:
             known = ", ".join(str(i.value) for i in MessageId)
             raise ProtocolError(f"message id {number} is unknown, expected one of {known}") from None
+        if self.vet is not None:
+            self.vet(message_id)
         size = _LENGTHS[message_id](self._peek, self.limits)
         self._peek(size)
         count = self._run(size) if message_id is MessageId.ACQUISITION else 1
@@ -172,14 +183,19 @@ class FrameReader:
 
     def _wait_for_first_byte(self) -> bool:
         if not self.buffered:
-            self._deadline = time.monotonic() + self.limits.idle_seconds
+            self._deadline = self._in(self.limits.idle_seconds)
             if not self._receive():
                 if self._close_optional:
                     self.closed = True
                     return False
                 raise TruncatedStream("the stream ends without a CLOSE message: the peer went away")
-        self._deadline = time.monotonic() + self.limits.message_seconds
+        self._deadline = self._in(self.limits.message_seconds)
         return True
+
+    def _in(self, seconds: float) -> float:
+        """When so many seconds are over, or `until` if that is sooner."""
+        then = time.monotonic() + seconds
+        return then if self.until is None else min(then, self.until)
 
     def _peek(self, size: int) -> memoryview:
         while self.buffered < size:
@@ -205,6 +221,7 @@ class FrameReader:
         self._make_room()
         got = self._source.receive(self._memory[self._end :], self._deadline)
         self._end += got
+        self.received += got
         return got > 0
 
 

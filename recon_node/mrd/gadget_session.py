@@ -47,13 +47,14 @@ class GadgetSession(WireSession):
         reader: FrameReader,
         send: Callable[[bytes | memoryview], bool],
         *,
+        peer: str = "",
         headers: tuple[ScanHeader, ...],
         config: ScanConfig,
         expects: MessageId,
         forward: bool = False,
         first_series: int = 1,
     ) -> None:
-        super().__init__(scan_id, reader, send)
+        super().__init__(scan_id, reader, send, peer=peer)
         self.first_series = first_series
         self._headers = headers
         self._config = config
@@ -65,14 +66,17 @@ class GadgetSession(WireSession):
         log.info("%s", line, extra={"scan": self.scan_id})
         return not self.peer_gone
 
+    def _vet(self, message_id: MessageId) -> None:
+        """Refuse another gadget's data before any of it is taken in."""
+        if message_id in _SORTED and message_id is not self._expects:
+            raise ProtocolError(
+                f"this chain sends {message_id.name}, but its target takes {self._expects.name}; "
+                "targets are acquisitions (ACQUISITION), buckets (BUCKET) and recon_data (RECON_DATA)"
+            )
+
     def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
         if frame.message_id in _PASSED_ON or (self._forward and frame.message_id in _SORTED):
             self._put(bytes(frame.raw))
-        if frame.message_id in _SORTED and frame.message_id is not self._expects:
-            raise ProtocolError(
-                f"this chain sends {frame.message_id.name}, but its target takes {self._expects.name}; "
-                "targets are acquisitions (ACQUISITION), buckets (BUCKET) and recon_data (RECON_DATA)"
-            )
         if frame.message_id in ITEMS:
             return list(ITEMS[frame.message_id](frame))
         if frame.message_id in {MessageId.ACQUISITION, MessageId.WAVEFORM}:

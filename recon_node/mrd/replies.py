@@ -30,31 +30,39 @@ class Outbox:
         self._changed = threading.Condition()
         self._closing = False
         self._sending = False
-        self.broken: SourceError | None = None
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._thread.start()
+        self.failure: SourceError | None = None
+        self._thread: threading.Thread | None = None
+        """From the first message on: a connection that is never answered needs none."""
 
     def put(self, data: bytes | memoryview) -> bool:
         """Queue whole messages; False if the peer cannot be reached any more."""
         size = len(data)
         with self._changed:
             self._changed.wait_for(
-                lambda: self.broken is not None or not self._queued or self._queued + size <= self._max_bytes
+                lambda: self.failure is not None or not self._queued or self._queued + size <= self._max_bytes
             )
-            if self.broken is not None:
+            if self.failure is not None:
                 return False
+            self._start()
             self._queue.append(data)
             self._queued += size
             self._changed.notify_all()
             return True
+
+    def _start(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def finish(self) -> bool:
         """Wait until everything has left; False if the peer broke the connection before."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
-        return self.broken is None
+        if self._thread is not None:
+            self._thread.join()
+        return self.failure is None
 
     def _run(self) -> None:
         while True:
@@ -67,7 +75,7 @@ class Outbox:
                 self._transport.send(data)
             except SourceError as error:
                 with self._changed:
-                    self.broken = error
+                    self.failure = error
                     self._queue.clear()
                     self._changed.notify_all()
                 return

@@ -47,6 +47,10 @@ class ScanSession(Protocol):
         """What the peer asked for."""
 
     @property
+    def peer(self) -> str:
+        """Address of the peer; empty where there is none."""
+
+    @property
     def peer_gone(self) -> bool:
         """Whether answers cannot reach the peer any more."""
 
@@ -75,6 +79,9 @@ class ScanSession(Protocol):
         """Show a line of progress on the peer's console, where it has one."""
 
 
+_EXPECTED_DATA = ("ACQUISITION", "WAVEFORM", "IMAGE", "TEXT", "CLOSE")
+_EXPECTED = {MessageId[name] for name in (*_EXPECTED_DATA, "CONFIG_FILE", "CONFIG_TEXT", "HEADER", "ERROR")}
+
 ScanHandler = Callable[[ScanSession], None]
 """Reconstructs one scan. Raising a `ReconNodeError` tells the peer why; returning ends the scan well."""
 
@@ -100,6 +107,8 @@ class Answering(ABC):
         self._config = config or ScanConfig()
         self._gone = False
         self._last_data = time.monotonic()
+        self.peer = ""
+        """Address of the peer; empty where there is none."""
         self.images = 0
         """Images answered so far."""
 
@@ -167,6 +176,8 @@ class WireSession(Answering):
     reader : FrameReader
     send : callable
         Takes the bytes of whole messages; returns False when the peer is gone.
+    peer : str
+        Address of the peer; empty where it has none.
     on_frame : callable, optional
         Sees every frame before it is decoded (recording, limits).
     """
@@ -177,10 +188,13 @@ class WireSession(Answering):
         reader: FrameReader,
         send: Callable[[bytes | memoryview], bool],
         *,
+        peer: str = "",
         on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
         super().__init__(scan_id)
         self.reader = reader
+        reader.vet = self._vet
+        self.peer = peer
         self._send = send
         self._on_frame = on_frame
         self._first: Frame | None = None
@@ -260,6 +274,11 @@ class WireSession(Answering):
             log.info("ignored a text of %d characters", len(message.text), extra={"scan": self._scan_id})
             return
         self._config = self._config.merged(config)
+
+    def _vet(self, message_id: MessageId) -> None:
+        """Refuse what a scanner never sends before any of it is taken in."""
+        if message_id not in _EXPECTED:
+            raise ProtocolError(f"{message_id.name} came, expected {', '.join(_EXPECTED_DATA)}")
 
     def _items(self, frame: Frame) -> Collection[Readouts | Waveform]:
         """The data in a message; images that the peer sends go back unchanged."""

@@ -30,12 +30,18 @@ class SocketTransport:
     Parameters
     ----------
     sock : socket.socket
-        Connected; for TLS already wrapped.
+        Connected; for TLS already wrapped, unless `tls` is given.
     send_seconds : float
         Longest time without any progress while sending.
+    tls : ssl.SSLContext, optional
+        Of a server: the socket is wrapped with it, and `shake_hands` is due.
     """
 
-    def __init__(self, sock: socket.socket, *, send_seconds: float = 60.0) -> None:
+    def __init__(
+        self, sock: socket.socket, *, send_seconds: float = 60.0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.socket = sock
         self._send_seconds = send_seconds
         self._sending = threading.Lock()
@@ -52,6 +58,26 @@ class SocketTransport:
             self._limit_calls(socket.SO_SNDTIMEO, _TICK_SECONDS)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def shake_hands(self, deadline: float) -> None:
+        """Finish the TLS handshake of a server; nothing to do on a plain socket.
+
+        Raises
+        ------
+        ProtocolError
+            It took longer than to `deadline` (`time.monotonic()` seconds), however busy the peer seemed.
+        OSError
+            The peer does not speak TLS, or its certificate is refused.
+        """
+        if not isinstance(self.socket, ssl.SSLSocket):
+            return
+        while True:
+            try:
+                self.socket.do_handshake()
+            except _WAITS as wait:
+                self._wait(wait, select.POLLIN, deadline, "no TLS handshake: time limit reached")
+            else:
+                return
 
     def receive(self, room: memoryview, deadline: float) -> int:
         """Receive at least one byte into `room`; 0 if the peer has closed its side.

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from recon_node.core.disk import check_room
-from recon_node.core.errors import DataError, ReconNodeError, SourceError, UnsupportedScan, where_it_failed
+from recon_node.core.errors import DataError, SourceError, UnsupportedScan
+from recon_node.mrd.guard import guarded
 from recon_node.mrd.messages import ImageMessage
 from recon_node.mrd.session import ScanSession
 from recon_node.mrd.wire import read_messages
@@ -81,14 +82,14 @@ class Deferral:
         self._on_kept()
 
     def _quick(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
-        try:
-            self._answer(session, settings, sync)
-        except SourceError:
-            raise
-        except ReconNodeError as error:
-            _read_on(session, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the scan itself is not lost by it
-            _read_on(session, f"internal error: {where_it_failed(error)}")
+        """Whatever becomes of them, the scan itself is not lost by it."""
+        ending = guarded(
+            lambda: self._answer(session, settings, sync),
+            scan_id=session.scan_id,
+            let_through=(SourceError,),
+        )
+        if ending.trouble is not None:
+            _read_on(session, ending.trouble)
 
     def _answer(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
         quick = settings.replace("recon", method=settings.recon.fallback)
@@ -101,7 +102,6 @@ class Deferral:
 
 def _read_on(session: ScanSession, reason: str) -> None:
     """No quick images; but all of the scan is kept."""
-    log.warning("no quick images: %s", reason, extra={"scan": session.scan_id})
     session.text(f"WRN no quick images: {reason}")
     for _ in session:
         pass

@@ -33,6 +33,7 @@ class Following:
         self.scan_id = session.scan_id
         self.headers = session.headers
         self.config = session.config
+        self.peer = session.peer
         self.text = session.text
         self.reply = session.reply
         self.send_image = session.send_image

@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from recon_node.core.errors import ReconNodeError, SourceError, where_it_failed
+from recon_node.core.errors import SourceError
+from recon_node.core.supervise import Supervised
 from recon_node.mrd.connection import Protect
+from recon_node.mrd.guard import guarded
 from recon_node.online.deferred_job import Job
 from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.deferred_session import Replayed
@@ -53,30 +55,30 @@ class Background:
         self.scans = scans
         self._resolve = resolve
         self._protect = protect
-        self._stopping = threading.Event()
+        self._stop = threading.Event()
         self._work = threading.Event()
         self._waits: dict[str, float] = {}
         self._resume: dict[str, float] = {}
-        self._thread = threading.Thread(target=self._run, name="deferred", daemon=True)
+        self.thread = Supervised("deferred", self._run, self._stop, longest_wait_s=30.0)
 
     def wake(self) -> None:
         """There may be something to do."""
         self._work.set()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
+        self._stop.set()
         self._work.set()
-        self._thread.join(self.node.settings.server.drain_s)
+        self.thread.join(self.node.settings.server.drain_s)
         self.scans.release()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stop.is_set():
             try:
                 if self._step():
                     continue
@@ -107,29 +109,28 @@ class Background:
         return ready[-1] if self.node.settings.server.queue == "newest" else ready[0]
 
     def _reconstruct(self, job: Job) -> None:
-        try:
-            settings = self._resolve(job.configuration, job.properties)
-            with ExitStack() as stack:
-                session = stack.enter_context(Replayed(job, self._stopping))
-                if self._protect is not None:
-                    stack.callback(self._protect(session.headers))
-                try:
-                    self.node.reconstruct(session, settings, background=True)
-                except SourceError:
-                    if job.whole and not session.stopped:
-                        raise
-                if session.stopped:
-                    return  # it is still waiting, for the next start
-                job.finish(session.answers)
-        except ReconNodeError as error:
-            self._failed(job, str(error), retryable=error.retryable)
-        except Exception as error:  # noqa: BLE001 - one scan must not end the thread that serves all
-            self._failed(job, f"internal error: {where_it_failed(error)}", retryable=False)
-        else:
-            log.info("deferred scan finished", extra={"scan": job.scan_id, "images": session.images})
+        ending = guarded(lambda: self._finish(job), scan_id=job.scan_id)
+        if ending.trouble is not None:
+            self._failed(job, ending.trouble, retryable=ending.retryable)
+
+    def _finish(self, job: Job) -> None:
+        settings = self._resolve(job.configuration, job.properties)
+        with ExitStack() as stack:
+            session = stack.enter_context(Replayed(job, self._stop))
+            if self._protect is not None:
+                stack.callback(self._protect(session.headers))
+            try:
+                self.node.reconstruct(session, settings, background=True)
+            except SourceError:
+                if job.whole and not session.stopped:
+                    raise
+            if session.stopped:
+                return  # it is still waiting, for the next start
+            job.finish(session.answers)
+        log.info("deferred scan finished", extra={"scan": job.scan_id, "images": session.images})
 
     def _failed(self, job: Job, reason: str, *, retryable: bool) -> None:
-        log.warning("deferred scan failed: %s", reason, extra={"scan": job.scan_id})
+        log.warning("deferred scan failed", extra={"scan": job.scan_id})
         if not retryable:
             job.fail(reason)
             return

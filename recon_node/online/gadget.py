@@ -11,47 +11,29 @@ then CLOSE. (A module that only raises leaves a client with exit status 0, no im
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
-import secrets
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from recon_node.core.errors import (
-    ConfigError,
-    ProtocolError,
-    ReconNodeError,
-    SourceError,
-    TruncatedStream,
-    where_it_failed,
-)
-from recon_node.mrd.frames import FrameReader, WireLimits
-from recon_node.mrd.gadget_properties import MODES, PROPERTIES, TARGETS
-from recon_node.mrd.gadget_session import GadgetSession
-from recon_node.mrd.header import parse_header
-from recon_node.mrd.messages import ConfigText, HeaderXml, close_bytes, error_bytes
-from recon_node.mrd.replies import Outbox
-from recon_node.mrd.request import ScanConfig, check_properties, properties_from_xml
-from recon_node.mrd.session import ScanHandler, ScanSession
-from recon_node.mrd.transport import SocketTransport
-from recon_node.mrd.wire import decode
+from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.mrd.acceptor import Acceptor
+from recon_node.mrd.connection import ServerLimits
+from recon_node.mrd.gadget_connection import LIMITS, GadgetConnection, MakeHandler, Module, Opening
+from recon_node.mrd.gadget_properties import TARGETS
+from recon_node.mrd.session import ScanHandler
 from recon_node.online.log import PatientFilter, setup_logging
+from recon_node.settings import load_settings
 
 log = logging.getLogger(__name__)
 
-MakeHandler = Callable[[Mapping[str, str]], ScanHandler]
-"""Gives the scan handler for a chain's properties, without `series`, and with `mode` as in the settings."""
-
-_LIMITS = WireLimits(idle_seconds=12 * 3600.0, message_seconds=600.0)
-_OUTBOX_BYTES = 256 << 20
 _DRAIN_SECONDS = 30.0
-_MAX_SERIES = 60_000
 
 
 class Connection(Protocol):
@@ -77,14 +59,6 @@ class SocketHolder(Protocol):
     """The package's wrapper; its own read loop spins for ever at the end of the stream, so it isn't used."""
 
     socket: socket.socket
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """What comes before the data."""
-
-    config: bytes
-    header: bytes
 
 
 _PATIENTS = PatientFilter()
@@ -134,10 +108,9 @@ def run(connection: Connection, target: str, make_handler: MakeHandler) -> None:
         Called with the chain's properties.
     """
     raw = connection.raw_bytes
-    transport = SocketTransport(connection.socket.socket)
-    reader = FrameReader(transport, limits=_LIMITS)
-    _serve(transport, reader, lambda: Opening(config=raw.config, header=raw.header), target, make_handler)
-    transport.release()
+    opening = Opening(config=raw.config, header=raw.header)
+    module = Module(target=target, make_handler=make_handler, protect=_PATIENTS.protect)
+    GadgetConnection(connection.socket.socket, "", module, opening=opening).run()
 
 
 def listen(
@@ -148,10 +121,12 @@ def listen(
     host: str = "127.0.0.1",
     stopping: threading.Event | None = None,
     on_port: Callable[[int], None] | None = None,
+    limits: ServerLimits = LIMITS,
+    drain_seconds: float = _DRAIN_SECONDS,
 ) -> None:
     """Serve chains that use ``<connect>``, each connection in a thread of its own, until `stopping`.
 
-    Scans that run then may end.
+    Scans that run then may end, for at most `drain_seconds`.
 
     Raises
     ------
@@ -160,163 +135,18 @@ def listen(
     """
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
-    try:
-        listener = socket.create_server((host, port))
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
-    stopping = stopping or threading.Event()
-    threads: list[threading.Thread] = []
-    with listener:
-        listener.settimeout(0.2)
-        if on_port is not None:
-            on_port(listener.getsockname()[1])
-        while not stopping.is_set():
-            try:
-                sock, _ = listener.accept()
-            except TimeoutError:
-                continue
-            threads = [thread for thread in threads if thread.is_alive()]
-            threads.append(
-                threading.Thread(target=_serve_socket, args=(sock, target, make_handler), daemon=True)
-            )
-            threads[-1].start()
-    for thread in threads:
-        thread.join()
-
-
-def _serve_socket(sock: socket.socket, target: str, make_handler: MakeHandler) -> None:
-    transport = SocketTransport(sock)
-    reader = FrameReader(transport, limits=_LIMITS)
-    _serve(transport, reader, lambda: _opening(reader), target, make_handler)
-    try:
-        transport.send(close_bytes())
-    except SourceError:
-        log.info("Gadgetron was gone before the end of the scan")
-    transport.finish_sending()
-    transport.drain(_DRAIN_SECONDS)
-    transport.close()
-
-
-def _opening(reader: FrameReader) -> Opening:
-    documents = []
-    for kind in (ConfigText, HeaderXml):
-        frame = reader.next_frame()
-        message = None if frame is None else decode(frame)
-        if not isinstance(message, kind):
-            raise ProtocolError(f"{type(message).__name__} came first, expected CONFIG_TEXT, then HEADER")
-        documents.append(message)
-    config, header = documents
-    assert isinstance(config, ConfigText)  # noqa: S101 - for the type checker
-    assert isinstance(header, HeaderXml)  # noqa: S101 - for the type checker
-    return Opening(config=config.text.encode(), header=header.xml)
-
-
-def _serve(
-    transport: SocketTransport,
-    reader: FrameReader,
-    opening: Callable[[], Opening],
-    target: str,
-    make_handler: MakeHandler,
-) -> None:
-    """Run the scan; afterwards everything is answered (but for CLOSE) and everything is read."""
-    outbox = Outbox(transport, max_bytes=_OUTBOX_BYTES)
-    trouble = _trouble(reader, outbox, opening, target, make_handler)
-    if trouble is not None:
-        outbox.put(error_bytes(f"recon-node: {trouble}"))
-    if outbox.finish():
-        _read_to_the_end(reader, transport)
-
-
-def _trouble(
-    reader: FrameReader,
-    outbox: Outbox,
-    opening: Callable[[], Opening],
-    target: str,
-    make_handler: MakeHandler,
-) -> str | None:
-    """Reconstruct; what to report, None where all went well."""
-    with ExitStack() as guard:
-        return _guarded(guard, reader, outbox, opening, target, make_handler)
-
-
-def _guarded(
-    guard: ExitStack,
-    reader: FrameReader,
-    outbox: Outbox,
-    opening: Callable[[], Opening],
-    target: str,
-    make_handler: MakeHandler,
-) -> str | None:
-    scan_id = secrets.token_hex(6)
-    try:
-        session, handler = _session(scan_id, reader, outbox, opening(), target, make_handler, guard)
-        handler(session)
-        _pass_through(session)
-    except TruncatedStream as error:
-        log.warning("%s", error, extra={"scan": scan_id})
-        return str(error)
-    except ReconNodeError as error:
-        log.warning("%s: %s", type(error).__name__, error, extra={"scan": scan_id})
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - Gadgetron must hear of every failure
-        log.log(logging.ERROR, "scan failed: %s", where_it_failed(error), extra={"scan": scan_id})
-        return f"internal error ({type(error).__name__}); the module's log names scan {scan_id}"
-    log.info("scan ended", extra={"scan": scan_id, "readouts": session.readouts, "images": session.images})
-    return None
-
-
-def _session(
-    scan_id: str,
-    reader: FrameReader,
-    outbox: Outbox,
-    opening: Opening,
-    target: str,
-    make_handler: MakeHandler,
-    guard: ExitStack,
-) -> tuple[GadgetSession, ScanHandler]:
-    headers = parse_header(opening.header)
-    guard.callback(_PATIENTS.protect(headers))
-    config = opening.config.strip()
-    properties = {} if not config or config.endswith(b"?>") else properties_from_xml(config)
-    check_properties(properties, PROPERTIES, where="the chain's <configuration>")
-    mode = properties.get("mode")
-    if mode not in (None, *MODES):
-        raise ConfigError(f"the chain's <configuration>: mode is {mode!r}, expected {', '.join(MODES)}")
-    if mode in ("reconstruct", "both"):
-        properties["mode"] = "direct"
-    series = _series(properties.pop("series", "1"))
-    handler = _pass_through if mode == "pass-through" else make_handler(properties)
-    session = GadgetSession(
-        scan_id,
-        reader,
-        outbox.put,
-        headers=headers,
-        config=ScanConfig(properties=properties),
-        expects=TARGETS[target],
-        forward=mode in ("both", "pass-through"),
-        first_series=series,
+    module = Module(target=target, make_handler=make_handler, protect=_PATIENTS.protect, limits=limits)
+    acceptor = Acceptor(
+        lambda sock, peer: GadgetConnection(sock, peer, module),
+        host=host,
+        port=port,
+        places=limits.scans + limits.waiting + limits.arriving,
+        name="gadget",
     )
-    return session, handler
-
-
-def _series(value: str) -> int:
-    if not value.isdecimal() or not 1 <= int(value) <= _MAX_SERIES:
-        raise ConfigError(f"the chain's <configuration>: series is {value!r}, expected 1 to {_MAX_SERIES}")
-    return int(value)
-
-
-def _pass_through(session: ScanSession) -> None:
-    for _ in session:
-        pass
-
-
-def _read_to_the_end(reader: FrameReader, transport: SocketTransport) -> None:
-    """Read until Gadgetron's CLOSE: closing with unread input resets the connection and loses the error."""
-    try:
-        for _ in reader:
-            pass
-    except SourceError:
-        transport.drain(_DRAIN_SECONDS)
+    if on_port is not None:
+        on_port(acceptor.port)
+    with acceptor.running(drain_seconds=drain_seconds, cut_seconds=limits.linger_seconds):
+        (stopping or threading.Event()).wait()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -329,7 +159,15 @@ def main(arguments: list[str] | None = None) -> int:
     _quiet_log()
     try:
         with _stopped_by_signals() as stopping:
-            listen(options.port, options.target, host=options.host, stopping=stopping)
+            server = load_settings().server
+            listen(
+                options.port,
+                options.target,
+                host=options.host,
+                stopping=stopping,
+                limits=dataclasses.replace(LIMITS, scans=server.max_connections, waiting=server.waiting),
+                drain_seconds=server.drain_s,
+            )
     except ReconNodeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

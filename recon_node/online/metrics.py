@@ -97,6 +97,17 @@ class Metrics:
             )
         )
 
+    def watch_threads(self, failures: Callable[[], Mapping[str, int]]) -> None:
+        """Show how often long-lived threads failed and were started again (`Supervisor.failures`)."""
+        self.registry.register(
+            _Watched(
+                "thread_failures",
+                "Failures of long-lived threads",
+                ("thread",),
+                lambda: [((name,), n) for name, n in failures().items()],
+            )
+        )
+
     def text(self) -> bytes:
         """All values in Prometheus' text format."""
         return generate_latest(self.registry)

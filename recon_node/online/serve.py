@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.supervise import Supervisor
 from recon_node.core.tls import server_tls
 from recon_node.delivery import check_priority
 from recon_node.mrd.frames import WireLimits
@@ -236,9 +237,12 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         mrd = _mrd_server(settings, handlers, metrics, patients)
         stack.enter_context(background)
         stack.enter_context(mrd)
+        threads = Supervisor()
+        threads.watch(mrd.thread, background.thread)
+        metrics.watch_threads(threads.failures)
         port = None
         if server.health_port is not None:
-            ready = partial(_not_ready, mrd, node)
+            ready = partial(_not_ready, mrd, node, threads)
             health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
             port = health.port
         yield Running(server=mrd, node=node, health_port=port)
@@ -275,7 +279,10 @@ def _mrd_server(
     )
 
 
-def _not_ready(server: MrdServer, node: Node) -> str | None:
+def _not_ready(server: MrdServer, node: Node, threads: Supervisor) -> str | None:
+    trouble = threads.trouble()
+    if trouble is not None:
+        return trouble
     if not server.accepting:
         return "not accepting scans"
     try:

@@ -65,12 +65,12 @@ def listening() -> Iterator[Callable[..., int]]:
     """Starts ``python -m recon_node.gadget``'s listener in a thread; gives its port."""
     stops: list[tuple[threading.Event, threading.Thread]] = []
 
-    def start(target: str = "acquisitions", handler=rss_handler, make_handler=None) -> int:
+    def start(target: str = "acquisitions", handler=rss_handler, make_handler=None, **options) -> int:
         stopping, ports = threading.Event(), []
         thread = threading.Thread(
             target=listen,
             args=(0, target, make_handler or (lambda properties: handler)),
-            kwargs={"stopping": stopping, "on_port": ports.append},
+            kwargs={"stopping": stopping, "on_port": ports.append, **options},
             daemon=True,
         )
         thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.errors import CalibrationError, ConfigError
 from recon_node.core.scan import Readouts, Waveform
+from recon_node.mrd.gadget_connection import LIMITS
 from recon_node.mrd.gadget_frames import BUCKET_META
 from recon_node.mrd.gadget_io import bucket_items, recon_data_items
 from recon_node.mrd.gadget_properties import PROPERTIES
@@ -256,17 +258,24 @@ def test_properties_reach_the_handler_and_other_children_are_ignored(listening, 
         (message_bytes(Close()), "expected CONFIG_TEXT"),
         (bytes(message_bytes(some_readouts())) + b"\x04\0", "expected CONFIG_TEXT"),
         (chain()[:-2] + b"\x63\x27", "10083 is unknown"),
-        (chain()[:-2] + ID.pack(MessageId.BUCKET) + b"\xff" * 104, "more than the limit"),
+        (chain()[:-2] + ID.pack(MessageId.ACQUISITION) + b"\xff" * 340, "more than the limit"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_wrong_is_reported_as_gadgetron_understands_it(
-    sent: bytes, complaint: str, listening, exchange, monkeypatch
+    sent: bytes, complaint: str, listening, exchange
 ) -> None:
-    monkeypatch.setattr("recon_node.online.gadget._DRAIN_SECONDS", 0.3)
-    (error,) = remote_errors(exchange(listening(), bytes(sent)))
+    limits = dataclasses.replace(LIMITS, linger_seconds=0.3)
+    (error,) = remote_errors(exchange(listening(limits=limits), bytes(sent)))
     assert complaint in error
     assert error.startswith("recon-node: ")
+
+
+def test_a_bucket_that_announces_more_than_the_limit_is_refused(listening, exchange) -> None:
+    limits = dataclasses.replace(LIMITS, linger_seconds=0.3)
+    sent = chain()[:-2] + ID.pack(MessageId.BUCKET) + b"\xff" * 104
+    (error,) = remote_errors(exchange(listening("buckets", limits=limits), sent))
+    assert "more than the limit" in error
 
 
 def test_an_unknown_property_names_every_known_one(listening, exchange) -> None:

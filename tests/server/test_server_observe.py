@@ -19,10 +19,10 @@ import pytest
 
 from recon_node.core.errors import ConfigError
 from recon_node.methods.table import CLASSICAL, choices
+from recon_node.mrd.gadget_properties import PROPERTIES
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.request import parameters_from_json
 from recon_node.offline.send import send_scan
-from recon_node.online.gadget import PROPERTIES
 from recon_node.online.log import PatientFilter, hashed, setup_logging
 from recon_node.online.metrics import HealthServer, Metrics
 from recon_node.online.openrecon import (

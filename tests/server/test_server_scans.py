@@ -219,9 +219,12 @@ def test_scans_run_side_by_side_and_a_waiting_one_is_told_so(serve, scan_file: P
     for thread in threads:
         thread.start()
     assert helpers.eventually(lambda: len(running) == 2)
-    third = threading.Thread(target=lambda: summaries.append(send_scan(scan_file, port=server.port)))
+    told: list[str] = []
+    third = threading.Thread(
+        target=lambda: summaries.append(send_scan(scan_file, port=server.port, on_text=told.append))
+    )
     third.start()
-    assert helpers.eventually(lambda: server.active == 3)
+    assert helpers.eventually(lambda: any("waiting" in text for text in told))
     refused = send_scan(scan_file, port=server.port)
     assert "busy" in refused.errors[0]
     release.set()
