@@ -135,7 +135,7 @@ def _stream(path: Path) -> tuple[str, bytes]:
             head = block.head.copy()
             head["acquisition_time_stamp"] = first + (head["acquisition_time_stamp"] - first) * factor
             parts.append(bytes(message_bytes(Readouts(head=head, samples=block.samples))))
-        return source.headers[0].xml, b"".join(parts)
+        return source.headers[0].xml.decode(), b"".join(parts)
 
 
 def _client(port: int, folder: Path, number: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.axes import frozen
 from recon_node.core.errors import DataError
+
+Size = Literal["pixel", "thickness", "pitch"]
+"""Pixel size in the plane, slice thickness, distance between slices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +115,15 @@ class ScanHeader:
     study: StudyInfo = StudyInfo()
     user: Mapping[str, Any] = field(default_factory=dict)
     """userParameters by name (long, double, string)."""
+    multiband: int = 1
+    """Slices excited at once."""
+    unknown: frozenset[Size] = frozenset()
+    """Sizes that the file does not give: the values that stand in for them must not be shown as measured."""
+    remarks: tuple[str, ...] = ()
+    """What was noticed when the file was opened, in sentences for the user."""
     origin: Mapping[str, str] = field(default_factory=dict)
-    xml: str = field(default="", repr=False)
-    """The header as it was received."""
+    xml: bytes = field(default=b"", repr=False)
+    """The header as it was received, in the encoding that it declares."""
 
     def __post_init__(self) -> None:
         for name in ("encoded_matrix", "recon_matrix"):

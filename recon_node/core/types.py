@@ -68,6 +68,8 @@ class KSpace:
     whitened: bool = False
     notes: tuple[str, ...] = ()
     """What had to be assumed or was found odd, in sentences for the user."""
+    doubts: tuple[str, ...] = ()
+    """Those of the notes that keep the verdict from ``pass``: image, place or scale may be wrong."""
     recon_shape: tuple[int, int] | None = None
     """(y, x) of the image asked for, where it differs from the grid."""
 

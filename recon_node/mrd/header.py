@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from recon_node.core.errors import DataError, SourceError
 from recon_node.core.scan import Limit, PatientInfo, ScanHeader, StudyInfo
@@ -62,6 +65,18 @@ MOST_SAMPLES = 8192
 """Along an axis: a damaged header must not make memory for images that no scanner makes."""
 MOST_VOXELS = 1 << 26
 """Of an encoded or reconstructed volume."""
+MOST_ENCODINGS = 64
+MOST_CHARACTERS = 1024
+"""Of a name or a description: DICOM keeps 64 of most."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+_MULTIBAND = re.compile(r"^l?(multi_?band|sms|mb)_?(accel(eration)?_?)?(factor)?$", re.IGNORECASE)
+"""Names of user parameters that hold the number of slices excited at once."""
+_NOT_CARTESIAN = re.compile(
+    r"epi\b|spiral|hargreaves|vds|radial|golden|stars|propeller|blade|rosette|cones|koosh|non.?cart",
+    re.IGNORECASE,
+)
+"""What names of trajectories say that are none of Cartesian lines."""
 
 
 def parse_header(xml: bytes | str) -> tuple[ScanHeader, ...]:
@@ -93,11 +108,11 @@ def parse_header(xml: bytes | str) -> tuple[ScanHeader, ...]:
     encodings = list(root.find_all("encoding"))
     if not encodings:
         raise SourceError("header has no <encoding>: nothing says how large k-space is")
-    text = xml if isinstance(xml, str) else xml.decode("utf-8", "replace")
+    if len(encodings) > MOST_ENCODINGS:
+        raise DataError(f"header has {len(encodings)} encodings, expected at most {MOST_ENCODINGS}")
+    received = xml.encode() if isinstance(xml, str) else bytes(xml)
     common, origin = _common_fields(root)
-    return tuple(
-        _one_encoding(node, index, common, origin, text.rstrip("\0")) for index, node in enumerate(encodings)
-    )
+    return tuple(_one_encoding(node, index, common, origin, received) for index, node in enumerate(encodings))
 
 
 def _common_fields(root: Node) -> tuple[dict[str, Any], dict[str, str]]:
@@ -111,16 +126,21 @@ def _common_fields(root: Node) -> tuple[dict[str, Any], dict[str, str]]:
     )
     fields["patient"] = _patient(root)
     fields["study"] = StudyInfo(
-        **{name: root.value(path) for name, path in _STUDY_TEXTS.items()},
+        **{name: _text(root, path) for name, path in _STUDY_TEXTS.items()},
         initial_series_number=_integer(root, f"{_MEASUREMENT}/initialSeriesNumber"),
     )
     fields["user"] = _user_parameters(root)
     return fields, origin
 
 
+def _text(root: Node, path: str) -> str | None:
+    text = root.value(path)
+    return text if text is None or len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS]
+
+
 def _take_texts(root: Node, fields: dict[str, Any], origin: dict[str, str]) -> None:
     for name, path in _TEXTS.items():
-        fields[name] = root.value(path)
+        fields[name] = _text(root, path)
         if fields[name] is not None:
             origin[name] = path
     if fields["sequence"] is None and (kind := root.value("sequenceParameters/sequence_type")):
@@ -164,10 +184,10 @@ def _take_times(root: Node, fields: dict[str, Any], origin: dict[str, str]) -> N
 
 def _patient(root: Node) -> PatientInfo:
     return PatientInfo(
-        name=root.value(f"{_SUBJECT}/patientName"),
-        patient_id=root.value(f"{_SUBJECT}/patientID"),
-        birth_date=root.value(f"{_SUBJECT}/patientBirthdate"),
-        sex=root.value(f"{_SUBJECT}/patientGender"),
+        name=_text(root, f"{_SUBJECT}/patientName"),
+        patient_id=_text(root, f"{_SUBJECT}/patientID"),
+        birth_date=_text(root, f"{_SUBJECT}/patientBirthdate"),
+        sex=_text(root, f"{_SUBJECT}/patientGender"),
         weight_kg=_positive(root, f"{_SUBJECT}/patientWeight_kg"),
         height_m=_positive(root, f"{_SUBJECT}/patientHeight_m"),
     )
@@ -185,7 +205,7 @@ def _user_parameters(root: Node) -> dict[str, Any]:
 
 
 def _one_encoding(
-    node: Node, index: int, common: Mapping[str, Any], origin: Mapping[str, str], xml: str
+    node: Node, index: int, common: Mapping[str, Any], origin: Mapping[str, str], xml: bytes
 ) -> ScanHeader:
     where = dict(origin)
     label = f"encoding {index}"
@@ -197,22 +217,41 @@ def _one_encoding(
         recon = _matrix(node, "reconSpace", label)
         where["recon_matrix"] = "encoding/reconSpace/matrixSize"
     encoded_fov, recon_fov = _fields_of_view(node, label, where)
-    trajectory = node.value("trajectory")
-    where["trajectory"] = "encoding/trajectory" if trajectory else "fallback: cartesian"
+    trajectory = _trajectory(node, where)
     return ScanHeader(
         encoded_matrix=encoded,
         encoded_fov_mm=encoded_fov,
         recon_matrix=recon,
         recon_fov_mm=recon_fov,
-        trajectory=(trajectory or "cartesian").lower(),
+        trajectory=trajectory,
         encoding=index,
         limits=_limits(node),
         acceleration=_acceleration(node, where),
         calibration_mode=node.value("parallelImaging/calibrationMode"),
+        multiband=_multiband(node, common["user"]),
         origin=where,
         xml=xml,
         **common,
     )
+
+
+def _trajectory(node: Node, where: dict[str, str]) -> str:
+    """The trajectory, or where that says Cartesian the name in its description that says something else."""
+    said = node.value("trajectory")
+    where["trajectory"] = "encoding/trajectory" if said else "fallback: cartesian"
+    trajectory = (said or "cartesian").lower()
+    described = node.value("trajectoryDescription/identifier") or ""
+    if trajectory == "cartesian" and _NOT_CARTESIAN.search(described):
+        where["trajectory"] = "encoding/trajectoryDescription/identifier"
+        return described.lower()[:MOST_CHARACTERS]
+    return trajectory
+
+
+def _multiband(node: Node, user: Mapping[str, Any]) -> int:
+    """Slices excited at once, from the encoding or from user parameters; 1 where nothing says so."""
+    given: list[Any] = [_integer(node, "parallelImaging/multiband/multiband_factor")]
+    given += [value for name, value in user.items() if _MULTIBAND.match(name)]
+    return max([1, *(round(value) for value in given if isinstance(value, int | float))])
 
 
 def _matrix(node: Node, space: str, label: str) -> tuple[int, int, int]:
@@ -282,6 +321,14 @@ def _acceleration(node: Node, where: dict[str, str]) -> tuple[float, float] | No
 
 
 def _to_number(text: str) -> float | None:
+    """The number meant: what came through single precision (3.4000001) is written as it was before (3.4)."""
+    value = _parsed(text)
+    if value is None or abs(value) > _LARGEST:
+        return value
+    return float(str(np.float32(value)))
+
+
+def _parsed(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
@@ -290,8 +337,8 @@ def _to_number(text: str) -> float | None:
 
 
 def _to_integer(text: str) -> int | None:
-    value = _to_number(text)
-    return int(value) if value is not None and abs(value) < 2**63 else None
+    value = _parsed(text)
+    return round(value) if value is not None and abs(value) < 2**63 else None
 
 
 def _integer(node: Node, path: str) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from recon_node.core.errors import SourceError
+from recon_node.mrd.encodings import decoded
 
 MAX_DEPTH = 64
 MAX_BYTES = 16 << 20
@@ -74,19 +75,18 @@ def parse_xml(xml: bytes | str, *, what: str = "header") -> Node:
     SourceError
         When it is no well-formed XML, declares a document type, or is absurdly large or deep.
     """
-    data = xml.encode() if isinstance(xml, str) else bytes(xml)
-    data = data.rstrip(b"\0 \t\r\n").lstrip(b" \t\r\n")
-    if len(data) > MAX_BYTES:
-        raise SourceError(f"{what}: XML of {len(data)} bytes, at most {MAX_BYTES} are read")
+    if len(xml) > MAX_BYTES:
+        raise SourceError(f"{what}: XML of {len(xml)} bytes, at most {MAX_BYTES} are read")
+    text = xml.strip("\0 \t\r\n") if isinstance(xml, str) else decoded(bytes(xml), what=what)
     builder = _Builder(what)
-    parser = expat.ParserCreate("utf-8" if isinstance(xml, str) else None)
+    parser = expat.ParserCreate("utf-8")  # whatever the document declares: it is text already
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.text
     parser.StartDoctypeDeclHandler = builder.doctype
     try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, LookupError, ValueError) as error:
+        parser.Parse(text.encode(), True)
+    except (expat.ExpatError, ValueError) as error:
         raise SourceError(f"{what} is not well-formed XML ({error}); expected an ISMRMRD {what}") from error
     return builder.root.children[0]

@@ -219,9 +219,9 @@ def _connected(host: str, port: int, timeout: float, tls: ssl.SSLContext | None)
         transport.close()
 
 
-def _opening(xml: str, config: str, properties: Mapping[str, str] | None) -> list[Message]:
+def _opening(xml: bytes, config: str, properties: Mapping[str, str] | None) -> list[Message]:
     """What comes before the data."""
-    opening: list[Message] = [ConfigFile(name=config), HeaderXml(xml=xml.encode())]
+    opening: list[Message] = [ConfigFile(name=config), HeaderXml(xml=xml)]
     if properties:
         opening.append(Text(text=json.dumps({"parameters": dict(properties)})))
     return opening

@@ -196,7 +196,7 @@ class Arriving:
     As long as its process lives, its file is locked.
     """
 
-    def __init__(self, scans: DeferredScans, job: Job, xml: str) -> None:
+    def __init__(self, scans: DeferredScans, job: Job, xml: bytes) -> None:
         self.job = job
         self._scans = scans
         self._file: BinaryIO = os.fdopen(os.open(job.part, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
@@ -213,7 +213,7 @@ class Arriving:
         DataError
             There is no room left.
         """
-        self.write(message_bytes(HeaderXml(xml=self._xml.encode())))
+        self.write(message_bytes(HeaderXml(xml=self._xml)))
         for item in items:
             self.write(message_bytes(item))
             yield item

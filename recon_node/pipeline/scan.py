@@ -111,7 +111,7 @@ class _Identity:
     """Hash of header and first readouts: it does not depend on how the data arrived."""
 
     def __init__(self, source: Source) -> None:
-        self._hash = hashlib.sha256("".join(header.xml for header in source.headers).encode())
+        self._hash = hashlib.sha256(b"".join(header.xml for header in source.headers))
         self._left = _IDENTIFYING_READOUTS
 
     def see(self, block: Readouts | Waveform) -> None:

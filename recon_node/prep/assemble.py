@@ -17,6 +17,9 @@ from recon_node.prep.calibration import CalibrationSum, central_block, central_w
 from recon_node.prep.expectation import expected_lines, line_limits
 from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
+from recon_node.prep.notebook import listed, short
+from recon_node.prep.places import APART_MM
+from recon_node.prep.plausible import as_slice
 from recon_node.prep.readout import MUCH_OUTSIDE, energy_outside
 from recon_node.prep.sampling import classify_sampling
 from recon_node.prep.slices import SliceBuffer
@@ -24,8 +27,14 @@ from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_
 
 MOST_NAMED = 8
 """Missing lines of a phase, or phases with missing lines, that a note names."""
-APART_MM = 1.0
-"""Between lines of one slice: more is another slice, or a patient who moved."""
+MANY_BACKWARDS = 0.25
+"""Of the lines of a slice, and of those read forwards, by which it is echo planar."""
+FEWEST_SPOKES = 16
+ALIKE, THROUGH, PEAKED = 0.9, 0.3, 0.3
+"""Non-Cartesian data: share of lines with their peak at one sample, energy of outer peaks over the
+highest, and mean over peak energy of a line."""
+LITTLE_PART = 3
+"""Lines over at most the matrix over this are fewer than any resolution setting makes."""
 FEW_LINES = 0.75
 """Fraction of the announced lines below which a note says so."""
 
@@ -42,6 +51,7 @@ class SliceContext:
     estimate_noise: bool
     calibration_width: int
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: SliceContext) -> list[KSpace]:
@@ -52,16 +62,23 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     DataError
         Every sample is exactly zero: none was digitised.
     UnsupportedScan
-        A slab that is undersampled along its slice encoding.
+        A slab that is undersampled along its slice encoding; lines read in both directions; lines that all
+        pass through the centre.
     """
+    _refuse_echo_planar(buffer)
     buffer.average()
-    notes = [*context.notes]
-    seen = _phases(buffer, context, notes)
+    notes, doubts = [*context.notes], [*context.doubts]
+    seen = _phases(buffer, context, notes, doubts)
     data, mask, reference = _cube(buffer, seen, calibration, context.header)
+    if data.shape[2] > 1 and np.count_nonzero(mask.any(axis=(0, 2, 3))) == 1:
+        data, mask, reference = _only_plane(data, mask, reference)
+        context = dataclasses.replace(context, header=as_slice(context.header))
+        doubts.append("the header announces a slab, lines of one partition came: taken for a single slice")
     if not mask.any():
         raise DataError(
             f"slice {buffer.index.slice}: its lines hold no sample within the matrix that is not exactly zero"
         )
+    _refuse_through_centre(data[0, :, data.shape[2] // 2])
     whitened = context.whitened
     data, reference = _without_silent_coils(data, reference, notes)
     if context.estimate_noise and not whitened:
@@ -71,6 +88,7 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     flat = np.ascontiguousarray(mask[:, 0])
     sampling = classify_sampling(flat)
     _missing_lines(buffer, seen, sampling, context, notes)
+    _little_of_matrix(flat, context.header, doubts)
     _check_centre(data[:, :, data.shape[2] // 2], flat, notes)
     common = _common(buffer, seen, sampling, context)
     count = data.shape[2]
@@ -96,7 +114,8 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
                 calibration=block,
                 calibration_noise=noise if whitened else None,
                 whitened=whitened,
-                notes=tuple(dict.fromkeys(notes)),
+                notes=short((*doubts, *notes)),
+                doubts=short(doubts),
                 **common,
             )
         )
@@ -109,22 +128,24 @@ Block = tuple[NDArray[np.complex64], float]
 """Calibration data `(coil, ay, ax)`, and the standard deviation that unit noise has in them."""
 
 
-def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDArray[np.bool_]:
+def _phases(
+    buffer: SliceBuffer, context: SliceContext, notes: list[str], doubts: list[str]
+) -> NDArray[np.bool_]:
     """Which phases to keep; those without a sample are named."""
     seen = buffer.phases_seen & buffer.mask.any(axis=(1, 2))
     missing = np.flatnonzero(~seen)
     if len(missing):
         notes.append(
-            f"{context.dynamic}s missing and left out: {', '.join(map(str, missing.tolist()))} "
+            f"{context.dynamic}s missing and left out: {listed(missing.tolist())} "
             f"(found {int(seen.sum())} of {len(seen)})"
         )
     if buffer.apart_mm > APART_MM or buffer.turned:
-        notes.append(
+        doubts.append(
             f"lines of slice {buffer.index.slice} give places up to {buffer.apart_mm:.0f} mm apart"
             f"{' and directions turned' if buffer.turned else ''}: the first was taken for all"
         )
-    if len(buffer.ways) > 1:
-        notes.append("lines were read in both directions, without phase correction: ghosts may remain")
+    if buffer.backwards and buffer.backwards < int(buffer.count.sum()):
+        doubts.append("lines were read in both directions, without phase correction: ghosts may remain")
     if buffer.repeated:
         hint = (
             "; their time stamps say retrospective gating"
@@ -133,6 +154,64 @@ def _phases(buffer: SliceBuffer, context: SliceContext, notes: list[str]) -> NDA
         )
         notes.append(f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}")
     return seen
+
+
+def _refuse_echo_planar(buffer: SliceBuffer) -> None:
+    """Refuse slices many of whose lines were read backwards, and others not."""
+    total = int(buffer.count.sum())
+    if min(buffer.backwards, total - buffer.backwards) >= MANY_BACKWARDS * total > 0:
+        raise UnsupportedScan(
+            f"echo planar (EPI) scan behind a Cartesian header: {buffer.backwards} of {total} lines of slice "
+            f"{buffer.index.slice} were read backwards, which needs a phase correction that is not made here"
+        )
+
+
+def _refuse_through_centre(data: NDArray[np.complex64]) -> None:
+    """Refuse k-space `(coil, ky, kx)` whose outer lines are as strong as the central ones, at one sample.
+
+    Radial spokes and spiral interleaves all pass through the centre; of Cartesian lines only a few do.
+    """
+    energy = (data.real**2 + data.imag**2).sum(axis=0)
+    lines = np.flatnonzero(energy.any(axis=1))
+    if len(lines) < FEWEST_SPOKES:
+        return
+    peaks, strongest = energy[lines].argmax(axis=1), energy[lines].max(axis=1)
+    usual = int(np.median(peaks))
+    together = np.mean(np.abs(peaks - usual) <= 1)
+    outer = np.abs(lines - data.shape[1] // 2) > data.shape[1] // 4
+    spread = energy[lines].sum(axis=1) < PEAKED * strongest * data.shape[2]
+    if (
+        together > ALIKE
+        and outer.any()
+        and np.median(strongest[outer]) > THROUGH * strongest.max()
+        and spread.all()
+    ):
+        raise UnsupportedScan(
+            f"all {len(lines)} lines pass through the centre of k-space (sample {usual}): radial, spiral or "
+            "other non-Cartesian data behind a header that says cartesian"
+        )
+
+
+def _only_plane(
+    data: NDArray[np.complex64], mask: NDArray[np.bool_], reference: Reference | None
+) -> tuple[NDArray[np.complex64], NDArray[np.bool_], Reference | None]:
+    """The one plane of a slab that was measured."""
+    plane = int(np.argmax(mask.any(axis=(0, 2, 3))))
+    kept = slice(plane, plane + 1)
+    lines = None if reference is None else (reference[0][:, kept], reference[1][kept])
+    return np.ascontiguousarray(data[:, :, kept]), np.ascontiguousarray(mask[:, kept]), lines
+
+
+def _little_of_matrix(mask: NDArray[np.bool_], header: ScanHeader, doubts: list[str]) -> None:
+    """Say where lines fill a small part of the header's matrix, around its centre."""
+    lines = np.flatnonzero(mask.any(axis=(0, 2)))
+    count = mask.shape[1]
+    extent = int(lines[-1] - lines[0] + 1)
+    if extent * LITTLE_PART <= count and lines[0] <= count // 2 <= lines[-1]:
+        doubts.append(
+            f"lines fill {extent} of the header's {count} along the phase encoding: coarser than its "
+            f"pixels of {header.encoded_fov_mm[1] / count:.3g} mm"
+        )
 
 
 def _missing_lines(
@@ -149,7 +228,7 @@ def _missing_lines(
         inside[rows[(rows >= 0) & (rows < len(inside))]] = context.header.encoded_matrix[2] == 1
         phases = np.flatnonzero(seen)
         gaps = [
-            f"{context.dynamic} {phases[p]}: ky {', '.join(map(str, np.flatnonzero(row) - shift))}"
+            f"{context.dynamic} {phases[p]}: ky {listed((np.flatnonzero(row) - shift).tolist())}"
             for p, row in enumerate(inside & ~found)
             if 0 < row.sum() <= MOST_NAMED
         ]

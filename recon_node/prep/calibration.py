@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.scan import ScanHeader
 from recon_node.prep.line_patterns import central_run
+from recon_node.prep.places import APART_MM, MOST_PLACES, finite_positions
 from recon_node.prep.point_patterns import central_square
+from recon_node.prep.readout import Lines, ReadoutGrid
+from recon_node.prep.slices import SliceBuffer
 
 LEAST_LINES = 8
+SAME_FOV = 0.02
+"""Relative difference of fields of view whose k-space lines are the same lines."""
 
 
 class CalibrationSum:
@@ -35,6 +42,123 @@ class CalibrationSum:
         """Average `(coil, row, kx)` and how often each sample was measured `(row, kx)`."""
         mean = self._sum / np.maximum(self._count, 1).astype(np.float32)
         return mean.astype(np.complex64, copy=False), self._count
+
+    def on_grid(self, rows: int, columns: int) -> CalibrationSum:
+        """The same around the centre of another grid, whose fields of view are the same."""
+        coils, mine, across = self.shape
+        other = CalibrationSum(coils, rows, columns)
+        here, there = _overlap(mine, rows), _overlap(rows, mine)
+        wide, narrow = _overlap(across, columns), _overlap(columns, across)
+        other._sum[:, there, narrow] = self._sum[:, here, wide]
+        other._count[there, narrow] = self._count[here, wide]
+        return other
+
+
+def _overlap(size: int, other: int) -> slice:
+    """The part of an axis of `size`, centre at ``n // 2``, that one of `other` has too."""
+    before, after = min(size // 2, other // 2), min(size - size // 2, other - other // 2)
+    return slice(size // 2 - before, size // 2 + after)
+
+
+class Calibrations:
+    """Calibration lines of a scan, by encoding, slice and place.
+
+    Parameters
+    ----------
+    headers : sequence of ScanHeader
+    """
+
+    def __init__(self, headers: Sequence[ScanHeader]) -> None:
+        self._headers = headers
+        self._sums: dict[tuple[int, int], list[tuple[NDArray[np.float64], CalibrationSum]]] = {}
+
+    def add(
+        self,
+        encoding: int,
+        lines: Lines,
+        rows: NDArray[np.intp],
+        which: NDArray[np.bool_],
+        shape: tuple[int, int, int],
+    ) -> None:
+        """Add those `which` of the lines calibrate."""
+        positions = finite_positions(lines.head)
+        slices = lines.head["idx"]["slice"]
+        for number in np.unique(slices[which]).tolist():
+            left = which & (slices == number)
+            while left.any():
+                first = int(np.argmax(left))
+                apart = np.linalg.norm(positions - positions[first], axis=1) > APART_MM
+                mine = left & ~apart
+                known = self._at(encoding, number, positions[first], shape)
+                known.add(rows[mine], lines.data[mine], lines.covered[mine])
+                left &= ~mine
+
+    def _at(
+        self, encoding: int, number: int, position: NDArray[np.float64], shape: tuple[int, int, int]
+    ) -> CalibrationSum:
+        known = self._sums.setdefault((encoding, number), [])
+        for there, found in known:
+            if not np.linalg.norm(there - position) > APART_MM:
+                return found
+        if len(known) >= MOST_PLACES:
+            return known[0][1]
+        known.append((position, CalibrationSum(*shape)))
+        return known[-1][1]
+
+    def of(
+        self, buffer: SliceBuffer, fov_x_mm: float, grids: Sequence[ReadoutGrid]
+    ) -> tuple[CalibrationSum | None, list[str]]:
+        """Calibration lines of a slice, of its own encoding or of one that agrees; what is to be said.
+
+        Parameters
+        ----------
+        buffer : SliceBuffer
+        fov_x_mm : float
+            Of its grid.
+        grids : sequence of ReadoutGrid
+            One per encoding.
+        """
+        own = buffer.index.encoding
+        found = self._near(own, buffer)
+        if found is not None:
+            return found, []
+        told = []
+        for encoding in {key[0] for key in self._sums} - {own}:
+            other = self._near(encoding, buffer)
+            if other is None:
+                continue
+            why = self._disagrees(own, encoding, fov_x_mm, grids[encoding].fov_mm)
+            if why is None and other.shape[0] == buffer.shape[0]:
+                note = f"calibration lines of encoding space {encoding} calibrate space {own}"
+                return other.on_grid(*buffer.shape[1:]), [note]
+            told.append(
+                f"calibration lines of encoding space {encoding} were not used for space {own}: "
+                f"{why or 'other channels'}"
+            )
+        return None, told
+
+    def _near(self, encoding: int, buffer: SliceBuffer) -> CalibrationSum | None:
+        """Those of the slice's number, and where these lie at several places, of its own."""
+        known = self._sums.get((encoding, buffer.index.slice), [])
+        if not known:  # the slice's counter may be lost, and its number made up
+            everywhere = [pair for key, pairs in self._sums.items() if key[0] == encoding for pair in pairs]
+            return next(
+                (s for p, s in everywhere if np.linalg.norm(p - buffer.position_mm) <= APART_MM), None
+            )
+        away = [np.nan_to_num(np.linalg.norm(place - buffer.position_mm), nan=0.0) for place, _ in known]
+        nearest = int(np.argmin(away))
+        return known[nearest][1] if len(known) == 1 or away[nearest] <= APART_MM else None
+
+    def _disagrees(self, own: int, other: int, fov_own: float, fov_other: float) -> str | None:
+        """Why lines of one encoding are none of another; None where they are."""
+        mine, theirs = self._headers[own], self._headers[other]
+        if mine.encoded_matrix[2] != 1 or theirs.encoded_matrix[2] != 1:
+            return "slabs are not matched"
+        pairs = ((fov_own, fov_other), (mine.encoded_fov_mm[1], theirs.encoded_fov_mm[1]))
+        if any(abs(a / b - 1) > SAME_FOV for a, b in pairs):
+            there, here = (" x ".join(f"{pair[i]:g}" for pair in pairs) for i in (1, 0))
+            return f"its field of view is {there} mm, not {here} mm"
+        return None
 
 
 def phase_average(

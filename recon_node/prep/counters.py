@@ -23,6 +23,11 @@ def rows_of(head: NDArray[Any], header: ScanHeader) -> NDArray[np.intp]:
     _, ny, nz = header.encoded_matrix
     ky = _placed(head["idx"]["kspace_encode_step_1"], line_limits(header).center, ny, "ky")
     if nz == 1:
+        kz = np.unique(head["idx"]["kspace_encode_step_2"])
+        if len(kz) > 1:
+            raise InconsistentReadouts(
+                f"lines count partitions {kz[0]} to {kz[-1]} (kspace_encode_step_2), the header has one"
+            )
         return ky
     kz = _placed(head["idx"]["kspace_encode_step_2"], partition_limits(header).center, nz, "kz")
     return kz * ny + ky

@@ -129,21 +129,25 @@ def counters_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str) -> 
     return segments is None or len(buffer.segments) >= segments.size
 
 
+def could_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, lines: int) -> bool:
+    """Whether `lines` more could complete a slice by their number."""
+    phases = header.limits[dynamic].size if dynamic in header.limits else 1
+    return int(buffer.count.sum()) + lines >= expected_lines(header) * phases
+
+
 def is_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, *, revisits: bool) -> bool:
     """Whether a slice may leave before the scan ends.
 
-    That is when all of its lines came; or all phases came, none of them far behind the others, and the
-    latest line is flagged as the slice's last; or as many lines as the header announces came and the
-    scan went on to another slice, unless this scan is known to come back to slices.
+    That is when all phases came, none of them far behind the others, and the latest line is flagged as the
+    slice's last; or as many lines as the header announces came and the scan went on to another slice, unless
+    this scan is known to come back to slices. Their number alone proves nothing: scans were seen with more
+    phases than announced.
     """
     if not counters_complete(buffer, header, dynamic):
         return False
     lines = buffer.lines_by_phase
     fewest = int(lines.min())
     everything = min(line_limits(header).size, header.encoded_matrix[1]) * partition_limits(header).size
-    if dynamic in header.limits:
-        if fewest >= everything and "average" in header.limits:
-            return True
-        if buffer.ends_here and 2 * fewest >= int(lines.max()):
-            return fewest >= min(FEWEST_LINES, everything)
+    if dynamic in header.limits and buffer.ends_here and 2 * fewest >= int(lines.max()):
+        return fewest >= min(FEWEST_LINES, everything)
     return buffer.overtaken and not revisits and fewest >= expected_lines(header)

@@ -17,10 +17,14 @@ from recon_node.core.acquisition import AcquisitionFlag
 from recon_node.core.errors import DataError, InconsistentReadouts
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.scan import Readouts, ScanHeader
-from recon_node.prep.kinds import has_any
+from recon_node.prep.kinds import Kind, has_any, kinds
 
 MUCH_OUTSIDE = 0.15
 """Fraction of the central line's energy beyond the field of view that is worth a note."""
+SMALL_PART = 2
+"""Readouts that fill at most the image's matrix over this are measured with another matrix than announced."""
+FEWEST_SAMPLES = 8
+"""Of a readout that an image can be made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +52,10 @@ class ReadoutGrid:
     removed_before: bool = False
     """Whether the acquisitions came without the oversampling that the header announces."""
     notes: dict[str, None] = field(default_factory=dict)
+    doubts: dict[str, None] = field(default_factory=dict)
+    shrunk: bool = False
+    """Whether lines fill so little of the header's matrix that the grid is theirs."""
+    _looked: bool = False
     _forward_centre: int | None = None
     _widths: set[int] = field(default_factory=set)
     _strongest: float = 0.0
@@ -79,6 +87,7 @@ class ReadoutGrid:
         InconsistentReadouts
             More samples than the encoded matrix, or a centre that does not fit into it.
         """
+        self._look(block)
         keys = _layouts(block.head)
         first = keys[0]
         if bool(np.all(keys == first)):
@@ -91,6 +100,35 @@ class ReadoutGrid:
             rows = keys == key
             data[rows], covered[rows] = self._group(block.samples[rows], key)
         return Lines(head=block.head, data=data, covered=covered)
+
+    def _look(self, block: Readouts) -> None:
+        """Take the grid from the first imaging line, where that fills a small part of the header's matrix.
+
+        Its field of view is the encoded one, unless there is signal where the oversampling would be.
+        """
+        imaging = np.flatnonzero(kinds(block.head["flags"]) != Kind.CALIBRATION)
+        if self._looked or not len(imaging):
+            return
+        self._looked = True
+        head, samples = block.head[imaging[0]], block.samples[imaging[0]]
+        pre, post = int(head["discard_pre"]), int(head["discard_post"])
+        kept = samples[:, pre : samples.shape[1] - post]
+        length, centre = kept.shape[1], int(head["center_sample"]) - pre
+        if length < FEWEST_SAMPLES or length * SMALL_PART > self.size or abs(centre - length // 2) > 1:
+            return
+        full, size = self.full, self.size
+        if self._widths:
+            self.doubts[f"lines have {length} samples, the header's matrix {full}: zero filled"] = None
+            return
+        inner = max(2, round(length * size / full))
+        bare = energy_outside(np.ascontiguousarray(kept), inner) > MUCH_OUTSIDE
+        self.full, self.size = (length, length) if bare else (length, inner)
+        self.shrunk = True
+        self.doubts[
+            f"lines have {length} samples where the header's matrix has {full} (image {size}): pixels of "
+            f"{self.fov_mm / self.size:.3g} mm along the readout, as measured"
+            + (", without oversampling" if bare and size < full else "")
+        ] = None
 
     def _group(
         self, samples: NDArray[np.complex64], layout: Any

@@ -48,12 +48,14 @@ class SliceBuffer:
         self.head: Any = None
         """Header of the first line that gives place and directions, `()` of ACQUISITION_HEADER; else any."""
         self._placed = False
+        self.position_mm: NDArray[np.float64] = np.full(3, np.nan)
+        """Where its first line that gives a place lies."""
         self.apart_mm = 0.0
         """How far from that line the others say they lie."""
         self.turned = False
         """Whether others say they are turned against it."""
-        self.ways: set[bool] = set()
-        """Whether lines were read backwards."""
+        self.backwards = 0
+        """Lines that were read backwards."""
         self.segments: set[int] = set()
         self.ends_here = False
         """Whether the latest line is flagged as the last of its slice, in the last phase there is."""
@@ -71,7 +73,7 @@ class SliceBuffer:
         self._grow(int(phases.max()) + 1)
         averages = lines.head["idx"]["average"].astype(np.int32)
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
-        self.ways.update(np.unique(has_any(lines.head["flags"], Flag.IS_REVERSE)).tolist())
+        self.backwards += int(has_any(lines.head["flags"], Flag.IS_REVERSE).sum())
         self._compare(lines.head)
         self.ends_here = bool(
             has_any(lines.head["flags"][-1:], LAST)[0] and int(phases[-1]) == self._phases - 1
@@ -87,8 +89,16 @@ class SliceBuffer:
         for i in again.tolist():
             self._add_again(int(phases[i]), int(rows[i]), lines.data[i], lines.covered[i], int(averages[i]))
 
+    def adopt(self, head: NDArray[Any]) -> None:
+        """Take place and directions from other lines `(line,)` than the first."""
+        self.head, self._placed, self.position_mm = None, False, np.full(3, np.nan)
+        self._compare(head)
+
     def _compare(self, head: NDArray[Any]) -> None:
         """Watch whether all lines give one place and direction."""
+        finite = np.isfinite(head["position"]).all(axis=-1)
+        if finite.any() and np.isnan(self.position_mm).any():
+            self.position_mm = head["position"][int(np.argmax(finite))].astype(np.float64)
         known = directions_known(head)
         placed = known & np.isfinite(head["position"]).all(axis=-1)
         if self.head is None or (placed.any() and not self._placed):

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import DataError, InconsistentReadouts, UnsupportedScan
-from recon_node.core.scan import Readouts, ScanHeader, SliceIndex, Waveform
+from recon_node.core.errors import DataError, InconsistentReadouts
+from recon_node.core.scan import Readouts, ScanHeader, SliceGeometry, Waveform
 from recon_node.core.types import KSpace
 from recon_node.prep.assemble import SliceContext, assemble
-from recon_node.prep.calibration import CalibrationSum
+from recon_node.prep.calibration import Calibrations
+from recon_node.prep.collection import SliceCollection
 from recon_node.prep.common import Common
-from recon_node.prep.counters import name_of, rows_of, slice_indices
-from recon_node.prep.expectation import bandwidth_ratio, embeds_calibration, is_complete, noteworthy
+from recon_node.prep.counters import rows_of
+from recon_node.prep.expectation import embeds_calibration, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import Orientation, slice_geometry
-from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_others
-from recon_node.prep.noise import NoiseScan, Whitening, whitening
-from recon_node.prep.readout import Lines, ReadoutGrid
-from recon_node.prep.slices import SliceBuffer
+from recon_node.prep.intake import Intake, NoiseHandling
+from recon_node.prep.kinds import Kind, has_any, kinds
+from recon_node.prep.notebook import Notebook
+from recon_node.prep.places import Place, doubts_about
+from recon_node.prep.plausible import plausible, refuse
+from recon_node.prep.readout import Lines
+from recon_node.prep.slices import LAST, SliceBuffer
 
-NoiseHandling = Literal["auto", "none", "unit-parts"]
 Dynamic = Literal["auto", "phase", "contrast", "repetition", "set"]
-
-MOST_MISSING_PHASES = 64
-"""Phases in a row that may have no line, where the header does not announce as many: a damaged counter must
-not make memory for thousands."""
+_COUNTERS = ("slice", "contrast", "set", "repetition")
 
 
 class Preparation:
@@ -59,7 +60,7 @@ class Preparation:
     Raises
     ------
     UnsupportedScan
-        A trajectory that is not Cartesian.
+        A trajectory that is not Cartesian, several slices excited at once, echo planar imaging.
     """
 
     def __init__(
@@ -74,35 +75,30 @@ class Preparation:
         gating: RetrospectiveGating | None = None,
     ) -> None:
         for header in headers:
-            if header.trajectory != "cartesian":
-                raise UnsupportedScan(
-                    f"encoding {header.encoding} has a {header.trajectory} trajectory; only Cartesian scans "
-                    "are reconstructed"
-                )
+            refuse(header)
+        self._book = Notebook()
+        corrected, doubts = plausible(headers)
+        self._book.doubt(*doubts)
+        for header in corrected:
+            self._book.note(*header.remarks, *noteworthy(header, film=dynamic == "auto"))
         self._gating = gating
-        self._headers = tuple(headers) if gating is None else gated_headers(headers, gating.phases)
+        self._headers = corrected if gating is None else gated_headers(corrected, gating.phases)
         self._orientation = orientation
-        self._noise = noise
         self._dynamic = "phase" if dynamic == "auto" else dynamic
         self._streaming = streaming
-        self._common = Common(orientation, contrasts_apart=self._dynamic != "contrast")
         self._calibration_width = calibration_width
-        self._scan = NoiseScan()
-        self._whitening: Whitening | None = None
-        self._started = False
-        self._coils: int | None = None
-        self._embedding = [i for i, header in enumerate(headers) if embeds_calibration(header)]
-        self._grids = [ReadoutGrid.of(header) for header in headers]
-        self._buffers: dict[SliceIndex, SliceBuffer] = {}
-        self._calibration: dict[tuple[int, int], CalibrationSum] = {}
-        self._emitted: set[SliceIndex] = set()
-        self.refused: list[str] = []
-        """Why slices did not become k-space; the others did."""
-        self._revisits = False
-        self._lines = 0
-        self._counts: dict[str, int] = {}
-        odd = [note for header in headers for note in noteworthy(header, film=dynamic == "auto")]
-        self._notes: dict[str, None] = dict.fromkeys(odd)
+        self._estimate_noise = noise == "auto"
+        self._common = Common(orientation, contrasts_apart=self._dynamic != "contrast")
+        self._intake = Intake(self._headers, noise, self._common, self._book)
+        self._slices = SliceCollection(self._headers, self._dynamic, self._book)
+        self._calibrations = Calibrations(self._headers)
+        self._places: list[Place] = []
+        self._refused: list[str] = []
+
+    @property
+    def refused(self) -> list[str]:
+        """Why slices did not become k-space, or lost lines; the others did."""
+        return [*self._refused, *self._slices.late()]
 
     def feed(self, block: Readouts | Waveform) -> list[KSpace]:
         """Take readouts in the order of acquisition.
@@ -115,53 +111,16 @@ class Preparation:
         Raises
         ------
         InconsistentReadouts
-            Counters outside the encoded matrix, another number of channels than before, lines of a
-            slice that had been complete.
+            Counters outside the encoded matrix, another number of channels than before.
         UnsupportedScan
-            Compressed samples, phases beside another dynamic counter, a slab undersampled along kz.
+            Compressed samples, phases beside another dynamic counter, a slab undersampled along kz, lines
+            that are not Cartesian.
         """
         if isinstance(block, Readouts):
             block = self._imaging_too(block)
         if self._gating is not None:
             return [piece for part in self._gating.feed(block) for piece in self._feed(part)]
         return [] if isinstance(block, Waveform) else self._feed(block)
-
-    def _imaging_too(self, block: Readouts) -> Readouts:
-        """Calibration lines embedded in the imaging scan flagged as lines of the image as well."""
-        if not self._embedding or not len(block):
-            return block
-        only = kinds(block.head["flags"]) == Kind.CALIBRATION
-        only &= np.isin(block.head["encoding_space_ref"], self._embedding)
-        if not only.any():
-            return block
-        head = block.head.copy()
-        head["flags"][only] ^= np.uint64(
-            Flag.IS_PARALLEL_CALIBRATION | Flag.IS_PARALLEL_CALIBRATION_AND_IMAGING
-        )
-        return Readouts(head=head, samples=block.samples)
-
-    def _feed(self, block: Readouts) -> list[KSpace]:
-        if not len(block):
-            return []
-        if not block.samples.size:
-            self._count("without samples", len(block))
-            return []
-        if has_any(block.head["flags"], COMPRESSED).any():
-            raise UnsupportedScan("samples are compressed (ISMRMRD compression flags), expected plain ones")
-        if block.head["trajectory_dimensions"].any():
-            self._notes["acquisitions carry a trajectory, the header says cartesian: it was ignored"] = None
-        kind = kinds(block.head["flags"])
-        self._take_noise(block, kind == Kind.NOISE)
-        for name, count in names_of_others(block.head["flags"][kind == Kind.OTHER]).items():
-            self._count(name, count)
-        wanted = kind <= Kind.BOTH
-        if not wanted.any():
-            return []
-        part = block if wanted.all() else block.select(wanted)
-        part = self._finite(part)
-        for encoding in np.unique(part.head["encoding_space_ref"]).tolist():
-            self._take_lines(_of_encoding(part, encoding), encoding)
-        return self._completed() if self._streaming else []
 
     def finish(self) -> list[KSpace]:
         """The slices left, at the end of the scan.
@@ -173,204 +132,121 @@ class Preparation:
         """
         held = [] if self._gating is None else self._gating.finish()
         out = [piece for part in held for piece in self._feed(part)]
-        if not self._buffers and not self._emitted:
-            seen = {"noise": self._scan.samples, **self._counts}
+        if self._slices.empty:
+            seen = {"noise": self._intake.noise_samples, **self._book.counts}
             found = ", ".join(f"{count} {name}" for name, count in seen.items() if count) or "nothing"
             raise DataError(f"no imaging lines in this scan (found {found})")
-        return out + [piece for index in sorted(self._buffers) for piece in self._emit(index)]
+        return out + [piece for buffer in self._slices.rest() for piece in self._emit(buffer)]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was noticed about the scan so far, beside the notes of each k-space."""
-        counts = ", ".join(f"{count} {name}" for name, count in self._counts.items() if count)
-        left_out = (f"acquisitions left out: {counts}",) if counts else ()
         gated = () if self._gating is None else self._gating.notes
-        return (*self._notes, *self._common.notes, *gated, *left_out)
+        return (*self._book.notes, *self._common.notes, *gated)
 
-    def _count(self, name: str, count: int) -> None:
-        self._counts[name] = self._counts.get(name, 0) + count
-
-    def _take_noise(self, block: Readouts, which: NDArray[np.bool_]) -> None:
-        if not which.any():
-            return
-        lines = np.flatnonzero(kinds(block.head["flags"]) <= Kind.BOTH)
-        first = 0 if self._started else int(lines[0]) if len(lines) else len(block)
-        if which[first:].any():
-            self._notes["a noise scan came after imaging lines and was not used"] = None
-        if which[:first].any():
-            noise = block.select(np.flatnonzero(which[:first]))
-            self._count("noise with signal in it", self._scan.add(noise))
-
-    def _finite(self, block: Readouts) -> Readouts:
-        """In memory order, without lines that hold NaN or infinite samples."""
-        samples = np.require(block.samples, requirements=["C", "A"])
-        block = Readouts(head=block.head, samples=samples)
-        flat = samples.reshape(-1).view(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            energy = np.dot(flat, flat)
-        if np.isfinite(energy):
+    def _imaging_too(self, block: Readouts) -> Readouts:
+        """Calibration lines embedded in the imaging scan flagged as lines of the image as well."""
+        embedding = [i for i, header in enumerate(self._headers) if embeds_calibration(header)]
+        if not embedding or not len(block):
             return block
-        good = np.all(np.isfinite(samples), axis=(1, 2))
-        if not good.all():
-            self._count("with NaN or infinite samples", int((~good).sum()))
-        return block.select(good)
+        only = kinds(block.head["flags"]) == Kind.CALIBRATION
+        only &= np.isin(block.head["encoding_space_ref"], embedding)
+        if not only.any():
+            return block
+        head = block.head.copy()
+        head["flags"][only] ^= np.uint64(
+            Flag.IS_PARALLEL_CALIBRATION | Flag.IS_PARALLEL_CALIBRATION_AND_IMAGING
+        )
+        return Readouts(head=head, samples=block.samples)
 
-    def _start(self, coils: int) -> None:
-        """Fix coils and whitening at the first line that is not noise."""
-        self._started = True
-        self._coils = coils
-        if self._noise != "auto" or not self._scan.samples:
-            return
-        if self._scan.coils != coils:
-            self._notes[
-                f"the noise scan has {self._scan.coils} channels, the lines {coils}: it was not used"
-            ] = None
-            return
-        self._whitening = whitening(self._scan, bandwidth_ratio(self._headers[0]))
-        self._notes.update(dict.fromkeys(self._whitening.notes))
-
-    def _take_lines(self, block: Readouts, encoding: int) -> None:
-        if encoding >= len(self._headers):
-            raise InconsistentReadouts(
-                f"acquisitions refer to encoding {encoding}, the header has {len(self._headers)}"
-            )
-        if not len(block):
-            return
-        coils = block.samples.shape[1]
-        if not self._started:
-            self._start(coils)
-        if coils != self._coils:
-            raise InconsistentReadouts(f"acquisitions have {coils} channels, earlier ones {self._coils}")
-        lines = self._prepared(block, encoding)
-        rows = rows_of(lines.head, self._headers[encoding])
-        kind = kinds(lines.head["flags"])
-        calibrating = kind != Kind.IMAGING
-        if calibrating.any():
-            self._calibrate(lines, rows, calibrating, encoding)
-        imaging = kind != Kind.CALIBRATION
-        if imaging.any():
-            part = lines if imaging.all() else _select(lines, imaging)
-            self._sort(part, rows[imaging], encoding)
-
-    def _prepared(self, block: Readouts, encoding: int) -> Lines:
-        header = self._headers[encoding]
-        lines = self._grids[encoding].lines(block)
-        data = lines.data
-        if self._whitening is not None:
-            data = self._whitened(self._whitening, lines, encoding)
-        elif self._noise == "unit-parts":
-            data = data * np.float32(np.sqrt(0.5))
-        if self._common.conjugated(header, block.head, encoding):
-            data = np.conj(data)
-        return Lines(head=lines.head, data=data, covered=lines.covered)
-
-    def _whitened(self, whitening: Whitening, lines: Lines, encoding: int) -> NDArray[np.complex64]:
-        groups = list(self._common.by_dwell(lines.head, encoding))
-        if len(groups) == 1:
-            return whitening.apply(lines.data, groups[0][1])
-        parts = [(mine, whitening.apply(lines.data[mine], dwell)) for mine, dwell in groups]
-        out = np.empty((len(lines.head), *parts[0][1].shape[1:]), np.complex64)
-        for mine, part in parts:
-            out[mine] = part
+    def _feed(self, block: Readouts) -> list[KSpace]:
+        part = self._intake.kept(block) if len(block) else None
+        if part is None or not len(part):
+            return []
+        if not self._streaming:
+            self._take(part)
+            return []
+        out: list[KSpace] = []
+        for piece in self._pieces(part):
+            self._take(piece)
+            out += [kspace for buffer in self._slices.complete() for kspace in self._emit(buffer)]
         return out
 
-    def _calibrate(
-        self,
-        lines: Lines,
-        rows: NDArray[np.intp],
-        which: NDArray[np.bool_],
-        encoding: int,
-    ) -> None:
-        slices = lines.head["idx"]["slice"]
-        for number in np.unique(slices[which]).tolist():
-            mine = which & (slices == number)
-            key = (encoding, number)
-            if key not in self._calibration:
-                self._calibration[key] = CalibrationSum(*self._shape(lines, encoding))
-            self._calibration[key].add(rows[mine], lines.data[mine], lines.covered[mine])
+    def _pieces(self, block: Readouts) -> Iterator[Readouts]:
+        """A block cut where slices may leave: how readouts came in blocks must not matter."""
+        head = block.head
+        cut = has_any(head["flags"][:-1], LAST)
+        if self._slices.may_complete(len(block)):
+            for name in _COUNTERS:
+                if name != self._dynamic:
+                    cut |= np.diff(head["idx"][name].astype(np.int32)) != 0
+        edges = [0, *(np.flatnonzero(cut) + 1).tolist(), len(block)]
+        for first, last in itertools.pairwise(edges):
+            yield block if last - first == len(block) else block.select(slice(first, last))
+
+    def _take(self, block: Readouts) -> None:
+        for encoding, lines in self._intake.lines(block):
+            rows = rows_of(lines.head, self._headers[encoding])
+            kind = kinds(lines.head["flags"])
+            calibrating = kind != Kind.IMAGING
+            shape = self._shape(lines, encoding)
+            if calibrating.any():
+                self._calibrations.add(encoding, lines, rows, calibrating, shape)
+            imaging = kind != Kind.CALIBRATION
+            if imaging.any():
+                part = lines if imaging.all() else _select(lines, imaging)
+                self._slices.add(part, rows[imaging], encoding, shape)
 
     def _shape(self, lines: Lines, encoding: int) -> tuple[int, int, int]:
         _, ny, nz = self._headers[encoding].encoded_matrix
         return lines.data.shape[1], ny * nz, lines.data.shape[2]
 
-    def _sort(self, lines: Lines, rows: NDArray[np.intp], encoding: int) -> None:
-        header = self._headers[encoding]
-        idx = lines.head["idx"]
-        phases = self._phase_counters(idx, header)
-        indices, groups, last = slice_indices(idx, encoding, self._dynamic)
-        for number, index in enumerate(indices):
-            mine = groups == number
-            if index in self._emitted:
-                raise InconsistentReadouts(
-                    f"{int(mine.sum())} lines of {name_of(index)} came after it had been complete"
-                )
-            if index not in self._buffers:
-                limit = header.limits.get(self._dynamic)
-                phase_count = min(limit.size, 512) if limit else 1
-                self._buffers[index] = SliceBuffer(index, phase_count, self._shape(lines, encoding))
-            buffer = self._buffers[index]
-            self._revisits |= buffer.overtaken
-            part = lines if mine.all() else _select(lines, mine)
-            buffer.add(phases[mine], rows[mine], part)
-        for index, buffer in self._buffers.items():
-            buffer.overtaken = index != last
-
-    def _phase_counters(self, idx: NDArray[Any], header: ScanHeader) -> NDArray[np.intp]:
-        counters = idx[self._dynamic].astype(np.intp)
-        limit = header.limits.get(self._dynamic)
-        if limit is not None and bool((counters >= limit.minimum).all()):
-            counters -= limit.minimum
-        if self._dynamic != "phase" and idx["phase"].any():
-            raise UnsupportedScan(
-                f"scan has several phases and {self._dynamic}s along the phase axis: choose dynamic='phase'"
-            )
-        self._lines += len(counters)
-        highest, announced = int(counters.max()), limit.size if limit is not None else 1
-        if highest >= max(announced, self._lines + MOST_MISSING_PHASES):
-            raise InconsistentReadouts(
-                f"a line counts as {self._dynamic} {highest} after {self._lines} lines of a scan with "
-                f"{announced} announced: its counter is damaged"
-            )
-        if limit is not None and highest >= limit.size:
-            self._notes[f"{self._dynamic} counters go beyond the header's limit of {limit.maximum}"] = None
-        return counters
-
-    def _completed(self) -> list[KSpace]:
-        done = [
-            index
-            for index, buffer in self._buffers.items()
-            if is_complete(buffer, self._headers[index.encoding], self._dynamic, revisits=self._revisits)
-        ]
-        return [piece for index in sorted(done) for piece in self._emit(index)]
-
-    def _emit(self, index: SliceIndex) -> list[KSpace]:
-        buffer = self._buffers.pop(index)
-        self._emitted.add(index)
-        header, grid = self._headers[index.encoding], self._grids[index.encoding]
+    def _emit(self, buffer: SliceBuffer) -> list[KSpace]:
+        index = buffer.index
+        header, grid = self._headers[index.encoding], self._intake.grids[index.encoding]
         geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice, self._orientation)
         if index.encoding in self._common.perhaps_mirrored:
             geometry = replace(geometry, verified=False)
-        calibration = self._calibration.get((index.encoding, index.slice))
+        doubts = self._compared(buffer, header, geometry)
+        if doubts and not geometry.known:
+            header = replace(header, unknown=header.unknown | {"pitch"})
+        if grid.shrunk:
+            header = replace(header, recon_matrix=(grid.size, *header.recon_matrix[1:]))
+        calibration, told = self._calibrations.of(buffer, grid.fov_mm, self._intake.grids)
         context = SliceContext(
             header=header,
             geometry=geometry,
             dynamic=self._dynamic,
             gated=self._gating is not None,
-            whitened=self._whitening is not None or self._noise == "unit-parts",
-            estimate_noise=self._noise == "auto",
+            whitened=self._intake.whitened,
+            estimate_noise=self._estimate_noise,
             calibration_width=self._calibration_width,
-            notes=(*self.notes, *grid.what_was_noticed(), *assumed),
+            notes=(*self.notes, *grid.what_was_noticed(), *assumed, *told),
+            doubts=(*self._book.doubts, *grid.doubts, *doubts),
         )
         try:
             return assemble(buffer, calibration, context)
+        except InconsistentReadouts:
+            raise
         except DataError as error:
-            self.refused.append(str(error))
+            self._refused.append(str(error))
             return []
 
-
-def _of_encoding(block: Readouts, encoding: int) -> Readouts:
-    mine = block.head["encoding_space_ref"] == encoding
-    return block if mine.all() else block.select(mine)
+    def _compared(self, buffer: SliceBuffer, header: ScanHeader, geometry: SliceGeometry) -> list[str]:
+        """Doubts about the place of a slice beside all others that are known of by now."""
+        thickness_known = "thickness" not in header.unknown
+        place = Place.of(buffer.index.slice, geometry, thickness_known=thickness_known)
+        self._places.append(place)
+        if header.encoded_matrix[2] > 1:
+            return []
+        others = list(self._places)
+        for other in self._slices.waiting:
+            if other.index.encoding == buffer.index.encoding:
+                there, _ = slice_geometry(
+                    header, other.head, geometry.fov_mm[0], other.index.slice, self._orientation
+                )
+                others.append(Place.of(other.index.slice, there, thickness_known=thickness_known))
+        return doubts_about(place, others)
 
 
 def _select(lines: Lines, which: NDArray[np.bool_]) -> Lines:

@@ -117,7 +117,7 @@ def judge_reconstruction(
         doubts.append(UNCALIBRATED)
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
-    doubts += _wrapped(maps, images) + _unfilled(kspace, images)
+    doubts += [*_wrapped(maps, images), *_unfilled(kspace, images), *kspace.doubts]
     return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
 
 

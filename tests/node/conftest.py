@@ -27,7 +27,7 @@ def heart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def cut_heart(heart: tuple[Path, Path]) -> bytes:
     """Messages of the heart behind its configuration: the first slice whole, and half of the second."""
     with open_source(heart[0]) as source:
-        parts = [bytes(message_bytes(HeaderXml(xml=source.headers[0].xml.encode())))]
+        parts = [bytes(message_bytes(HeaderXml(xml=source.headers[0].xml)))]
         blocks = [block for block in source if isinstance(block, Readouts)]
     lines = sum(int((block.head["idx"]["slice"] == 1).sum()) for block in blocks)
     left = lines // 2

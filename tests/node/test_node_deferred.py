@@ -201,7 +201,7 @@ def test_a_deferred_scan_whose_client_vanishes_is_finished_as_far_as_it_came(
 def with_patient(raw: Path, target: Path, name: str) -> Path:
     """The scan of another patient, as an MRD stream."""
     with open_source(raw) as source:
-        xml = source.headers[0].xml
+        xml = source.headers[0].xml.decode()
         patient = source.headers[0].patient
         assert patient.name is not None
         assert patient.patient_id is not None

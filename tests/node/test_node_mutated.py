@@ -36,7 +36,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Readouts]:
         alike = [b for b in blocks if b.samples.shape[1:] == blocks[-1].samples.shape[1:]]
         head = np.concatenate([b.head for b in alike])
         lines = Readouts(head=head, samples=np.concatenate([b.samples for b in alike]))
-        return source.headers[0].xml, lines.select(head["flags"] & _NOISE == 0)
+        return source.headers[0].xml.decode(), lines.select(head["flags"] & _NOISE == 0)
 
 
 @pytest.fixture(scope="module")

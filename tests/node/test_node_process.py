@@ -69,7 +69,7 @@ def program(*arguments: str, log: Path, settings: str = "") -> Iterator[subproce
 def halves(raw: Path, first: Sequence[object]) -> tuple[bytes, bytes]:
     """The messages of a scan behind `first`, in two parts of about the same length."""
     with open_source(raw) as source:
-        messages = [*first, HeaderXml(xml=source.headers[0].xml.encode()), *source, Close()]
+        messages = [*first, HeaderXml(xml=source.headers[0].xml), *source, Close()]
     data = b"".join(bytes(message_bytes(message)) for message in messages)
     return data[: len(data) // 2], data[len(data) // 2 :]
 

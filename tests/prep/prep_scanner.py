@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
 from recon_node.core.acquisition import AcquisitionFlag as Flag
+from recon_node.core.errors import DataError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import Limit, Readouts, ScanHeader
 from recon_node.core.types import KSpace
@@ -122,8 +123,15 @@ def white(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return parts[..., 0] + 1j * parts[..., 1]
 
 
+class LateLines(DataError):
+    """Lines came after their slice had left."""
+
+
 def prepare(header: ScanHeader, blocks: Iterable[Readouts], **options: Any) -> list[KSpace]:
-    """Everything that leaves the preparation."""
+    """Everything that leaves the preparation; an error where it left lines out."""
     preparation = Preparation((header,), **({"noise": "none"} | options))
     out = [kspace for part in blocks for kspace in preparation.feed(part)]
-    return out + preparation.finish()
+    out += preparation.finish()
+    if late := [text for text in preparation.refused if "after it had been complete" in text]:
+        raise LateLines(late[0])
+    return out

@@ -34,7 +34,7 @@ def test_oversampling_of_any_ratio_is_removed_exactly(shape: tuple[int, int], fu
 def test_reversed_lines_are_turned_where_the_converter_keeps_the_centre_of_forward_ones() -> None:
     images = coil_images(np.random.default_rng(1), 1, 3, (32, 32))
     sent = lines_of(acquire(images, 64))
-    for line in sent[1::2]:
+    for line in sent[1::5]:
         line.samples = line.samples[:, ::-1]
         line.flags |= Flag.IS_REVERSE
     (kspace,) = prepare(make_header((32, 32), full_x=64), [block(sent)])
@@ -48,7 +48,7 @@ def test_an_asymmetric_echo_lands_at_its_centre_also_when_reversed_and_with_disc
     for number, line in enumerate(sent):
         line.samples = np.pad(line.samples, ((0, 0), (4, 3)), constant_values=99)
         line.fields |= {"center_sample": 10 + 4, "discard_pre": 4, "discard_post": 3}
-        if number % 2:
+        if number % 5 == 1:
             line.samples = line.samples[:, ::-1]
             line.flags |= Flag.IS_REVERSE
             line.fields |= {"center_sample": 37 - 1 - 14, "discard_pre": 3, "discard_post": 4}

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from prep_scanner import Line, block, coil_images, lines_of, make_header
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.errors import InconsistentReadouts
 from recon_node.core.fft import centred_fft
 from recon_node.core.types import KSpace
 from recon_node.prep import Preparation
@@ -53,13 +52,16 @@ def test_a_slice_leaves_with_its_last_line(limits: dict[str, int], flagging: str
     assert preparation.finish() == []
 
 
-def test_a_complete_slice_without_any_flag_leaves_with_its_last_line() -> None:
+def test_without_any_flag_the_number_of_lines_does_not_end_a_slice() -> None:
     data = data_of(1)
     lines = lines_of(data[0])
     lines[-1].flags = 0
-    header = make_header(SHAPE, limits={"phase": PHASES - 1, "average": 0})
-    left = feed(Preparation((header,), noise="none"), lines)
-    assert [n for n, _ in left] == [len(lines)]
+    header = make_header(SHAPE, limits={"phase": PHASES - 2, "average": 0})
+    preparation = Preparation((header,), noise="none")
+    assert feed(preparation, lines) == []
+    (kspace,) = preparation.finish()
+    assert kspace.data.shape[0] == PHASES
+    assert any("beyond the header's limit" in note for note in kspace.notes)
 
 
 def test_without_flags_a_slice_leaves_when_the_next_begins() -> None:
@@ -139,13 +141,17 @@ def test_a_slice_that_never_ends_leaves_at_the_end_with_what_is_missing() -> Non
     assert any("missing" in note for note in kspace.notes)
 
 
-def test_lines_of_a_slice_that_had_left_are_an_error_not_a_wrong_image() -> None:
-    data = data_of(1)
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_lines_of_a_slice_that_had_left_are_left_out_and_told_however_they_came(step: int) -> None:
+    data = data_of(2)
     lines = lines_of(data[0])
+    sent = lines + lines[:2] + lines_of(data[1], slice=1)
     preparation = Preparation((make_header(SHAPE, limits={"phase": PHASES - 1}),), noise="none")
-    assert len(feed(preparation, lines)) == 1
-    with pytest.raises(InconsistentReadouts, match="slice 0 came after"):
-        preparation.feed(block(lines[:2]))
+    found = [k for at in range(0, len(sent), step) for k in preparation.feed(block(sent[at : at + step]))]
+    found += preparation.finish()
+    assert [kspace.index.slice for kspace in found] == [0, 1]
+    np.testing.assert_allclose(found[0].data, data[0], atol=2e-4)
+    assert preparation.refused == ["2 lines of slice 0 came after it had been complete: left out"]
 
 
 def test_the_next_repetition_lets_the_last_one_go() -> None:
