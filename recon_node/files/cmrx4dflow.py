@@ -1,7 +1,7 @@
 """CMRx4DFlow: MATLAB v7.3, ``kdata_full`` or ``kdata_ktGaussianR`` with velocity encodings in front.
 
-Axes as HDF5 shows them: (velocity, time, coil, slice encoding, phase encoding, readout); velocity encoding 0 is
-the reference. ``params.csv`` beside gives field of view, times, field strength and velocity encodings.
+Axes as HDF5 shows them: (velocity, time, coil, slice encoding, phase encoding, readout); velocity encoding
+0 is the reference. ``params.csv`` beside gives field of view, times, field strength and velocity encodings.
 """
 
 from __future__ import annotations
@@ -43,11 +43,7 @@ def open_cmrx4dflow(path: Path) -> ArraySource:
     file = open_hdf5(path)
     try:
         with reading(path):
-            data = next(node for name, node in file.items() if NAME.match(name) and is_complex(node))
-            if data.ndim != len(AXES):
-                raise UnsupportedScan(
-                    f"{path.name}: {data.name[1:]} has {data.ndim} axes, expected ({', '.join(AXES)})"
-                )
+            data = _array(path, file)
         beside = path.with_name(PARAMETERS)
         header = _header(path, data.shape, read_table(beside) if beside.is_file() else {})
     except BaseException:
@@ -59,6 +55,15 @@ def open_cmrx4dflow(path: Path) -> ArraySource:
         return np.ascontiguousarray(values.transpose(1, 2, 0, 3))
 
     return ArraySource(path, file, header, frame)
+
+
+def _array(path: Path, file: h5py.File) -> h5py.Dataset:
+    data = next(node for name, node in file.items() if NAME.match(name) and is_complex(node))
+    if data.ndim != len(AXES):
+        raise UnsupportedScan(
+            f"{path.name}: {data.name[1:]} has {data.ndim} axes, expected ({', '.join(AXES)})"
+        )
+    return data
 
 
 def _header(path: Path, shape: tuple[int, ...], table: Mapping[str, str]) -> ScanHeader:

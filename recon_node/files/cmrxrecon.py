@@ -1,9 +1,9 @@
 """CMRxRecon 2023, 2024, 2025 and MMCMR: MATLAB v7.3, one array of k-space, a table of sizes beside it.
 
-Names and axes by the data sets' own descriptions: ``kspace_full``, ``kspace_subNN``, ``kspace`` and ``kus``
-have (time, slice, coil, ky, kx) as HDF5 shows them, ``kspace_single_full`` and ``kspace_single_subNN`` no coil
-axis; MATLAB leaves out axes of one at the front. ``<name>_info.csv`` gives field of view, thickness, phases and
-readout oversampling. Nothing gives positions or the distance of slices.
+Names and axes by the data sets' own descriptions: ``kspace_full``, ``kspace_subNN``, ``kspace`` and
+``kus`` have (time, slice, coil, ky, kx) as HDF5 shows them, ``kspace_single_full`` and
+``kspace_single_subNN`` no coil axis; MATLAB leaves out axes of one at the front. ``<name>_info.csv`` gives
+field of view, thickness, phases and readout oversampling. Nothing gives positions or distances of slices.
 """
 
 from __future__ import annotations
@@ -28,11 +28,9 @@ NAME = re.compile(r"^(kspace|kus|ksp|rawdata)(_|\d|$)", re.IGNORECASE)
 SINGLE = re.compile(r"single", re.IGNORECASE)
 AXES = ("time", "slice", "coil", "ky", "kx")
 _SYSTEM = re.compile(r"^(?P<vendor>[A-Za-z]+)_(?P<field>\d{2,3})T_(?P<model>.+)$")
-_PATTERN = re.compile(
-    r"_(kus|mask)_(uniform|ktuniform|ktgaussian|gaussian|radial|ktradial|random)\d*$", re.IGNORECASE
-)
 _ISOTROPIC = (0.55, 1.8)
 """Pixel width over height from which the field of view along x may be that of the oversampled readout."""
+MOST_SIZE, MOST_ROWS = 8192, 2048
 _TIMES = {"te_ms": "te", "tr_ms": "tr", "ti_ms": "ti", "flip_deg": "flipangle"}
 
 
@@ -190,10 +188,6 @@ def _header(path: Path, shape: tuple[int, ...], table: Mapping[str, str], *, who
     )
 
 
-MOST_SIZE = 8192
-MOST_ROWS = 2048
-
-
 def _system(path: Path, table: Mapping[str, str], origin: dict[str, str]) -> dict[str, Any]:
     """Vendor, field strength and model from the names of folders, else the table."""
     fields: dict[str, Any] = {}
@@ -216,7 +210,7 @@ def _pixel(table: Mapping[str, str], base: float, ny: int) -> tuple[tuple[float,
     """(width, height) of a measured pixel in mm, 1 mm where it is not known, and whether it is not.
 
     The field of view along x is that of `base` samples, those without oversampling; for some scanners it is
-    that of the oversampled readout. The table does not say which, so that a pixel far from square stays unknown.
+    that of the oversampled readout. The table does not say which: a pixel far from square stays unknown.
     """
     x, y = number(table, "fovx"), number(table, "fovy")
     if x is None or y is None:

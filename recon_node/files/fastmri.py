@@ -1,4 +1,4 @@
-"""fastMRI: ``kspace`` (slice, coil, readout, phase encoding), an ISMRMRD header as text, oversampled readout."""
+"""fastMRI: ``kspace`` (slice, coil, readout, phase encoding), an ISMRMRD header as text."""
 
 from __future__ import annotations
 
@@ -36,12 +36,7 @@ def open_fastmri(path: Path) -> ArraySource:
     file = open_hdf5(path)
     try:
         with reading(path):
-            data = file.get("kspace")
-            if not isinstance(data, h5py.Dataset) or data.ndim not in (3, 4) or data.dtype.kind != "c":
-                found = f"{data.dtype} {data.shape}" if isinstance(data, h5py.Dataset) else "none"
-                raise UnsupportedScan(
-                    f"{path.name}: fastMRI k-space is {found}, expected complex (slice, coil, readout, ky)"
-                )
+            data = _array(path, file)
             header = _header(path, file, data)
     except BaseException:
         file.close()
@@ -52,6 +47,16 @@ def open_fastmri(path: Path) -> ArraySource:
         return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.complex64)[None]
 
     return ArraySource(path, file, header, frame)
+
+
+def _array(path: Path, file: h5py.File) -> h5py.Dataset:
+    data = file.get("kspace")
+    if not isinstance(data, h5py.Dataset) or data.ndim not in (3, 4) or data.dtype.kind != "c":
+        found = f"{data.dtype} {data.shape}" if isinstance(data, h5py.Dataset) else "none"
+        raise UnsupportedScan(
+            f"{path.name}: fastMRI k-space is {found}, expected complex (slice, coil, readout, ky)"
+        )
+    return data
 
 
 def _header(path: Path, file: h5py.File, data: h5py.Dataset) -> ScanHeader:

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
 from recon_node.core.plugins import imported, installed, told
 from recon_node.core.protocols import OpenSource
-from recon_node.files.arrays import array_source
-from recon_node.files.hdf5 import Hdf5Source
+from recon_node.files.array_source import ArraySource
+from recon_node.files.cmrx4dflow import holds_flow, open_cmrx4dflow
+from recon_node.files.cmrxrecon import holds_kspace, open_cmrxrecon
+from recon_node.files.fastmri import holds_fastmri, open_fastmri
+from recon_node.files.hdf5 import Hdf5Source, open_hdf5
 from recon_node.files.mrd_file import MrdFileSource
 
 GROUP = "recon_node.sources"
@@ -37,12 +42,30 @@ class Format:
     """Endings that such files have in a folder, in lower case, with the dot."""
 
 
+def _array(holds: Callable[[h5py.File], bool], opener: Callable[[Path], ArraySource], suffix: str) -> Format:
+    """The format of a data set whose files are HDF5 with one array."""
+
+    def recognises(path: Path, start: bytes) -> bool:
+        if not _is_hdf5(start):
+            return False
+        with open_hdf5(path) as file:
+            return holds(file)
+
+    def opened(path: Path, group: str | None) -> ArraySource:
+        if group is not None:
+            raise SourceError(f"{path.name}: holds one array, no datasets to choose from (--group {group})")
+        return opener(path)
+
+    return Format(recognises=recognises, open=opened, suffixes=(suffix,))
+
+
 FORMATS: tuple[Format, ...] = (
+    _array(holds_fastmri, open_fastmri, ".h5"),
+    _array(holds_flow, open_cmrx4dflow, ".mat"),
+    _array(holds_kspace, open_cmrxrecon, ".mat"),
     Format(
         recognises=lambda path, start: _is_hdf5(start),
-        open=lambda path, group: (
-            (array_source(path) if group is None else None) or Hdf5Source(path, group=group)
-        ),
+        open=lambda path, group: Hdf5Source(path, group=group),
         suffixes=(".h5", ".hdf5", ".ismrmrd", ".mat"),
     ),
     Format(

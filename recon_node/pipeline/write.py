@@ -225,7 +225,7 @@ def write_dicom(
 def _fingerprint(result: Reconstruction) -> str:
     """What tells a scan whose source is not known from all others: hash of header and first k-space."""
     kspace = result.kspace
-    found = hashlib.sha256(kspace.header.xml.encode())
+    found = hashlib.sha256(kspace.header.xml)
     found.update(kspace.data.tobytes())
     return found.hexdigest()
 

@@ -43,7 +43,7 @@ def refuse(header: ScanHeader) -> None:
     if header.multiband > 1:
         raise UnsupportedScan(
             f"multiband scan (simultaneous multi-slice): encoding {header.encoding} excites "
-            f"{header.multiband} slices at once, which lie folded over each other: they cannot be separated here"
+            f"{header.multiband} slices at once, which lie folded over each other: not separated here"
         )
     if header.sequence and _EPI.match(header.sequence):
         raise UnsupportedScan(
@@ -54,7 +54,8 @@ def refuse(header: ScanHeader) -> None:
 
 def plausible(headers: Sequence[ScanHeader]) -> tuple[tuple[ScanHeader, ...], list[str]]:
     """Headers with what the file proves to be meant, and doubts in sentences."""
-    doubts = [f"the file gives no {_SIZES[size]}" for header in headers for size in sorted(header.unknown)]
+    missing = [_SIZES[size] for size in _SIZES if any(size in header.unknown for header in headers)]
+    doubts = [f"the file gives no {', no '.join(missing)}"] if missing else []
     corrected = []
     for given in headers:
         header = given

@@ -237,7 +237,7 @@ class Preparation:
         thickness_known = "thickness" not in header.unknown
         place = Place.of(buffer.index.slice, geometry, thickness_known=thickness_known)
         self._places.append(place)
-        if header.encoded_matrix[2] > 1:
+        if header.encoded_matrix[2] > 1 or "pitch" in header.unknown:
             return []
         others = list(self._places)
         for other in self._slices.waiting:

@@ -10,7 +10,7 @@ from written_files import header_xml
 from recon_node.core.errors import SourceError, UnsupportedScan
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.scan import Readouts
-from recon_node.files.arrays import ArraySource
+from recon_node.files.array_source import ArraySource
 from recon_node.files.open import open_source
 
 PAIR = np.dtype([("real", "<f4"), ("imag", "<f4")])
@@ -100,7 +100,7 @@ def test_a_fastmri_file_keeps_its_header_and_turns_the_readout_along_x(tmp_path:
 
 
 def test_arrays_of_another_kind_are_refused_by_their_shape(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedScan, match=r"2, 2, 2, 2, 2, 2"):
+    with pytest.raises(UnsupportedScan, match=r"2 x 2 x 2 x 2 x 2 x 2"):
         open_source(write_mat(tmp_path / "x.mat", random_kspace(2, 2, 2, 2, 2, 2)))
     with h5py.File(tmp_path / "y.h5", "w") as file:
         file["kspace"] = np.ones((2, 2))
