@@ -68,9 +68,16 @@ class SenseOperator:
         if not self.lines:
             plane: Tensor = self.from_grid(kspace) * self._mask[frames]
             return plane
-        moved = torch.fft.ifftshift(torch.from_numpy(np.array(kspace)).to(self.device), dim=(-2, -1))
-        hybrid = torch.fft.ifft(moved, dim=-1, norm="ortho").transpose(-2, -1)
-        samples: Tensor = hybrid.contiguous() * self._mask[frames]
+        shown = self._mask[frames, 0, 0]
+        coils, points, width = kspace.shape[1:]
+        samples = self._maps.new_zeros(len(kspace), coils, width, points)
+        for frame, lines, out in zip(kspace, shown, samples, strict=True):
+            rows = torch.nonzero(lines).flatten()
+            if len(rows) == 0:
+                continue
+            measured = frame[:, (rows.cpu().numpy() + points // 2) % points]
+            moved = torch.fft.ifftshift(torch.from_numpy(measured).to(self.device), dim=-1)
+            out[:, :, rows] = torch.fft.ifft(moved, norm="ortho").transpose(-2, -1)
         return samples
 
     def matched(self, kspace: NDArray[np.complex64]) -> Tensor:
@@ -78,8 +85,11 @@ class SenseOperator:
 
         Frame by frame, so that memory holds the coil images of one only.
         """
-        frames = [slice(i, i + 1) for i in range(len(kspace))]
-        return torch.cat([self.adjoint(self.samples(kspace[frame], frame), frame) for frame in frames])
+        out = self._maps.new_zeros(len(kspace), self._maps.shape[0], *self._maps.shape[2:])
+        for i in range(len(kspace)):
+            frame = slice(i, i + 1)
+            out[frame] = self._back(self.samples(kspace[frame], frame).mul_(self._scale))
+        return out
 
     def forward(self, images: Tensor, frames: slice = slice(None)) -> Tensor:
         """``A x``: `(frame, map, x, y)` to `(frame, coil, x, y)`."""
@@ -125,6 +135,5 @@ class SenseOperator:
     def _back(self, kspace: Tensor) -> Tensor:
         coil_images: Tensor = torch.fft.ifftn(kspace, dim=self.axes, norm="forward")
         if self._maps.shape[0] == 1:
-            coil_images *= self._conjugate[0]
-            return coil_images.sum(dim=1, keepdim=True)
+            return coil_images.mul_(self._conjugate[0]).sum(dim=1, keepdim=True)
         return torch.stack([(coil_images * c).sum(dim=1) for c in self._conjugate], dim=1)

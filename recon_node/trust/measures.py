@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.offgrid import calibration_error, central
+from recon_node.trust.prediction import energies, squared_errors
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 
@@ -107,7 +108,7 @@ def measure(
     if not np.isfinite(images.data).all():
         return Measures(finite=False)
     image = with_phase(images.data, kspace, maps)
-    residual = _power(kspace.data - predict(image, maps), kspace.mask)
+    residual = _mean(squared_errors(image, kspace.data, maps, kspace.mask), kspace.mask, kspace)
     signal = _power(kspace.data, kspace.mask)
     taken = Measures(
         finite=True,
@@ -118,14 +119,14 @@ def measure(
     )
     if reconstruct is None or reference is None:
         return taken
-    taken = replace(taken, offgrid_ratio=_offgrid_ratio(kspace, maps, images, reference))
+    taken = replace(
+        taken,
+        offgrid_ratio=_offgrid_ratio(
+            kspace, maps, images, reference=None if reference is reconstruct else reference
+        ),
+    )
     held = hold_out(kspace, frames=frames, fraction=fraction, seed=seed)
     return taken if held is None else _with_heldout(taken, held, maps, reconstruct, reference)
-
-
-def predict(image: NDArray[np.complex64], maps: CoilMaps) -> NDArray[np.complex64]:
-    """K-space `(phase, coil, ky, kx)` that `image` `(phase, y, x)` gives through the first map set."""
-    return np.asarray(centred_fft(maps.data[0] * image[:, None]), np.complex64)
 
 
 def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
@@ -141,21 +142,32 @@ def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> 
 
 def _power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
     """Mean squared magnitude of `(phase, coil, ky, kx)` samples where `(phase, ky, kx)` is true."""
+    total = 0.0
+    for frame, asked in zip(samples, where, strict=True):
+        rows = np.flatnonzero(asked.any(axis=1))
+        total += float(energies(frame[:, rows])[asked[rows]].sum(dtype=np.float64))
     count = int(where.sum()) * samples.shape[1]
-    squared = np.square(np.abs(samples)).sum(axis=1, dtype=np.float64)
+    return total / count if count else 0.0
+
+
+def _mean(squared: NDArray[np.float64], where: NDArray[np.bool_], kspace: KSpace) -> float:
+    """Mean of what `squared_errors` gives over the coils and `(phase, ky, kx)` places."""
+    count = int(where.sum()) * kspace.data.shape[1]
     return float(squared[where].sum() / count) if count else 0.0
 
 
 def _with_heldout(
     taken: Measures, held: HeldOut, maps: CoilMaps, reconstruct: Reconstruct, reference: Reconstruct
 ) -> Measures:
+    kspace = held.kspace
     errors = {}
     for method in dict.fromkeys((reconstruct, reference)):
         image = method(held.kspace).data
         if not np.isfinite(image).all():
             return replace(taken, finite=False)
-        difference = held.measured - predict(with_phase(image, held.kspace, maps), maps)
-        errors[method] = _power(difference, held.lines), _power(difference, held.kspace.mask)
+        whole = with_phase(image, held.kspace, maps)
+        squared = squared_errors(whole, held.measured, maps, held.lines | held.kspace.mask)
+        errors[method] = tuple(_mean(squared, where, kspace) for where in (held.lines, kspace.mask))
     (out, kept), (reference_out, reference_kept) = errors[reconstruct], errors[reference]
     nothing = _power(held.measured, held.lines)
     best = min(reference_out, nothing)
@@ -194,14 +206,16 @@ def _ratio(power: float, reference: float) -> float | None:
 
 
 def _offgrid_ratio(
-    kspace: KSpace, maps: CoilMaps, images: ImageSeries, reference: Reconstruct
+    kspace: KSpace, maps: CoilMaps, images: ImageSeries, *, reference: Reconstruct | None
 ) -> float | None:
-    if calibration_error(images.data, kspace, maps, predict) is None:
-        return None
+    """The ratio; with no `reference`, of images that the reference method made."""
+    expected = calibration_error(images.data, kspace, maps)
+    if expected is None or reference is None:
+        return None if expected is None else 1.0
     best = reference(kspace).data
     image = images.data if np.any(images.data.imag) else np.abs(images.data) * np.exp(1j * np.angle(best))
-    error = calibration_error(np.asarray(image, np.complex64), kspace, maps, predict)
-    expected = calibration_error(best, kspace, maps, predict)
+    error = calibration_error(np.asarray(image, np.complex64), kspace, maps)
+    expected = calibration_error(best, kspace, maps)
     return None if error is None or expected is None else error / expected
 
 

@@ -6,14 +6,11 @@ Calibration lines beside the grid can. They are at hand where a scan sends them 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, KSpace
-
-Predict = Callable[[NDArray[np.complex64], CoilMaps], NDArray[np.complex64]]
+from recon_node.trust.prediction import predict
 
 LEAST_SHARE = 0.02
 """Error below which no image is doubted: what averaging over phases and another contrast may leave."""
@@ -30,9 +27,7 @@ def central(kspace: KSpace, shape: tuple[int, ...]) -> tuple[slice, slice] | Non
     return found[0], found[1]
 
 
-def calibration_error(
-    image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps, predict: Predict
-) -> float | None:
+def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> float | None:
     """How badly an image predicts the calibration samples that are not among its own data.
 
     Parameters
@@ -41,8 +36,6 @@ def calibration_error(
         `(phase, y, x)` complex64.
     kspace, maps
         Of the same slice.
-    predict : callable
-        K-space `(phase, coil, ky, kx)` of an image through coil maps.
 
     Returns
     -------
