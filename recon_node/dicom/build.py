@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, MRImageStorage
 
+from recon_node.core.choices import Compression, Mark
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 from recon_node.dicom import modules
-from recon_node.dicom.compress import Compression, compressed_frame, transfer_syntax
+from recon_node.dicom.compress import compressed_frame, transfer_syntax
 from recon_node.dicom.geometry import image_plane
-from recon_node.dicom.mark import Mark, add_overlay, burnt_in, text_mask, warning_text
+from recon_node.dicom.mark import add_overlay, burnt_in, text_mask, warning_text
 from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
 from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence, contrast_times
 from recon_node.dicom.text import character_set, clock, code, decimal

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from recon_node.core.choices import Compression
 from recon_node.core.errors import ConfigError, DicomError
-
-Compression = Literal["none", "rle", "jpeg-ls", "jpeg-2000"]
 
 TRANSFER_SYNTAX: dict[Compression, UID] = {
     "none": ExplicitVRLittleEndian,

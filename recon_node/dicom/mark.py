@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
 from recon_node.core.types import Verdict
-
-Mark = Literal["none", "overlay", "burn"]
-"""``overlay`` can be switched off in a viewer, ``burn`` is in the pixels for good."""
 
 _WORDS = {"warn": "WARNING", "fallback": "FALLBACK"}
 _MARGIN = 2

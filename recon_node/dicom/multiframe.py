@@ -12,7 +12,6 @@ import json
 import struct
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Literal
 
 from pydicom import dcmwrite
 from pydicom.datadict import tag_for_keyword
@@ -20,22 +19,13 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, generate_uid
 
+from recon_node.core.choices import MARKS, Format
 from recon_node.core.errors import ConfigError, DicomError
 from recon_node.dicom.build import SeriesTemplate
 from recon_node.dicom.compress import compressed_frames
-from recon_node.dicom.mark import Mark
 from recon_node.dicom.provenance import CREATOR, PRIVATE_GROUP
 from recon_node.dicom.template import EncodedInstance
 from recon_node.dicom.text import code
-
-Format = Literal["mr", "enhanced-mr", "legacy-enhanced-mr"]
-
-MARKS: dict[Format, tuple[Mark, ...]] = {
-    "mr": ("none", "overlay", "burn"),
-    "enhanced-mr": ("none",),
-    "legacy-enhanced-mr": ("none", "burn"),
-}
-"""Marks on the picture that a format holds: the SOP class of Enhanced MR forbids burnt-in text."""
 
 _SOP_CLASSES = {
     "enhanced-mr": EnhancedMRImageStorage,

@@ -9,13 +9,12 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from recon_node.core import durable
+from recon_node.core.choices import Compression, Format, Mark
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.build import Pixels, SeriesTemplate, build_series
-from recon_node.dicom.compress import Compression
-from recon_node.dicom.mark import Mark
 from recon_node.dicom.modules import DEFAULT_SITE, Site
-from recon_node.dicom.multiframe import Format, encode_multiframe
+from recon_node.dicom.multiframe import encode_multiframe
 from recon_node.dicom.provenance import Provenance
 from recon_node.dicom.sequence import PhaseEncoding
 from recon_node.dicom.template import EncodedInstance, encode_series

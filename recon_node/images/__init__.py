@@ -5,12 +5,11 @@ from recon_node.images.geometry import image_affine, pixel_size_mm
 from recon_node.images.orient import Orientation, display_orientation, orient
 from recon_node.images.partial_fourier import covered_part, fill_partial_fourier
 from recon_node.images.quantify import LEAST_CONTRASTS, t1_map_ms, t2_map_ms, velocity_cm_s
-from recon_node.images.scale import Quantity, Scaling, StoredPixels, scale_series, store, velocity_scaling
+from recon_node.images.scale import Scaling, StoredPixels, scale_series, store, velocity_scaling
 
 __all__ = [
     "LEAST_CONTRASTS",
     "Orientation",
-    "Quantity",
     "Scaling",
     "StoredPixels",
     "covered_part",

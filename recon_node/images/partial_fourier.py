@@ -13,16 +13,15 @@ where k-space was covered, the reconstruction has filled the gaps.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.choices import PartialFourier
 from recon_node.core.errors import UnsupportedScan
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.types import ImageSeries, Sampling
 
-Method = Literal["homodyne", "pocs"]
 Ranges = tuple[slice, slice]
 _MOST_COMPLETE = 0.97
 """Fraction of an axis beyond which nothing is worth filling."""
@@ -47,7 +46,7 @@ def covered_part(mask: NDArray[np.bool_], sampling: Sampling) -> Ranges:
 
 
 def fill_partial_fourier(
-    images: ImageSeries, covered: Ranges, *, method: Method = "pocs", iterations: int = 10
+    images: ImageSeries, covered: Ranges, *, method: PartialFourier = "pocs", iterations: int = 10
 ) -> ImageSeries:
     """The same images with the missing side of their k-space filled.
 

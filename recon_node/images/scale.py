@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.axes import frozen
+from recon_node.core.choices import Quantity
 from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
-
-Quantity = Literal["magnitude", "phase", "velocity", "t1", "t2"]
 
 FULL_SCALE = 65535
 BODY_PERCENTILE = 99.0

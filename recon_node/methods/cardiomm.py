@@ -25,10 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recon_node.core.choices import MapSource, Precision
 from recon_node.core.errors import ConfigError, DataError, DeviceError, ModelError, WeightsError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.inference import clip_images, frame_images
-from recon_node.methods.record import LoadedMethod, MapSource, MethodOptions, MethodRecord, Precision
+from recon_node.methods.record import LoadedMethod, MethodOptions, MethodRecord
 from recon_node.methods.series import check, series
 from recon_node.model.cardiomm import CardioMM
 from recon_node.model.singleframe import is_single_frame

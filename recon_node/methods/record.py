@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+from recon_node.core.choices import MapSource, Precision
 from recon_node.core.protocols import Reconstructor, TextEncoder
 from recon_node.model.weights import LoadedWeights
 from recon_node.trust import Limits, TrainedOn
-
-Precision = Literal["float32", "bfloat16"]
-MapSource = Literal["auto", "espirit", "learned"]
 
 
 class MethodOptions(Protocol):

@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
-Order = Literal["newest", "oldest"]
+from recon_node.core.choices import Order
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from recon_node.core.errors import ConfigError, DicomError
 from recon_node.core.types import ImageSeries
-from recon_node.dicom import MARKS, Provenance, Site, WrittenInstance, transfer_syntax, write_series
+from recon_node.dicom import Provenance, Site, WrittenInstance, transfer_syntax, write_series
 from recon_node.images import (
     LEAST_CONTRASTS,
     Scaling,

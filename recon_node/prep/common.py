@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.choices import Orientation
 from recon_node.core.scan import ScanHeader
-from recon_node.prep.geometry import Orientation, directions_known, must_conjugate
+from recon_node.prep.geometry import directions_known, must_conjugate
 from recon_node.prep.kinds import Kind, kinds
 
 _SAME_DWELL = 0.01

@@ -12,22 +12,22 @@ coil, uncorrelated. What is lost is signal, and how much is noted.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.choices import CoilCompression
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.types import KSpace
 
-Method = Literal["pca", "geometric"]
 Matrices = NDArray[np.complex128]
 _NEIGHBOURS = 5
 """Positions along the readout whose calibration data decide a matrix together."""
 
 
-def compress_coils(kspace: KSpace, coils: int | None = None, *, method: Method = "pca") -> KSpace:
+def compress_coils(kspace: KSpace, coils: int | None = None, *, method: CoilCompression = "pca") -> KSpace:
     """The same slice with virtual coils.
 
     Parameters

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.acquisition import AcquisitionFlag as Flag
+from recon_node.core.choices import Fill, RWaves
 from recon_node.core.errors import DataError
 from recon_node.core.scan import Limit, Readouts, ScanHeader, Waveform
 from recon_node.prep.ecg import waves_of_ecg
@@ -22,8 +23,6 @@ from recon_node.prep.heartbeats import Heartbeats, heartbeats, waves_of_stamps, 
 from recon_node.prep.kinds import Kind, kinds
 from recon_node.prep.slices import LAST
 
-Fill = Literal["none", "share", "interpolate"]
-RWaves = Literal["auto", "stamps", "triggers", "ecg"]
 _SOURCES: dict[str, str] = {
     "stamps": "physiology time stamps that count from the R wave",
     "triggers": "a waveform with trigger marks",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.choices import Orientation
 from recon_node.core.scan import ScanHeader, SliceGeometry
 
-Orientation = Literal["auto", "conjugate", "as-is"]
 Vector = tuple[float, float, float]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
+from recon_node.core.choices import Dynamic, NoiseHandling, Orientation
 from recon_node.core.errors import DataError, InconsistentReadouts
 from recon_node.core.scan import Readouts, ScanHeader, SliceGeometry, Waveform
 from recon_node.core.types import KSpace
@@ -21,7 +21,7 @@ from recon_node.prep.common import Common
 from recon_node.prep.counters import rows_of
 from recon_node.prep.expectation import embeds_calibration, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
-from recon_node.prep.geometry import Orientation, slice_geometry
+from recon_node.prep.geometry import slice_geometry
 from recon_node.prep.intake import Intake, NoiseHandling
 from recon_node.prep.kinds import Kind, has_any, kinds
 from recon_node.prep.notebook import Notebook
@@ -30,7 +30,6 @@ from recon_node.prep.plausible import plausible, refuse
 from recon_node.prep.readout import Lines
 from recon_node.prep.slices import LAST, SliceBuffer
 
-Dynamic = Literal["auto", "phase", "contrast", "repetition", "set"]
 _COUNTERS = ("slice", "contrast", "set", "repetition")
 
 

@@ -1,0 +1,126 @@
+"""What a node that serves and delivers does, a class for each section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from recon_node.core.choices import LogStyle, Order
+from recon_node.schema import Checked, Refused, checked, setting
+from recon_node.settings.destinations import check_delivery
+from recon_node.settings.kinds import AeTitle, Filename, Name, Network, Port
+
+_YEAR_S = 366 * 86400
+_TLS = ("tls_certificate", "tls_key", "tls_client_ca")
+_MOST_MB = 1_000_000_000
+
+
+@checked(section="delivery")
+class DeliverySettings(Checked):
+    """Where instances go."""
+
+    spool: Filename = setting("~/.local/state/recon-node/spool", path="path")
+    """Folder of the durable queue."""
+    destinations: Mapping[str, Mapping[str, Any]] = setting(
+        factory=dict, path="destinations", hidden=("password", "token")
+    )
+    """By name: tables with `address` and the options of that kind of destination."""
+    calling_ae_title: AeTitle = "RECON-NODE"
+    """The AE title under which PACS know this node."""
+    to: tuple[Name, ...] = setting((), peer="destination", peer_names=True)
+    """Destinations every series goes to."""
+    routes: Mapping[str, Mapping[str, Any]] = setting(factory=dict)
+    """Rules by name: tables with `to`, `priority` and patterns by DICOM keyword."""
+    priority: int = setting(5, ge=0, le=9, peer="priority")
+    """Higher goes first, to the device and (where no rule says otherwise) out of the spool."""
+    parallel: int = setting(1, ge=1, le=64)
+    """Connections to each destination at a time."""
+    listen: str | None = None
+    """dicom:// or dicoms:// address of our own, to which PACS report storage commitment."""
+    grace_s: float = setting(0.0, ge=0, le=_YEAR_S, unit="s")
+    """Without storage commitment: how long after its success an instance counts as delivered."""
+    retention_h: float = setting(24.0, ge=0, le=_YEAR_S / 3600, unit="h")
+    """How long delivered files stay in the spool."""
+    reserve_mb: int = setting(500, ge=0, le=_MOST_MB, unit="MB")
+    """Free space on the disks of spool, images and deferred scans below which no new scan is taken."""
+
+    @model_validator(mode="after")
+    def _every_name_is_there(self) -> Self:
+        if self.destinations or self.to or self.routes or self.listen:
+            check_delivery(self.destinations, self.to, self.routes, self.listen)
+        return self
+
+
+@checked(section="server")
+class ServerSettings(Checked):
+    """The MRD server."""
+
+    host: Name = "127.0.0.1"
+    """Address to listen on; by default this machine alone can reach it."""
+    port: Port = 9002
+    """Port to listen on; 0 takes a free one."""
+    max_connections: int = setting(4, ge=1, le=1000)
+    """Scans served at a time."""
+    waiting: int = setting(8, ge=0, le=10_000)
+    """More connections that may wait for their turn; others are refused."""
+    timeout_s: float = setting(60.0, gt=0, le=86_400, unit="s")
+    """Silence after which a connection is given up."""
+    drain_s: float = setting(30.0, ge=0, le=86_400, unit="s")
+    """How long running scans may go on after SIGTERM or Ctrl-C."""
+    out: Filename = setting("images", path="path")
+    """Folder for DICOM instances."""
+    mode: Literal["direct", "deferred", "retrieve"] = setting("direct", peer="mode", openrecon=True)
+    """`deferred` answers with the fallback's images and makes the method's after the connection has closed;
+    `retrieve` hands back what was deferred for the same patient."""
+    deferred: Filename = setting("~/.local/state/recon-node/deferred", path="path")
+    """Folder of deferred scans."""
+    deferred_limit_mb: int = setting(20_000, ge=0, le=_MOST_MB, unit="MB")
+    """Space for them; finished ones make room first."""
+    queue: Order = "newest"
+    """Which scan's slice goes first where several wait for the device (deferred scans go last)."""
+    slices_ahead: int = setting(2, ge=1, le=1000)
+    """Slices that may wait in memory while another is reconstructed; then the sender has to wait."""
+    on_vanish: Literal["finish", "stop"] = "finish"
+    """A client that vanishes: `finish` its complete slices to DICOM, or `stop` at once."""
+    allowed_peers: tuple[Network, ...] = ()
+    """Addresses or networks that may connect; empty allows all that can reach `host`."""
+    tls_certificate: Filename | None = setting(None, path="path")
+    """Certificate that the server shows, with those of its authorities; needs `tls_key`."""
+    tls_key: Filename | None = setting(None, path="path")
+    """Private key of the certificate."""
+    tls_client_ca: Filename | None = setting(None, path="path")
+    """With it, clients must show a certificate of this authority."""
+    record: Filename | None = setting(None, path="path")
+    """Folder that keeps every incoming stream."""
+    record_limit_mb: int = setting(10_000, ge=0, le=_MOST_MB, unit="MB")
+    """Space for them; the oldest make room."""
+    health_port: Port | None = None
+    """Port of /healthz, /readyz and /metrics on loopback; none by default."""
+    configurations: Mapping[str, Mapping[str, Any]] = setting(factory=dict, path="configurations")
+    """Named configurations a client may ask for: tables of what a peer may set, or of recon settings."""
+
+    @model_validator(mode="after")
+    def _is_as_safe_as_it_looks(self) -> Self:
+        given = [name for name in _TLS if getattr(self, name) is not None]
+        if given and not {"tls_certificate", "tls_key"} <= set(given):
+            missing = next(name for name in _TLS if name not in given)
+            raise Refused(f"a file, as {given[0]} needs it", key=missing, found=None)
+        for name in given:
+            if not Path(getattr(self, name)).is_file():
+                raise Refused("a file that is there", key=name, found=getattr(self, name))
+        if self.health_port and self.health_port == self.port:
+            raise Refused("another port than server.port", key="health_port", found=self.health_port)
+        return self
+
+
+@checked(section="log")
+class LogSettings(Checked):
+    """What `serve` logs, without patient data at every level."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious that is logged."""
+    format: LogStyle = "text"
+    """A line of text, or of JSON."""
