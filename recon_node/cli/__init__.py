@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": "Measure reconstructions against a known truth.",
     "weights": "List, verify and import network weights.",
     "openrecon": "Write the description of an OpenRecon container.",
+    "settings": "Show, check and describe settings.",
     "doctor": "Check this machine and installation.",
 }
 

@@ -15,7 +15,7 @@ from recon_node.cli.options import ANY_PATH, WARNING, json_option, print_json, r
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another heart.")
 @recon_options
 @json_option
-def command(out: Path, seed: int, config: Path | None, as_json: bool, **recon: Any) -> None:
+def command(out: Path, seed: int, config: Path | None, as_json: bool, **given: Any) -> None:
     """Simulate a beating heart, stream it through the node's own MRD server, deliver DICOM to a PACS.
 
     Writes OUT/report.html, OUT/summary.json and OUT/dicom/.
@@ -24,7 +24,7 @@ def command(out: Path, seed: int, config: Path | None, as_json: bool, **recon: A
 
     from recon_node.lab.demo import run_demo
 
-    settings = settings_from(config, recon=recon)
+    settings = settings_from(config, given)
     report = run_demo(out, settings, seed=seed, say=lambda line: click.echo(line, err=as_json))
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     if as_json:

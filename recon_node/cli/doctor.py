@@ -12,6 +12,7 @@ from recon_node.core.disk import free_bytes
 from recon_node.core.errors import ReconNodeError
 from recon_node.core.version import __version__
 from recon_node.settings import Settings
+from recon_node.settings.weak import weaknesses
 
 GIB = 1 << 30
 _LEAST_FREE = 5 * GIB
@@ -27,15 +28,19 @@ def command(config: Path | None, as_json: bool) -> int:
     settings = settings_from(config)
     checks = list(_checks(settings))
     if as_json:
-        print_json([{"check": name, "ok": ok, "found": text} for name, ok, text in checks])
+        weak = [("security", True, text) for text in weaknesses(settings)]
+        print_json([{"check": name, "ok": ok, "found": text} for name, ok, text in (*checks, *weak)])
     else:
         click.echo(f"recon-node {__version__}. {WARNING}")
         for name, ok, text in checks:
             click.echo(f"{'ok  ' if ok else 'FAIL'} {name}: {text}")
+        for text in weaknesses(settings):
+            click.echo(f"WEAK {text}")
     return 0 if all(ok for _, ok, _ in checks) else 1
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
+    yield "settings", True, "every value is allowed"
     yield _tried("device", lambda: _device(settings))
     yield _tried("weights and text encoder", lambda: _weights(settings))
     yield _tried("spool", lambda: _spool(settings))

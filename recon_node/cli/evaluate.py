@@ -49,7 +49,7 @@ from recon_node.methods.table import BUILT_IN
 @click.option("--seed", type=int, default=0, show_default=True)
 @network_options
 @json_option
-def command(config: Path | None, as_json: bool, method: str | None, **options: Any) -> None:
+def command(config: Path | None, as_json: bool, **options: Any) -> None:
     """Compare methods on simulated hearts that no network was trained on.
 
     PSNR, SSIM and NMSE per frame, in the unit of the k-space, mean over frames and hearts.
@@ -57,8 +57,9 @@ def command(config: Path | None, as_json: bool, method: str | None, **options: A
     from recon_node.lab.evaluation.heldout import Study, run_study
     from recon_node.lab.evaluation.studies import table
 
-    recon = {name: options.pop(name) for name in ("weights", "device", "encoder_folder", "coil_maps")}
-    settings = settings_from(config, recon=recon)
+    given = {name: options.pop(name) for name in list(options) if "__" in name}
+    method = given["recon__method"]
+    settings = settings_from(config, given)
     methods = (method,) if method is not None else options.pop("methods")
     options.pop("methods", None)
     study = Study(methods=methods, **options)

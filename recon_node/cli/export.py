@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from recon_node.cli.options import ANY_PATH, config_option, json_option, print_json, progress, settings_from
+from recon_node.cli.options import (
+    ANY_PATH,
+    config_option,
+    json_option,
+    print_json,
+    progress,
+    setting_options,
+    settings_from,
+)
 from recon_node.core.errors import ConfigError
 from recon_node.settings import DeliverySettings
 
@@ -28,23 +37,23 @@ from recon_node.settings import DeliverySettings
     metavar="KEYFILE",
     help="Remove who the patient is (PS3.15 basic profile); pseudonyms and dates come from this secret key.",
 )
-@click.option("--priority", type=click.IntRange(0, 9), help="Higher goes first [5].")
+@setting_options("delivery.priority")
 @config_option
 @json_option
 def command(
     folders: tuple[Path, ...],
     destination: str,
     key_file: Path | None,
-    priority: int | None,
     config: Path | None,
     as_json: bool,
+    **given: Any,
 ) -> int:
     """Queue the DICOM files below each DIR and deliver them to DEST.
 
     Files already delivered to DEST are not sent twice, so an export that was stopped goes on where it was.
     What cannot be delivered waits in the spool; exit 1.
     """
-    settings = settings_from(config, delivery={"priority": priority}).delivery
+    settings = settings_from(config, given).delivery
     key = None if key_file is None else _key(key_file)
     return export_and_report(list(folders), destination, settings, deidentify=key, as_json=as_json)
 

@@ -29,14 +29,14 @@ _PIPED_WIDTH = 140
 @config_option
 @prep_options
 @json_option
-def command(input: Path, config: Path | None, as_json: bool, **prep: Any) -> None:  # noqa: A002 - the argument's name
+def command(input: Path, config: Path | None, as_json: bool, **given: Any) -> None:  # noqa: A002 - the argument's name
     """Header, dimensions, lines found and expected, sampling and prompts of INPUT.
 
     Patient data is not shown.
     """
     from recon_node.offline.inspect import inspect_file
 
-    report = inspect_file(input, settings_from(config, prep=prep))
+    report = inspect_file(input, settings_from(config, given))
     if as_json:
         print_json(report)
         return

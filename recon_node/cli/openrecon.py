@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
@@ -21,24 +20,11 @@ def command() -> None:
 @config_option
 def label(dockerfile: bool, config: Path | None) -> None:
     """The JSON label, generated from the settings' schema."""
-    from recon_node.methods.table import choices
-    from recon_node.mrd.gadget_properties import PROPERTIES
     from recon_node.online.openrecon import dockerfile_line, openrecon_label, parameters_from_settings
-    from recon_node.online.serve import SERVER_PROPERTIES
 
     settings = settings_from(config)
-    shown = {"method": "method", "fallback": "fallback", "on_distrust": "policy"}
-    parameters = [
-        dataclasses.replace(parameter, name=shown[parameter.name])
-        for parameter in parameters_from_settings(
-            settings.recon,
-            {field: PROPERTIES[name] for field, name in shown.items()},
-            choices=choices(),
-        )
-    ]
-    parameters += parameters_from_settings(settings.server, {"mode": SERVER_PROPERTIES["mode"]})
     tree = openrecon_label(
-        parameters,
+        parameters_from_settings(settings),
         version=__version__,
         configurations=["default", *settings.server.configurations],
     )

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recon_node.core.errors import ConfigError
-from recon_node.methods.table import BUILT_IN, check_method
-from recon_node.settings import PrepSettings, ReconSettings, Settings, load_settings
+from recon_node.methods.table import check_method, choices
+from recon_node.schema import Setting
+from recon_node.settings import Settings, every_setting, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 WARNING = "Not for clinical use until validated."
-
-
-METHOD_HELP = (
-    f"Reconstruction method: {', '.join(sorted(BUILT_IN))}, one of an installed package, or module:Class "
-    "[cardiomm]."
-)
 
 
 def method_name(_: click.Context | None, __: click.Parameter | None, value: str | None) -> str | None:
@@ -69,72 +65,108 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")(function)
 
 
+def setting_options(*names: str) -> Callable[[F], F]:
+    """Options for settings: words, bounds, help and the default shown come from their fields.
+
+    Parameters
+    ----------
+    names : str
+        ``section.key``; the option is ``--key``, and its value is found by `settings_from`.
+    """
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            function = setting_option(known_settings()[name])(function)
+        return function
+
+    return decorate
+
+
+def setting_option(setting: Setting) -> Callable[[F], F]:
+    """The option of one setting."""
+    flag = f"--{setting.key.replace('_', '-')}"
+    told: dict[str, Any] = {"help": _help(setting)}
+    if setting.kind is bool:
+        flag = f"{flag}/--no-{flag[2:]}"
+        told["default"] = None
+    elif setting.choices:
+        told["type"] = click.Choice(setting.choices)
+    elif setting.kind in (int, float):
+        told["type"] = _number(setting)
+    elif setting.path == "weights":
+        told["metavar"] = "NAME|FILE"
+    elif setting.key in choices():
+        told |= {"metavar": "NAME", "callback": method_name}
+    return click.option(flag, f"{setting.section}__{setting.key}", **told)
+
+
+def _number(setting: Setting) -> click.ParamType[Any]:
+    bounds: Any = setting.bounds
+    kind: Any = click.IntRange if setting.kind is int else click.FloatRange
+    return kind(  # type: ignore[no-any-return]
+        min=bounds.get("ge", bounds.get("gt")),
+        max=bounds.get("le", bounds.get("lt")),
+        min_open="ge" not in bounds and "gt" in bounds,
+        max_open="le" not in bounds and "lt" in bounds,
+    )
+
+
+def _help(setting: Setting) -> str:
+    """What it means, and its default."""
+    meant = " ".join(setting.doc.split()).replace("`", "").rstrip(".")
+    default = setting.default if setting.kind is not bool else str(setting.default).lower()
+    return meant + (f" [{default}]." if default not in (None, ()) else ".")
+
+
+@lru_cache(maxsize=1)
+def known_settings() -> dict[str, Setting]:
+    """Every setting by ``section.key``."""
+    return {f"{setting.section}.{setting.key}": setting for setting in every_setting()}
+
+
 def network_options(function: F) -> F:
     """Options that choose a method and its weights."""
-    options = (
-        click.option("--method", metavar="NAME", callback=method_name, help=METHOD_HELP),
-        click.option("--weights", metavar="NAME|FILE", help="Shipped weights by name, or a file [default]."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to compute [auto]."),
-        click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it."),
-        click.option(
-            "--coil-maps",
-            type=click.Choice(["auto", "espirit", "learned"]),
-            help="Maps the network gets; auto: what its weights were trained with [auto].",
-        ),
-        config_option,
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    names = ("method", "weights", "device", "encoder_folder", "coil_maps")
+    return setting_options(*(f"recon.{name}" for name in names))(config_option(function))
 
 
 def recon_options(function: F) -> F:
     """Options that choose how images are made."""
-    function = click.option(
-        "--partial-fourier",
-        type=click.Choice(get_args(get_type_hints(ReconSettings)["partial_fourier"])),
-        help="The side of k-space that was never measured [zero].",
-    )(function)
-    return network_options(function)
+    return network_options(setting_options("recon.partial_fourier")(function))
 
 
 def prep_options(function: F) -> F:
     """Options that choose how readouts become k-space."""
-    options = (
-        click.option("--group", help="Dataset to read of an HDF5 file that holds several."),
-        click.option("--dynamic", type=_words("dynamic"), help="Counter that makes the time axis."),
-        click.option("--gating", type=_words("gating"), help="Where the phases come from [prospective]."),
-        click.option("--r-waves", type=_words("r_waves"), help="Where gating sees heartbeats [auto]."),
-        click.option("--phases", type=int, help="Cardiac phases of retrospective gating [25]."),
-        click.option("--fill", type=_words("fill"), help="Lines that a gated phase misses [none]."),
-        click.option("--compression", type=_words("compression"), help="Fewer virtual coils [none]."),
-        click.option("--virtual-coils", type=int, help="How many; all above the noise by default."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def _words(setting: str) -> click.Choice[str]:
-    return click.Choice(get_args(get_type_hints(PrepSettings)[setting]))
-
-
-def by_section(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options of `recon_options` and `prep_options` under the section that each belongs to."""
-    prep = {key: value for key, value in given.items() if key in get_type_hints(PrepSettings)}
-    return {"prep": prep, "recon": {key: value for key, value in given.items() if key not in prep}}
+    names = ("group", "dynamic", "gating", "r_waves", "phases", "fill", "compression", "virtual_coils")
+    return setting_options(*(f"prep.{name}" for name in names))(function)
 
 
 def settings_from(
-    config: Path | None, *, recon: dict[str, Any] | None = None, **sections: dict[str, Any]
+    config: Path | None, given: Mapping[str, Any] | None = None, **sections: Mapping[str, Any]
 ) -> Settings:
-    """Defaults, then `config`, then the environment, then the flags that were given."""
-    settings = load_settings(config)
-    for section, values in {"recon": recon or {}, **sections}.items():
-        given = {key: value for key, value in values.items() if value is not None}
-        if given:
-            settings = settings.replace(section, **given)
-    return settings
+    """Defaults, then `config`, then the environment, then the flags that were given.
+
+    Parameters
+    ----------
+    config : Path, optional
+        Settings file.
+    given : mapping, optional
+        Values of `setting_options` as click hands them over; None where a flag was not given.
+    **sections : mapping
+        Further values by section and key.
+    """
+    flags: dict[str, dict[str, Any]] = {section: dict(values) for section, values in sections.items()}
+    for name, value in (given or {}).items():
+        section, _, key = name.partition("__")
+        flags.setdefault(section, {})[key] = value
+    said = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in flags.items()
+    }
+    loaded = read_settings(config, flags={section: values for section, values in said.items() if values})
+    for note in loaded.notes:
+        click.echo(f"note: {note}", err=True)
+    return loaded.settings
 
 
 def print_json(value: Any) -> None:

@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import inspect
+import re
 import sys
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from recon_node import settings as settings_module
 from recon_node.cli import cli
-from recon_node.settings import Settings
+from recon_node.online.properties import PROPERTIES
+from recon_node.schema import Setting, settings_of
+from recon_node.settings import CONFIG_VARIABLE, sections
+from recon_node.settings.show import written_default
 
 _MADE = "<!-- Made by `python -m recon_node.cli.reference docs`; a test compares. -->\n"
 _COMMANDS_HEAD = f"""{_MADE}
@@ -30,8 +30,13 @@ _SETTINGS_HEAD = f"""{_MADE}
 # Settings
 
 One TOML file with a table for each section, named by `--config` or the variable
-`{settings_module.CONFIG_VARIABLE}`. Environment variables override it (`RECON_NODE__SERVER__PORT=9003`),
-flags override both. An unknown key is an error.
+`{CONFIG_VARIABLE}`. Environment variables override it (`RECON_NODE__SERVER__PORT=9003`, lists
+comma-separated), flags override both. Everything is checked when a command starts: an unknown key, or a
+value that is not taken, ends it with exit 2 and the key in the message. Relative files and folders in the
+file start at its own folder. `recon-node settings show` shows what is in force and where it came from,
+`settings check` tries a file, `settings schema` writes all of this page as a JSON schema for editors.
+
+The column `peers` has the name by which a Gadgetron chain, or a client that may choose, can set it.
 """
 
 
@@ -79,49 +84,40 @@ def _said(option: click.Option) -> str:
 
 
 def settings_page() -> str:
-    """Every setting with its default, as Markdown."""
+    """Every setting with its default, what it takes and who may set it, as Markdown."""
     parts = [_SETTINGS_HEAD]
-    hints = typing.get_type_hints(Settings)
-    for section in dataclasses.fields(Settings):
-        kind = hints[section.name]
-        said = _field_docs(kind)
+    for section, kind in sections().items():
         rows = "".join(
-            f"| `{f.name}` | {_cell(_default(f))} | {_cell(said.get(f.name, ''))} |\n"
-            for f in dataclasses.fields(kind)
+            f"| {' | '.join(map(_cell, (f'`{s.key}`', _default(s), _takes(s), _peer(s), s.doc)))} |\n"
+            for s in settings_of(kind, section)
         )
         parts.append(
-            f"## [{section.name}]\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\n"
-            f"| key | default | |\n|---|---|---|\n{rows}"
+            f"## [{section}]\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\n"
+            f"| key | default | takes | peers | |\n|---|---|---|---|---|\n{rows}"
         )
     return "\n".join(parts)
 
 
-def _default(field: dataclasses.Field[object]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return "(a table)"
-    if field.default in (None, ()):
-        return "(none)"
-    value = ", ".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
-    return f"`{value.lower() if isinstance(field.default, bool) else value}`"
+def _default(setting: Setting) -> str:
+    value = written_default(setting)
+    return "" if value is None else f"`{value}`"
 
 
-def _field_docs(kind: type) -> dict[str, str]:
-    """Text under each field of a dataclass; choices of a Literal first."""
-    tree = ast.parse(inspect.getsource(kind)).body[0]
-    assert isinstance(tree, ast.ClassDef)  # noqa: S101 - the source of a class is one
-    said: dict[str, str] = {}
-    name = ""
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            name = node.target.id
-            said[name] = ""
-        elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            said[name] = inspect.cleandoc(str(node.value.value))
-    for name, hint in typing.get_type_hints(kind).items():
-        if typing.get_origin(hint) is typing.Literal:
-            choices = "One of " + ", ".join(f"`{choice}`" for choice in typing.get_args(hint)) + "."
-            said[name] = f"{choices} {said[name]}".rstrip()
-    return said
+def _takes(setting: Setting) -> str:
+    return setting.allowed + (f" ({setting.unit})" if setting.unit else "")
+
+
+def _peer(setting: Setting) -> str:
+    shown = ", on the scanner's card" if setting.openrecon else ""
+    return f"`{setting.peer}`{shown}" if setting.peer else ""
+
+
+def chain_properties(page: str) -> str:
+    """The page on chains with its table of properties as the settings have them."""
+    rows = "".join(f"| `{name}` | {_cell(meaning)} |\n" for name, meaning in PROPERTIES.items())
+    before, head, rest = page.partition("| property | meaning |\n|---|---|\n")
+    after = re.sub(r"\A(\|.*\n)+", "", rest)
+    return f"{before}{head}{rows}{after}"
 
 
 def _cell(text: str) -> str:
@@ -129,10 +125,13 @@ def _cell(text: str) -> str:
 
 
 def write(folder: Path) -> None:
-    """Write both pages."""
+    """Write the pages, and the table of properties in the one on chains."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.md").write_text(commands_page(), encoding="utf-8")
     (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
+    chains = folder.parent / "gadget_configs" / "README.md"
+    if chains.is_file():
+        chains.write_text(chain_properties(chains.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import click
 
 from recon_node.cli.options import (
     ANY_PATH,
-    by_section,
     json_option,
     prep_options,
     print_json,
@@ -56,7 +55,7 @@ def command(
     from recon_node.cli.export import check_destination, export_and_report
     from recon_node.offline.replay import SUMMARY, find_inputs, replay
 
-    settings = settings_from(config, **by_section(given))
+    settings = settings_from(config, given)
     paths = find_inputs(inputs)
     if destination is not None:
         check_destination(destination, settings.delivery)

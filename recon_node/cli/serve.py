@@ -9,28 +9,17 @@ from typing import Any
 import click
 
 from recon_node.cli import Terminated
-from recon_node.cli.options import WARNING, recon_options, settings_from
+from recon_node.cli.options import WARNING, recon_options, setting_options, settings_from
 
 
 @click.command("serve", short_help="Run the MRD server that scanners connect to.")
-@click.option("--host", help="Address to listen on [127.0.0.1: this machine only].")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one [9002].")
-@click.option("--out", help="Folder for DICOM files [images].")
-@click.option(
-    "--health-port",
-    type=click.IntRange(0, 65535),
-    help="Port for /healthz, /readyz and /metrics on loopback [none].",
-)
+@setting_options("server.host", "server.port", "server.out", "server.health_port")
 @click.option("--to", "destination", metavar="DEST", help="Also deliver every series there.")
 @recon_options
 def command(
-    host: str | None,
-    port: int | None,
-    out: str | None,
-    health_port: int | None,
     destination: str | None,
     config: Path | None,
-    **recon: Any,
+    **given: Any,
 ) -> int:
     """Reconstruct scans sent by FIRE, OpenRecon, Gadgetron or `recon-node send` until stopped.
 
@@ -39,13 +28,15 @@ def command(
     """
     from recon_node.online.log import setup_logging
     from recon_node.online.serve import serving
+    from recon_node.settings.weak import weaknesses
 
     settings = settings_from(
         config,
-        recon=recon,
-        server={"host": host, "port": port, "out": out, "health_port": health_port},
+        given,
         delivery={"to": None if destination is None else (destination,)},
     )
+    for weak in weaknesses(settings):
+        click.echo(f"warning: {weak}", err=True)
     patients = setup_logging(settings.log.level, style=settings.log.format)
     with serving(settings, patients=patients) as running:
         where = f"{settings.server.host}:{running.server.port}"

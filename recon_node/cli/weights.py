@@ -19,6 +19,7 @@ from recon_node.cli.options import (
     numbers,
     print_json,
     progress,
+    setting_options,
     settings_from,
     words,
 )
@@ -107,13 +108,12 @@ def import_(checkpoint: Path, out: Path | None, encoder_folder: Path | None) -> 
 @click.option("--matrix", type=click.IntRange(32), default=128, show_default=True)
 @click.option("--phases", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--seed", type=int, default=1000, show_default=True)
-@click.option("--encoder-folder", help="CLIP text tower, for weights that were trained with it.")
+@setting_options("recon.encoder_folder")
 @click.option("--out", type=ANY_PATH, help="File to write [beside the weights: FILE with .limits.json].")
 @config_option
 @json_option
 def calibrate_(
     weights: str,
-    encoder_folder: str | None,
     out: Path | None,
     config: Path | None,
     as_json: bool,
@@ -131,7 +131,8 @@ def calibrate_(
     from recon_node.model.weights import load_weights
     from recon_node.trust import save_limits
 
-    settings = settings_from(config, recon={"weights": weights, "encoder_folder": encoder_folder})
+    folder = {"recon__encoder_folder": plan.pop("recon__encoder_folder")}
+    settings = settings_from(config, folder, recon={"weights": weights})
     path = out or limits_file(weights)
     modalities = plan.pop("modalities")
     studies = [Study(methods=(), modality=modality, **plan) for modality in modalities]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from recon_node.core.errors import ConfigError, ProtocolError, SourceError
 from recon_node.mrd.connection import Protect, ScanConnection, ServerLimits
 from recon_node.mrd.frames import FrameReader, WireLimits
-from recon_node.mrd.gadget_properties import MODES, PROPERTIES, TARGETS
+from recon_node.mrd.gadget_properties import MODES, TARGETS
 from recon_node.mrd.gadget_session import GadgetSession
 from recon_node.mrd.guard import for_the_log
 from recon_node.mrd.header import parse_header
@@ -61,6 +61,8 @@ class Module:
     target: str
     """One of `TARGETS`."""
     make_handler: MakeHandler
+    properties: Mapping[str, str]
+    """What a chain's ``<configuration>`` may hold: name to one line of description."""
     protect: Protect
     limits: ServerLimits = LIMITS
 
@@ -100,7 +102,7 @@ class GadgetConnection(ScanConnection):
         self._forward = mode in _PASSING
         headers = parse_header(opening.header)
         guard.callback(self._module.protect(headers))
-        _check(properties)
+        _check(properties, self._module.properties)
         series = _series(properties.pop("series", "1"))
         session = GadgetSession(
             self.scan_id,
@@ -196,8 +198,8 @@ def _properties(opening: Opening) -> dict[str, str]:
     return {} if not config or config.endswith(b"?>") else properties_from_xml(config)
 
 
-def _check(properties: Mapping[str, str]) -> None:
-    check_properties(properties, PROPERTIES, where="the chain's <configuration>")
+def _check(properties: Mapping[str, str], known: Mapping[str, str]) -> None:
+    check_properties(properties, known, where="the chain's <configuration>")
     mode = properties.get("mode")
     if mode not in (None, *MODES):
         raise ConfigError(f"the chain's <configuration>: mode is {mode!r}, expected {', '.join(MODES)}")

@@ -29,6 +29,7 @@ from recon_node.mrd.gadget_connection import LIMITS, GadgetConnection, MakeHandl
 from recon_node.mrd.gadget_properties import TARGETS
 from recon_node.mrd.session import ScanHandler
 from recon_node.online.log import PatientFilter, setup_logging
+from recon_node.online.properties import PROPERTIES
 from recon_node.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def run(connection: Connection, target: str, make_handler: MakeHandler) -> None:
     """
     raw = connection.raw_bytes
     opening = Opening(config=raw.config, header=raw.header)
-    module = Module(target=target, make_handler=make_handler, protect=_PATIENTS.protect)
+    module = _module(target, make_handler)
     GadgetConnection(connection.socket.socket, "", module, opening=opening).run()
 
 
@@ -135,7 +136,7 @@ def listen(
     """
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; known are {', '.join(TARGETS)}")
-    module = Module(target=target, make_handler=make_handler, protect=_PATIENTS.protect, limits=limits)
+    module = _module(target, make_handler, limits)
     acceptor = Acceptor(
         lambda sock, peer: GadgetConnection(sock, peer, module),
         host=host,
@@ -147,6 +148,16 @@ def listen(
         on_port(acceptor.port)
     with acceptor.running(drain_seconds=drain_seconds, cut_seconds=limits.linger_seconds):
         (stopping or threading.Event()).wait()
+
+
+def _module(target: str, make_handler: MakeHandler, limits: ServerLimits = LIMITS) -> Module:
+    return Module(
+        target=target,
+        make_handler=make_handler,
+        properties=PROPERTIES,
+        protect=_PATIENTS.protect,
+        limits=limits,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

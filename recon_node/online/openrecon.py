@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recon_node.core.errors import ConfigError
+from recon_node.methods.table import choices
+from recon_node.schema import Setting
+from recon_node.settings import Settings, every_setting
 
 LABEL_NAME = "com.siemens-healthineers.magneticresonance.openrecon.metadata:1.1.0"
 MAX_PARAMETERS = 14
@@ -62,49 +65,48 @@ class Parameter:
         return tree
 
 
-def parameters_from_settings(
-    settings: object, information: Mapping[str, str], *, choices: Mapping[str, Sequence[str]] | None = None
-) -> list[Parameter]:
-    """Controls for the fields of a settings dataclass that `information` names, in its order.
+def parameters_from_settings(settings: Settings) -> list[Parameter]:
+    """Controls for the settings whose fields say that the scanner's card shows them.
 
     Parameters
     ----------
-    settings : dataclass instance
-        Its values are the defaults; a ``Literal`` of strings is a choice, bool, int, float and str the
-        control of that kind.
-    information : mapping
-        Field name to one line for the user.
-    choices : mapping, optional
-        Field name to what can be chosen, where the field's type does not say it.
+    settings : Settings
+        Its values are the defaults.
 
     Raises
     ------
     ConfigError
-        A name that is no field, or a field of a kind that has no control.
+        A field of a kind that has no control.
     """
-    hints = typing.get_type_hints(type(settings))
-    parameters = []
-    for name, text in information.items():
-        if name not in hints:
-            raise ConfigError(f"no setting is called {name!r}; known are {', '.join(sorted(hints))}")
-        default = getattr(settings, name)
-        words = typing.get_args(hints[name]) if typing.get_origin(hints[name]) is Literal else ()
-        words = tuple((choices or {}).get(name, words))
-        kind = "choice" if words else _KINDS.get(hints[name])
-        if kind is None:
-            raise ConfigError(f"setting {name} is a {hints[name]}, which has no control on the scanner")
-        label = name.replace("_", " ").capitalize()
-        parameters.append(
-            Parameter(
-                name=name,
-                kind=typing.cast("Kind", kind),
-                label=label,
-                default=default,
-                choices=words,
-                information=text,
-            )
-        )
-    return parameters
+    return [
+        parameter(setting, getattr(getattr(settings, setting.section), setting.key))
+        for setting in every_setting()
+        if setting.openrecon
+    ]
+
+
+def parameter(setting: Setting, default: Any) -> Parameter:
+    """The control of one setting: a choice where it has words, else one of its kind.
+
+    Raises
+    ------
+    ConfigError
+        It is of a kind that has no control.
+    """
+    words = setting.choices or choices().get(setting.key, ())
+    kind = "choice" if words else _KINDS.get(setting.kind or object)
+    if kind is None:
+        raise ConfigError(f"setting {setting.key} takes {setting.allowed}, and no control does")
+    return Parameter(
+        name=setting.peer or setting.key,
+        kind=typing.cast("Kind", kind),
+        label=(setting.peer or setting.key).replace("_", " ").capitalize(),
+        default=default,
+        choices=words,
+        minimum=setting.bounds.get("ge"),
+        maximum=setting.bounds.get("le"),
+        information=" ".join(setting.doc.split()),
+    )
 
 
 def openrecon_label(

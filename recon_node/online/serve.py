@@ -14,7 +14,6 @@ from pathlib import Path
 from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.supervise import Supervisor
 from recon_node.core.tls import server_tls
-from recon_node.delivery import check_priority
 from recon_node.mrd.frames import WireLimits
 from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.request import DEFAULT_NAME
@@ -28,68 +27,12 @@ from recon_node.online.metrics import HealthServer, Metrics
 from recon_node.online.node import Node
 from recon_node.pipeline.queue import delivering, has_destinations, open_spool
 from recon_node.pipeline.row import Pipeline
-from recon_node.settings import ServerSettings, Settings, load_settings
+from recon_node.settings import ServerSettings, Settings, applied, load_settings, with_properties
 
 log = logging.getLogger(__name__)
 
-PROPERTIES = {
-    "method": ("recon", "method"),
-    "weights": ("recon", "weights"),
-    "fallback": ("recon", "fallback"),
-    "policy": ("recon", "on_distrust"),
-    "device": ("recon", "device"),
-    "noise": ("prep", "noise"),
-    "orientation": ("prep", "orientation"),
-    "dynamic": ("prep", "dynamic"),
-    "gating": ("prep", "gating"),
-    "r_waves": ("prep", "r_waves"),
-    "phases": ("prep", "phases"),
-    "fill": ("prep", "fill"),
-    "compression": ("prep", "compression"),
-    "virtual_coils": ("prep", "virtual_coils"),
-    "maps": ("coils", "maps"),
-    "partial_fourier": ("recon", "partial_fourier"),
-    "destination": ("delivery", "to"),
-    "priority": ("delivery", "priority"),
-    "mode": ("server", "mode"),
-}
-"""Property that a peer may set to the setting it changes."""
-
-SERVER_PROPERTIES = {
-    "mode": "direct; deferred (quick images now, the others to the PACS); or retrieve (fetch those).",
-    "scan": "With mode retrieve: the id of one deferred scan.",
-}
-"""Properties that only the server understands: name to one line of description."""
-
 _DRAIN_S = 30.0
 """How long a gadget waits for its deliveries; what is left stays in the spool."""
-
-
-def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settings:
-    """Settings changed by what a peer asked for.
-
-    Raises
-    ------
-    ConfigError
-        An unknown property (the message names the known ones), a value that is not allowed, or a
-        destination that the settings do not name.
-    """
-    unknown = sorted(set(properties) - set(PROPERTIES))
-    if unknown:
-        raise ConfigError(
-            f"unknown property {', '.join(map(repr, unknown))}; known are {', '.join(sorted(PROPERTIES))}"
-        )
-    for name, value in properties.items():
-        section, key = PROPERTIES[name]
-        if name == "destination" and value not in settings.delivery.destinations:
-            known = ", ".join(sorted(settings.delivery.destinations)) or "none"
-            raise ConfigError(f"destination {value!r} is not configured on this node; configured: {known}")
-        if name == "weights" and Path(value).name != value:
-            raise ConfigError("property weights names shipped weights, never a path")
-        also = tuple(dict.fromkeys((*settings.delivery.to, value)))
-        settings = settings.replace(section, **{key: also if name == "destination" else value})
-    check_priority(settings.delivery.priority, "delivery")
-    return settings
 
 
 def configured(settings: Settings, name: str, properties: Mapping[str, str]) -> Settings:
@@ -103,8 +46,7 @@ def configured(settings: Settings, name: str, properties: Mapping[str, str]) -> 
     tables = settings.server.configurations
     if name not in tables and name != DEFAULT_NAME:
         raise ConfigError(f"unknown configuration {name!r}; this node knows {', '.join(names(settings))}")
-    own = {key: str(value) for key, value in tables.get(name, {}).items()}
-    return with_properties(settings, {**own, **properties})
+    return with_properties(applied(settings, tables.get(name, {})), properties)
 
 
 def names(settings: Settings) -> list[str]:
@@ -294,8 +236,6 @@ def _not_ready(server: MrdServer, node: Node, threads: Supervisor) -> str | None
 
 def _tls(server: ServerSettings) -> ssl.SSLContext | None:
     if server.tls_certificate is None or server.tls_key is None:
-        if server.tls_certificate or server.tls_key:
-            raise ConfigError("server: tls_certificate and tls_key go together, found only one of them")
         return None
     ca = None if server.tls_client_ca is None else Path(server.tls_client_ca)
     return server_tls(Path(server.tls_certificate), Path(server.tls_key), client_ca=ca)

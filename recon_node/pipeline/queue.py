@@ -15,7 +15,6 @@ from recon_node.delivery import (
     OpenDestination,
     Policy,
     Spool,
-    check_priority,
     open_destination,
     open_listener,
     parse_rules,
@@ -42,13 +41,8 @@ def open_spool(settings: DeliverySettings) -> Spool:
     Raises
     ------
     ConfigError
-        The folder cannot be used, or a setting of delivery is out of its range.
+        The folder cannot be used.
     """
-    check_priority(settings.priority, "delivery")
-    for name, least in (("parallel", 1), ("reserve_mb", 0), ("grace_s", 0), ("retention_h", 0)):
-        if getattr(settings, name) < least:
-            raise ConfigError(f"delivery.{name} is {getattr(settings, name)}, expected at least {least}")
-    parse_rules(settings.routes)
     return Spool(spool_folder(settings), reserve_bytes=settings.reserve_mb << 20)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recon_node.core.errors import ConfigError, DataError, ReconNodeError, SourceError
+from recon_node.core.errors import DataError, ReconNodeError, SourceError
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.core.types import KSpace
@@ -17,7 +17,6 @@ from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
 from recon_node.settings import PrepSettings
 
 _IDENTIFYING_READOUTS = 8
-_MOST_PHASES = 512
 _MOST_TOLD = 3
 
 
@@ -55,15 +54,12 @@ def prepare(
 
     Raises
     ------
-    ConfigError
-        A setting out of range.
     SourceError
         The source broke off, told after the slices that were whole.
     DataError
         Slices that contradict themselves, told after all the others.
     """
     options = settings or PrepSettings()
-    check_prep(options)
     stream = _Broken(source)
     preparation = _preparation(source, options)
     identity = _Identity(source)
@@ -163,27 +159,6 @@ def told_together(problems: Sequence[str]) -> str:
     told = list(dict.fromkeys(problems))
     more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
     return "; ".join(told[:_MOST_TOLD]) + more
-
-
-def check_prep(settings: PrepSettings) -> None:
-    """Refuse settings of the preparation that are out of range.
-
-    Raises
-    ------
-    ConfigError
-        Names the setting, what was found and what is expected.
-    """
-    if not 1 <= settings.phases <= _MOST_PHASES:
-        raise ConfigError(f"prep phases is {settings.phases}, expected 1 to {_MOST_PHASES}")
-    if not 0 <= settings.rr_tolerance < float("inf"):
-        raise ConfigError(f"prep rr_tolerance is {settings.rr_tolerance}, expected a fraction such as 0.2")
-    if settings.virtual_coils is not None and settings.virtual_coils < 1:
-        raise ConfigError(f"prep virtual_coils is {settings.virtual_coils}, expected at least 1")
-    if settings.gating == "retrospective" and settings.dynamic not in ("auto", "phase"):
-        raise ConfigError(
-            f"prep dynamic is {settings.dynamic!r} with retrospective gating, which makes phases: "
-            "expected auto or phase"
-        )
 
 
 def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iterator[KSpace]:

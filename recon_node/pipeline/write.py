@@ -7,11 +7,12 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 
-from recon_node.core.errors import ConfigError, DicomError
+from recon_node.core.choices import Quantity
+from recon_node.core.errors import DicomError
 from recon_node.core.types import ImageSeries
 from recon_node.dicom import Provenance, Site, WrittenInstance, transfer_syntax, write_series
 from recon_node.images import (
@@ -32,7 +33,7 @@ from recon_node.settings import DicomSettings, Settings
 
 log = logging.getLogger(__name__)
 
-QUANTITIES = ("magnitude", "phase", "velocity", "t1", "t2")
+QUANTITIES = get_args(Quantity)
 _WORDS = {"phase": "phase", "velocity": "velocity", "t1": "T1 map", "t2": "T2 map"}
 _SITE = (
     "institution",
@@ -53,8 +54,7 @@ class SeriesWriter:
     Raises
     ------
     ConfigError
-        The settings name a quantity that is none, a velocity without its VENC, a compression that is
-        not installed, or a mark that the format does not hold.
+        The settings name a compression that is not installed.
     """
 
     out: Path
@@ -67,17 +67,6 @@ class SeriesWriter:
     """Images without velocity encoding (set 0), by slice."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.settings.images) - set(QUANTITIES))
-        if unknown or not self.settings.images:
-            found, known = ", ".join(unknown) or "nothing", ", ".join(QUANTITIES)
-            raise ConfigError(f"dicom.images: found {found}, expected some of {known}")
-        if "velocity" in self.settings.images and not (self.settings.venc_cm_s or 0) > 0:
-            raise ConfigError("dicom.images has velocity: set dicom.venc_cm_s to the scan's encoding")
-        form, mark = self.settings.format, self.settings.mark
-        if mark not in MARKS[form]:
-            raise ConfigError(
-                f"dicom.mark: found {mark}, expected {' or '.join(MARKS[form])} in format {form}"
-            )
         transfer_syntax(self.settings.compression)
 
     @classmethod

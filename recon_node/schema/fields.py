@@ -144,7 +144,7 @@ def _setting(section: str, key: str, info: FieldInfo, doc: str) -> Setting:
         doc=doc,
         allowed=allowed(annotation),
         choices=tuple(map(str, words)),
-        bounds=_bounds(annotation),
+        bounds={**_bounds(annotation), **(_bounds(only[0]) if len(only) == 1 else {})},
         unit=extra.get("unit"),
         peer=extra.get("peer"),
         peer_names=bool(extra.get("peer_names")),

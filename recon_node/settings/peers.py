@@ -22,8 +22,9 @@ def peer_settings() -> dict[str, Setting]:
 
 def peer_help(setting: Setting) -> str:
     """One line for the user of a chain or a scanner: what it means, and what it takes."""
-    unit = f" ({setting.unit})" if setting.unit else ""
-    return f"{' '.join(setting.doc.split()).rstrip('.')}{unit}: {setting.allowed}."
+    unit = f" in {setting.unit}" if setting.unit else ""
+    takes = "a name" if setting.peer_names else setting.allowed
+    return f"{' '.join(setting.doc.split())} Takes {takes}{unit}."
 
 
 def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settings:
@@ -43,9 +44,7 @@ def with_properties(settings: Settings, properties: Mapping[str, str]) -> Settin
                 f"unknown property {name[:60]!r}{closest(name, peer_settings())}; known are {known}"[:300]
             )
         if setting.peer_names and (names_a_file(value) or ":" in value):
-            raise ConfigError(
-                said((f"property {name}",), value, "a name: a peer gives never a path or module")
-            )
+            raise ConfigError(said((f"property {name}",), value, "a name, never a path or module"))
         if setting.key == "to" and value not in settings.delivery.destinations:
             known = ", ".join(sorted(settings.delivery.destinations)) or "none"
             raise ConfigError(

@@ -15,7 +15,7 @@ from recon_node.settings.kinds import AeTitle, Filename, Name, Network, Port
 
 _YEAR_S = 366 * 86400
 _TLS = ("tls_certificate", "tls_key", "tls_client_ca")
-_MOST_MB = 1_000_000_000
+_MOST_MB = 10**16
 
 
 @checked(section="delivery")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import click
 import pytest
 
 from recon_node.cli import COMMANDS
-from recon_node.cli.reference import commands, commands_page, settings_page
-from recon_node.settings import Settings, load_settings
+from recon_node.cli.reference import chain_properties, commands, commands_page, settings_page
+from recon_node.settings import load_settings, sections
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "gadget_configs" / "README.md"]
@@ -19,6 +18,8 @@ def test_the_reference_in_the_documentation_is_what_the_program_says() -> None:
     how = "run: python -m recon_node.cli.reference docs"
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == commands_page(), how
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == settings_page(), how
+    chains = (ROOT / "gadget_configs" / "README.md").read_text(encoding="utf-8")
+    assert chains == chain_properties(chains), how
 
 
 def test_every_command_and_option_is_documented() -> None:
@@ -29,14 +30,6 @@ def test_every_command_and_option_is_documented() -> None:
         assert command.help
         for parameter in command.params:
             assert max(parameter.opts, key=len) in section or isinstance(parameter, click.Argument)
-
-
-def test_every_setting_is_documented() -> None:
-    page = settings_page()
-    for section in dataclasses.fields(Settings):
-        text = page.partition(f"\n## [{section.name}]\n")[2].partition("\n## ")[0]
-        for key in dataclasses.fields(getattr(Settings(), section.name)):
-            assert f"| `{key.name}` |" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,12 +54,14 @@ def test_commands_and_options_in_the_pages_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_in_the_pages_are_accepted(page: Path, tmp_path: Path) -> None:
-    known = {field.name for field in dataclasses.fields(Settings)}
+    known = set(sections())
     for block in _lines(r"((?:^(?: {4}.*|)\n)+)", page):
-        sections = set(re.findall(r"^ {4}\[([a-z]+)", block, re.MULTILINE))
-        if sections and sections <= known:
+        named = set(re.findall(r"^ {4}\[([a-z]+)", block, re.MULTILINE))
+        if named and named <= known:
             file = tmp_path / "node.toml"
-            file.write_text(re.sub(r"^ {4}", "", block, flags=re.MULTILINE), encoding="utf-8")
+            text = re.sub(r"^ {4}", "", block, flags=re.MULTILINE)
+            text = re.sub(r'^\w+ = "/etc/recon-node/.*\n', "", text, flags=re.MULTILINE)  # not here
+            file.write_text(text, encoding="utf-8")
             load_settings(file, {})
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import recon_node.gadget
-from recon_node.mrd.gadget_properties import MODES, PROPERTIES, TARGETS
+from recon_node.mrd.gadget_properties import MODES, TARGETS
 from recon_node.mrd.request import check_properties, config_from_text
 from recon_node.mrd.xml_tree import Node, parse_xml
-from recon_node.online import serve as wiring
+from recon_node.online.properties import PROPERTIES
+from recon_node.settings import peer_settings
 
 FOLDER = Path(recon_node.gadget.__file__).parents[1] / "gadget_configs"
 CHAINS = sorted(FOLDER.glob("*.xml"))
@@ -82,4 +83,4 @@ def test_the_readme_names_every_chain_and_every_property(path: Path) -> None:
 
 
 def test_a_chain_may_set_all_that_the_server_lets_a_client_set() -> None:
-    assert set(wiring.PROPERTIES) <= set(PROPERTIES)
+    assert set(peer_settings()) <= set(PROPERTIES)

@@ -15,7 +15,6 @@ from recon_node.core.scan import Readouts, Waveform
 from recon_node.mrd.gadget_connection import LIMITS
 from recon_node.mrd.gadget_frames import BUCKET_META
 from recon_node.mrd.gadget_io import bucket_items, recon_data_items
-from recon_node.mrd.gadget_properties import PROPERTIES
 from recon_node.mrd.messages import (
     ID,
     IMAGE_HEADER,
@@ -32,6 +31,7 @@ from recon_node.mrd.messages import (
 from recon_node.mrd.meta import parse_meta
 from recon_node.mrd.wire import FrameReader, read_messages
 from recon_node.online.gadget import listen, main, node_handler
+from recon_node.online.properties import PROPERTIES
 
 RECORDED = Path(__file__).parent.parent / "data" / "gadgetron_wire"
 MORE = Path("../shared/gadgetron_wire")

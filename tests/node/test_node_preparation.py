@@ -18,11 +18,11 @@ from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.errors import ConfigError, DataError, DeviceError, SourceError
 from recon_node.offline.send import send_scan
-from recon_node.online.serve import serving, with_properties
+from recon_node.online.serve import serving
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import open_scan
 from recon_node.pipeline.stages import calibrate
-from recon_node.settings import CoilSettings, PrepSettings, Settings
+from recon_node.settings import CoilSettings, PrepSettings, Settings, with_properties
 from recon_node.simulate import simulate_scan
 
 
@@ -179,19 +179,17 @@ def test_the_server_takes_the_options_as_properties() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"phases": 0}, "phases is 0"),
-        ({"phases": 100_000}, "expected 1 to 512"),
-        ({"rr_tolerance": -0.1}, "rr_tolerance is -0.1"),
-        ({"rr_tolerance": float("nan")}, "rr_tolerance is nan"),
-        ({"virtual_coils": 0}, "virtual_coils is 0"),
+        ({"phases": 0}, "phases: found 0, allowed a whole number, 1 to 512"),
+        ({"phases": 100_000}, "found 100000, allowed a whole number, 1 to 512"),
+        ({"rr_tolerance": -0.1}, "rr_tolerance: found -0.1"),
+        ({"rr_tolerance": float("nan")}, "rr_tolerance: found nan"),
+        ({"virtual_coils": 0}, "virtual_coils: found 0"),
         ({"gating": "retrospective", "dynamic": "repetition"}, "which makes phases"),
     ],
 )
-def test_a_setting_out_of_range_is_named(
-    heart: tuple[Path, Path], wrong: dict[str, object], message: str
-) -> None:
+def test_a_setting_out_of_range_is_named(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        next(open_scan(heart[0], settings=PrepSettings(**wrong)))  # type: ignore[arg-type]
+        PrepSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_automatic_threshold_knows_the_noise_of_the_averaged_calibration_lines(

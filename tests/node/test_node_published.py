@@ -212,7 +212,7 @@ def test_the_settings_of_the_runner_reach_it(
         load_settings(tmp_path / "node.toml")
     monkeypatch.setenv("RECON_NODE__RECON__PRECISION", "float32")
     monkeypatch.setenv("RECON_NODE__RECON__CHUNK", "0")
-    with pytest.raises(ConfigError, match="chunk is 0"):
+    with pytest.raises(ConfigError, match="chunk: found '0'"):
         make_methods(load_settings(tmp_path / "node.toml").recon)
 
 

@@ -19,9 +19,9 @@ from recon_node.files.open import open_source
 from recon_node.offline.send import send_scan
 from recon_node.online.log import setup_logging
 from recon_node.online.node import expected_slices
-from recon_node.online.serve import serving, with_properties
+from recon_node.online.serve import serving
 from recon_node.pipeline.queue import open_spool
-from recon_node.settings import Settings
+from recon_node.settings import Settings, with_properties
 
 
 def _settings(folder: Path, **server: object) -> Settings:
@@ -159,10 +159,10 @@ def test_announced_slices_are_counted(heart: tuple[Path, Path]) -> None:
     ("properties", "word"),
     [
         ({"colour": "red"}, "known are"),
-        ({"method": "magic"}, "expected one of"),
+        ({"method": "magic"}, "allowed cardiomm"),
         ({"destination": "elsewhere"}, "not configured"),
         ({"weights": "../../etc/passwd"}, "never a path"),
-        ({"priority": "10"}, "expected 0 to 9"),
+        ({"priority": "10"}, "allowed a whole number, 0 to 9"),
     ],
 )
 def test_properties_from_the_network_are_checked(properties: dict[str, str], word: str) -> None:

@@ -11,15 +11,13 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from recon_node.core.errors import ConfigError
-from recon_node.methods.table import CLASSICAL, choices
-from recon_node.mrd.gadget_properties import PROPERTIES
+from recon_node.methods.table import CLASSICAL
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.request import parameters_from_json
 from recon_node.offline.send import send_scan
@@ -30,10 +28,13 @@ from recon_node.online.openrecon import (
     Parameter,
     dockerfile_line,
     openrecon_label,
+    parameter,
     parameters_from_settings,
     validate_label,
 )
-from recon_node.settings import ReconSettings
+from recon_node.online.properties import PROPERTIES
+from recon_node.schema import Checked, checked, setting, settings_of
+from recon_node.settings import Settings
 
 UID = "1.2.826.0.1.3680043.8.498.12345"
 
@@ -169,20 +170,17 @@ def test_a_health_port_in_use_is_a_configuration_error() -> None:
 
 
 def label_of_the_node() -> dict:
-    names = {name: PROPERTIES[name] for name in ("method", "fallback", "weights", "device")}
-    return openrecon_label(
-        parameters_from_settings(ReconSettings(), names, choices=choices()), version="0.1.0"
-    )
+    return openrecon_label(parameters_from_settings(Settings()), version="0.1.0")
 
 
 def test_the_label_offers_the_settings_with_their_choices_and_defaults() -> None:
     parameters = {p["id"]: p for p in label_of_the_node()["parameters"]}
-    assert [*parameters] == ["config", "method", "fallback", "weights", "device"]
+    assert [*parameters] == ["config", "method", "fallback", "policy", "mode"]
     assert parameters["method"]["type"] == "choice"
-    assert parameters["method"]["default"] == ReconSettings().method
+    assert parameters["method"]["default"] == Settings().recon.method
     assert [v["id"] for v in parameters["fallback"]["values"]] == [*CLASSICAL]
     assert "zero-filled" in [v["id"] for v in parameters["method"]["values"]]
-    assert parameters["weights"]["type"] == "string"
+    assert [v["id"] for v in parameters["policy"]["values"]] == ["warn", "fallback"]
 
 
 def test_the_dockerfile_line_decodes_to_the_label() -> None:
@@ -197,7 +195,7 @@ def test_what_the_label_offers_is_what_the_server_reads_back() -> None:
     sent = json.dumps({"parameters": {p["id"]: p["default"] for p in tree["parameters"]}})
     config = parameters_from_json(sent)
     assert config.name == "default"
-    assert set(config.properties) == {"method", "fallback", "weights", "device"}
+    assert set(config.properties) == {"method", "fallback", "policy", "mode"}
     assert set(config.properties) <= set(PROPERTIES)
 
 
@@ -230,20 +228,21 @@ def test_a_label_without_a_part_or_with_an_odd_version_is_refused() -> None:
         openrecon_label([], version="latest")
 
 
-@dataclass(frozen=True)
-class SomeSettings:
-    flag: bool = True
-    count: int = 2
-    factor: float = 0.5
-    kind: Literal["a", "b"] = "b"
+@checked(section="some")
+class SomeSettings(Checked):
+    """Of every kind."""
+
+    flag: bool = setting(True, openrecon=True)
+    count: int = setting(2, ge=1, le=9, openrecon=True, peer="how_many")
+    factor: float = setting(0.5, openrecon=True)
+    kind: Literal["a", "b"] = setting("b", openrecon=True)
     many: tuple[int, ...] = ()
 
 
 def test_every_kind_of_setting_gets_its_control() -> None:
-    names = dict.fromkeys(("flag", "count", "factor", "kind"), "text")
-    kinds = [p.kind for p in parameters_from_settings(SomeSettings(), names)]
-    assert kinds == ["boolean", "int", "double", "choice"]
+    known = {s.key: s for s in settings_of(SomeSettings, "some")}
+    controls = [parameter(known[key], known[key].default) for key in ("flag", "count", "factor", "kind")]
+    assert [control.kind for control in controls] == ["boolean", "int", "double", "choice"]
+    assert (controls[1].name, controls[1].minimum, controls[1].maximum) == ("how_many", 1, 9)
     with pytest.raises(ConfigError, match="no control"):
-        parameters_from_settings(SomeSettings(), {"many": ""})
-    with pytest.raises(ConfigError, match="no setting is called 'colour'"):
-        parameters_from_settings(SomeSettings(), {"colour": ""})
+        parameter(known["many"], ())

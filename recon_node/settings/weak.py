@@ -1,0 +1,43 @@
+"""Settings that are allowed, but let more people in than a site may want."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, urlsplit
+
+from recon_node.settings.tree import Settings
+
+
+def weaknesses(settings: Settings) -> tuple[str, ...]:
+    """What a site should know about who can reach it, a line each."""
+    return tuple(_weak(settings))
+
+
+def _weak(settings: Settings) -> Iterator[str]:
+    server, listen = settings.server, settings.delivery.listen
+    if not is_loopback(server.host):
+        if not server.allowed_peers and server.tls_client_ca is None:
+            yield (
+                f"[server] host: whoever reaches {server.host} may send scans: set allowed_peers, or "
+                "tls_certificate, tls_key and tls_client_ca"
+            )
+        if server.tls_certificate is None:
+            yield f"[server] host: scans come to {server.host} unencrypted: set tls_certificate and tls_key"
+    if listen is not None:
+        parts = urlsplit(listen)
+        if not is_loopback(parts.hostname or "") and "ca" not in dict(parse_qsl(parts.query)):
+            yield (
+                f"[delivery] listen: whoever reaches {parts.hostname} may report that instances are stored: "
+                "use dicoms:// with ca="
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
