@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from recon_node.schema.fields import allowed, annotated
 
+_MOST_NAME = 200
 _MOST_TEXT = 4096
 """Length of a text beyond which it is no setting."""
 
@@ -46,19 +47,26 @@ def coerced(info: FieldInfo, value: Any) -> Any:
     Raises
     ------
     Refused
-        A truth value where a number is wanted or the other way round, or text that cannot be printed.
+        A truth value where a number is wanted or the other way round, or text (or names of a table) that
+        cannot be printed.
     """
     kinds = _kinds(info.annotation)
     if isinstance(value, str):
         if len(value) > _MOST_TEXT or not value.isprintable():
             raise Refused(f"printable text of at most {_MOST_TEXT} characters")
         return _read(kinds, value)
+    if isinstance(value, Mapping) and not all(isinstance(k, str) and _is_name(k) for k in value):
+        raise Refused(f"a table whose names are printable, of 1 to {_MOST_NAME} characters")
     items = value if isinstance(value, list | tuple) else (value,)
     truths = any(isinstance(item, bool) for item in items)
     numbers = any(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
     if (truths and bool not in kinds) or (numbers and not {int, float} & kinds):
         raise Refused(allowed(annotated(info)))
     return value
+
+
+def _is_name(key: str) -> bool:
+    return key.isprintable() and 0 < len(key) <= _MOST_NAME
 
 
 def _read(kinds: frozenset[Any], text: str) -> Any:

@@ -146,4 +146,5 @@ def _table(annotation: Any) -> bool:
 
 
 def _short(text: str, most: int) -> str:
+    text = text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= most else text[: most - 3] + "..."

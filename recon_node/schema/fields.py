@@ -16,9 +16,9 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-PathKind = Literal["path", "weights", "destinations", "configurations"]
-"""``path``: a file or folder; ``weights``: a name, or a file where it has a slash or the suffix; the others:
-tables that hold such."""
+PathKind = Literal["path", "weights", "address", "destinations", "configurations"]
+"""``path``: a file or folder; ``weights``: a name, or a file where it has a slash or the suffix;
+``address``: a folder, or files in its query; the others: tables that hold such."""
 
 
 @dataclass(frozen=True, slots=True)

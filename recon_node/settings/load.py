@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from recon_node.core.errors import ConfigError
 from recon_node.schema import Setting, make, read_toml, settings_of
@@ -21,7 +22,8 @@ from recon_node.settings.tree import Settings, sections
 CONFIG_VARIABLE = "RECON_NODE_CONFIG"
 """Environment variable that names the settings file where no flag does (the gadget has no flags)."""
 PREFIX = "RECON_NODE__"
-_FILES_OF_DESTINATIONS = ("ca", "certificate", "key")
+_FILES = ("ca", "certificate", "key")
+"""Options of destinations that name files."""
 
 Tree = Mapping[str, Mapping[str, Any]]
 
@@ -148,6 +150,8 @@ def _resolved(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _based(setting: Setting, value: Any, folder: Path) -> Any:
+    if isinstance(value, str) and setting.path == "address":
+        return _address(value, folder)
     if isinstance(value, str) and (setting.path == "path" or names_a_file(value)):
         return _file(value, folder)
     if not isinstance(value, Mapping):
@@ -158,10 +162,22 @@ def _based(setting: Setting, value: Any, folder: Path) -> Any:
 
 def _destination(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     def based(key: str, value: Any) -> Any:
-        is_file = key in _FILES_OF_DESTINATIONS or (key == "address" and "://" not in str(value))
-        return _file(value, folder) if is_file and isinstance(value, str) else value
+        if key == "address" and isinstance(value, str):
+            return _address(value, folder)
+        return _file(value, folder) if key in _FILES and isinstance(value, str) else value
 
     return {key: based(key, value) for key, value in table.items()}
+
+
+def _address(text: str, folder: Path) -> str:
+    """An address that is a folder, or the files in the query of one."""
+    if "://" not in text:
+        return _file(text, folder)
+    where, _, query = text.partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    if not any(key in _FILES for key, _ in options):
+        return text
+    return f"{where}?{urlencode([(k, _file(v, folder) if k in _FILES else v) for k, v in options], safe='/')}"
 
 
 def _configuration(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:

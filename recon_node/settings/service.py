@@ -38,7 +38,7 @@ class DeliverySettings(Checked):
     """Higher goes first, to the device and (where no rule says otherwise) out of the spool."""
     parallel: int = setting(1, ge=1, le=64)
     """Connections to each destination at a time."""
-    listen: str | None = None
+    listen: str | None = setting(None, path="address")
     """dicom:// or dicoms:// address of our own, to which PACS report storage commitment."""
     grace_s: float = setting(0.0, ge=0, le=_YEAR_S, unit="s")
     """Without storage commitment: how long after its success an instance counts as delivered."""

@@ -141,7 +141,9 @@ def test_export_on_the_command_line(
 
 def test_series_go_where_the_rules_say(instances: Instances, settings) -> None:
     chosen = settings(
-        to=("archive",), routes={"flow": {"to": "flow-server", "priority": 8, "SeriesDescription": "*flow*"}}
+        destinations={name: {"address": f"dicom://A@{name}"} for name in ("archive", "flow-server")},
+        to=("archive",),
+        routes={"flow": {"to": "flow-server", "priority": 8, "SeriesDescription": "*flow*"}},
     )
     with open_spool(chosen) as spool:
         assert enqueue(spool, instances(2, SeriesDescription="Flow AO"), chosen) == 2

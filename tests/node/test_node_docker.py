@@ -51,7 +51,7 @@ def test_a_dockerfile_copies_what_is_there_and_runs_a_command_that_exists(name: 
     (command,) = (json.loads(rest) for keyword, rest in found if keyword == "CMD")
     inner = cli.get_command(click.Context(cli), command[0])
     assert inner is not None
-    assert inner.make_context(command[0], command[1:]).params["host"] == "0.0.0.0"
+    assert inner.make_context(command[0], command[1:]).params["server__host"] == "0.0.0.0"
     load_settings(environment=environment(name))
 
 

@@ -92,6 +92,7 @@ def test_relative_files_and_folders_start_at_the_settings_file(tmp_path: Path) -
         encoder_folder = "clip"
         [delivery]
         spool = "spool"
+        listen = "dicom://NODE@127.0.0.1:11112"
         [delivery.destinations.archive]
         address = "archive"
         [delivery.destinations.pacs]
@@ -118,6 +119,12 @@ def test_relative_files_and_folders_start_at_the_settings_file(tmp_path: Path) -
     assert server.configurations["later"]["weights"] == str(folder / "../other/later.safetensors")
     assert server.configurations["named"]["weights"] == "default"
     assert load_settings(None, {}).server.out == "images"
+
+
+def test_files_in_the_query_of_an_address_start_at_the_settings_file_too(tmp_path: Path) -> None:
+    file = _file(tmp_path, '[delivery]\nlisten = "dicoms://N@127.0.0.1:11112?certificate=a.pem&key=/b.key"\n')
+    with pytest.raises(ConfigError, match=rf"TLS files {tmp_path}/a.pem, /b.key"):
+        load_settings(file, {})
 
 
 @pytest.mark.parametrize(
