@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.choices import NoiseHandling
 from recon_node.core.errors import InconsistentReadouts, UnsupportedScan
 from recon_node.core.scan import Readouts, ScanHeader
 from recon_node.prep.common import Common
@@ -16,8 +16,6 @@ from recon_node.prep.kinds import COMPRESSED, Kind, has_any, kinds, names_of_oth
 from recon_node.prep.noise import NoiseScan, Whitening, whitening
 from recon_node.prep.notebook import Notebook
 from recon_node.prep.readout import Lines, ReadoutGrid
-
-NoiseHandling = Literal["auto", "none", "unit-parts"]
 
 
 class Intake:

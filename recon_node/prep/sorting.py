@@ -22,7 +22,7 @@ from recon_node.prep.counters import rows_of
 from recon_node.prep.expectation import embeds_calibration, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import slice_geometry
-from recon_node.prep.intake import Intake, NoiseHandling
+from recon_node.prep.intake import Intake
 from recon_node.prep.kinds import Kind, has_any, kinds
 from recon_node.prep.notebook import Notebook
 from recon_node.prep.places import Place, doubts_about
