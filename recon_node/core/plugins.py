@@ -47,6 +47,7 @@ def imported(who: str, address: str) -> Any:
     return target
 
 
+@cache
 def package_of(module: str) -> tuple[str, str]:
     """Name and version of the distribution a module belongs to; the module's own name where there is none."""
     top = module.partition(".")[0]

@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from recon_node.core.errors import ConfigError
@@ -29,6 +29,7 @@ _LISTENER_OPTIONS = frozenset({"ca", "certificate", "key"})
 _HTTP_OPTIONS = frozenset(get_type_hints(HttpAccess))
 
 
+@runtime_checkable
 class OpenDestination(Protocol):
     """A `recon_node.core.protocols.Destination` that also tells of each file, can be tried and closed."""
 

@@ -157,11 +157,20 @@ class Guarded:
 
 def guarded(record: MethodRecord, inner: Reconstructor) -> Reconstructor:
     """The same reconstructor, held to its promises; a built-in one as it is."""
-    if record.built_in:
-        return inner
+    return inner if record.built_in else _held(record.name, inner)
+
+
+def hosted(method: Reconstructor) -> Reconstructor:
+    """A reconstructor as the node calls it: one of this package as it is, any other held to its promises."""
+    if type(method).__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return method
+    return _held(_text(getattr(method, "name", None)) or type(method).__name__, method)
+
+
+def _held(name: str, inner: Reconstructor) -> Guarded:
     package, release = package_of(type(inner).__module__)
     own = _text(getattr(inner, "version", None)) or _text(getattr(type(inner), "__version__", None))
-    return Guarded(name=record.name, inner=inner, version=own or release, package=package)
+    return Guarded(name=name, inner=inner, version=own or release, package=package)
 
 
 def _text(value: object) -> str | None:
