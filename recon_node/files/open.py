@@ -20,7 +20,7 @@ from recon_node.files.array_source import ArraySource
 from recon_node.files.cmrx4dflow import holds_flow, open_cmrx4dflow
 from recon_node.files.cmrxrecon import holds_kspace, open_cmrxrecon
 from recon_node.files.fastmri import holds_fastmri, open_fastmri
-from recon_node.files.hdf5 import Hdf5Source, open_hdf5
+from recon_node.files.hdf5 import Hdf5Source, open_hdf5, reading
 from recon_node.files.mrd_file import MrdFileSource
 
 GROUP = "recon_node.sources"
@@ -48,7 +48,7 @@ def _array(holds: Callable[[h5py.File], bool], opener: Callable[[Path], ArraySou
     def recognises(path: Path, start: bytes) -> bool:
         if not _is_hdf5(start):
             return False
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, reading(path):
             return holds(file)
 
     def opened(path: Path, group: str | None) -> ArraySource:

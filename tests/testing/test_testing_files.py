@@ -40,7 +40,7 @@ class TestMrdStream(SourceTests):
         path = folder / "scan.mrd"
         with open_source(SCANS[0]) as source, path.open("wb") as file:
             file.write(bytes(message_bytes(ConfigFile(name="default"))))
-            file.write(bytes(message_bytes(HeaderXml(xml=source.headers[0].xml.encode()))))
+            file.write(bytes(message_bytes(HeaderXml(xml=source.headers[0].xml))))
             for block in source:
                 file.write(bytes(message_bytes(block)))
             file.write(close_bytes())
