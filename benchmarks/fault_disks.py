@@ -113,7 +113,9 @@ damage("index cut off", lambda s, n: os.truncate(s / "index.sqlite3", 4096 + 512
 damage("index removed while in use", remove_index, in_use=True)
 damage(
     "index overwritten while in use",
-    lambda s, n: [(s / f"index.sqlite3{x}").write_bytes(os.urandom(40_000)) for x in ("", "-wal")] and None,
+    lambda s, n: (
+        [(s / f"index.sqlite3{x}").write_bytes(os.urandom(40_000)) for x in ("", "-journal")] and None
+    ),
     in_use=True,
 )
 

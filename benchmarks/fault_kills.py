@@ -80,16 +80,16 @@ def deliver_and_purge(root: Path, files: list[Path]) -> None:
         spool.purge()
 
 
-def bury_and_retry(root: Path, files: list[Path]) -> None:
+def dead_letter_and_retry(root: Path, files: list[Path]) -> None:
     with Spool(root / "spool") as spool:
-        spool.bury(spool.claim("pacs", limit=1), "an example")
+        spool.dead_letter(spool.claim("pacs", limit=1), "an example")
         spool.retry()
 
 
 def already_dead(root: Path, files: list[Path]) -> None:
     already_put(root, files)
     with Spool(root / "spool") as spool:
-        spool.bury(spool.claim("pacs"), "an example")
+        spool.dead_letter(spool.claim("pacs"), "an example")
     (root / "acknowledged").unlink()
 
 
@@ -128,7 +128,7 @@ kill_kind("put over a dead one", already_dead, put)
 kill_kind("claim, send, record", already_put, deliver)
 kill_kind("send, store, grace, record", already_put, deliver_with_grace)
 kill_kind("send, record, purge", already_put, deliver_and_purge)
-kill_kind("bury and retry", already_put, bury_and_retry)
+kill_kind("dead letter and retry", already_put, dead_letter_and_retry)
 kill_kind("postpone and release", already_put, postpone)
 kill_kind("rebuilding a lost index", lost_index, reopen)
 kill_kind("setting a torn index aside", torn_index, reopen)

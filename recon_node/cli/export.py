@@ -98,8 +98,8 @@ def export_and_report(
         print_json(asdict(result))
     else:
         click.echo(f"{result.delivered} of {result.found} instances delivered to {destination}")
-    for problem in result.unusable:
+    for problem in (*result.unusable, *result.left_out):
         click.echo(f"recon-node: not sent: {problem}", err=True)
     for reason in dict.fromkeys(result.dead):
         click.echo(f"recon-node: refused for good: {reason}", err=True)
-    return 1 if result.dead or result.waiting or result.unusable else 0
+    return 1 if result.dead or result.waiting or result.unusable or result.left_out else 0

@@ -13,20 +13,23 @@ from recon_node.core.errors import ConfigError
 from recon_node.core.plugins import installed
 from recon_node.core.tls import client_tls, server_tls
 from recon_node.delivery.outcome import Outcome
+from recon_node.delivery.peers.acceptor import Admission
 from recon_node.delivery.peers.association import Peer, Timeouts
-from recon_node.delivery.peers.commitment import CommitmentListener, CommitmentReport, OnReport
+from recon_node.delivery.peers.commitment import REPORT_BYTES, CommitmentListener, CommitmentReport, OnReport
 from recon_node.delivery.peers.dimse import DicomDestination
 from recon_node.delivery.peers.folder import FolderDestination
 from recon_node.delivery.peers.foreign import GROUP, open_foreign
-from recon_node.delivery.peers.stow import HttpAccess, StowDestination
+from recon_node.delivery.peers.http import HttpAccess
+from recon_node.delivery.peers.stow import StowDestination
 
 _DEFAULT_PORT = 104
 _DEFAULT_TLS_PORT = 2762
 _TLS_OPTIONS = frozenset({"ca", "certificate", "key", "server_name"})
 _TIMEOUTS = frozenset({"connect", "associate", "answer", "network"})
-_DICOM_OPTIONS = _TLS_OPTIONS | _TIMEOUTS | {"calling", "commitment"}
-_LISTENER_OPTIONS = frozenset({"ca", "certificate", "key"})
-_HTTP_OPTIONS = frozenset(get_type_hints(HttpAccess))
+_DICOM_OPTIONS = _TLS_OPTIONS | _TIMEOUTS | {"calling", "commitment", "verify"}
+_LISTENER_OPTIONS = frozenset({"ca", "certificate", "key", "callers", "peers"})
+_FOLDER_OPTIONS = frozenset({"mode"})
+_HTTP_OPTIONS = frozenset(get_type_hints(HttpAccess)) | {"verify"}
 
 
 @runtime_checkable
@@ -127,15 +130,27 @@ def _open(address: str, name: str | None, options: dict[str, Any]) -> OpenDestin
 
 
 def _open_folder(address: str, name: str | None, options: dict[str, Any]) -> FolderDestination:
-    _refuse_unknown(address, options, frozenset())
+    _refuse_unknown(address, options, _FOLDER_OPTIONS)
     path = urlsplit(address).path if address.startswith("file://") else address
     if not path:
         raise ConfigError("destination: empty folder name")
-    return FolderDestination(Path(path).expanduser(), name=name)
+    folder = Path(path).expanduser()
+    if "mode" not in options:
+        return FolderDestination(folder, name=name)
+    return FolderDestination(folder, name=name, mode=_mode(options["mode"]))
+
+
+def _mode(value: Any) -> int:
+    text = str(value)
+    mode = int(text, 8) if text.isdigit() and not set(text) & set("89") else 0
+    if mode & 0o600 != 0o600 or mode & ~0o666:
+        raise ConfigError(f"destination option mode: {value!r}, expected permissions of files such as '0640'")
+    return mode
 
 
 def _open_stow(address: str, name: str | None, options: dict[str, Any]) -> StowDestination:
-    return StowDestination(address, name=name, access=_http_access(address, options))
+    verify = _yes("verify", options.pop("verify", True))
+    return StowDestination(address, name=name, access=_http_access(address, options), verify=verify)
 
 
 def _http_access(address: str, options: dict[str, Any]) -> HttpAccess:
@@ -160,7 +175,12 @@ def _open_dicom(address: str, name: str | None, options: dict[str, Any]) -> Dico
         server_name=options.get("server_name"),
         timeouts=Timeouts(**{k: _seconds(k, options[k]) for k in _TIMEOUTS if k in options}),
     )
-    return DicomDestination(peer, name=name or address, commits=_yes(options.get("commitment", False)))
+    return DicomDestination(
+        peer,
+        name=name or address,
+        commits=_yes("commitment", options.get("commitment", False)),
+        verify=_yes("verify", options.get("verify", True)),
+    )
 
 
 SCHEMES: Mapping[str, Callable[[str, str | None, dict[str, Any]], OpenDestination]] = {
@@ -174,14 +194,17 @@ SCHEMES: Mapping[str, Callable[[str, str | None, dict[str, Any]], OpenDestinatio
 """Scheme of an address to what opens it, from address, configured name and options."""
 
 
-def open_listener(address: str, on_report: OnReport) -> CommitmentListener:
+def open_listener(address: str, on_report: OnReport, *, expected: Sequence[str] = ()) -> CommitmentListener:
     """Where PACS report storage commitment to; listens once entered.
 
     Parameters
     ----------
     address : str
         ``dicom://AET@host:port``, or ``dicoms://AET@host:port?certificate=node.pem&key=node.key``, to
-        which ``&ca=ca.pem`` adds that the PACS must show a certificate.
+        which ``&ca=ca.pem`` adds that the PACS must show a certificate. ``callers=AET,AET`` and
+        ``peers=HOST,NETWORK`` say who may report, in place of the destinations; ``any`` lets everybody.
+    expected : sequence of str
+        Addresses (``dicom://AET@host:port``) of the destinations that may report.
     on_report : callable
         As for `CommitmentListener`.
 
@@ -196,7 +219,27 @@ def open_listener(address: str, on_report: OnReport) -> CommitmentListener:
     tls = _server_tls(options) if secure else None
     title = _ae_title(parts.netloc.rpartition("@")[0], address)
     port = (_DEFAULT_TLS_PORT if secure else _DEFAULT_PORT) if parts.port is None else parts.port
-    return CommitmentListener(on_report, ae_title=title, host=str(parts.hostname), port=port, tls=tls)
+    return CommitmentListener(
+        on_report,
+        ae_title=title,
+        host=str(parts.hostname),
+        port=port,
+        tls=tls,
+        admission=_admission(options, [urlsplit(a) for a in expected]),
+    )
+
+
+def _admission(options: Mapping[str, Any], expected: Sequence[SplitResult]) -> Admission:
+    """Who may report: those named, else the destinations themselves by AE title and host."""
+    callers = _names(options.get("callers"), [p.netloc.rpartition("@")[0] for p in expected])
+    hosts = _names(options.get("peers"), [str(p.hostname) for p in expected])
+    return Admission(callers=callers, hosts=hosts, total_bytes=REPORT_BYTES)
+
+
+def _names(given: Any, expected: Sequence[str]) -> tuple[str, ...] | None:
+    if given is not None:
+        return None if str(given) == "any" else tuple(str(given).split(","))
+    return tuple(dict.fromkeys(expected)) or None
 
 
 def _dicom_parts(
@@ -235,11 +278,11 @@ def _ae_title(title: str, address: str) -> str:
     return title.strip()
 
 
-def _yes(value: Any) -> bool:
+def _yes(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if str(value).lower() not in ("true", "false"):
-        raise ConfigError(f"destination option commitment: {value!r}, expected true or false")
+        raise ConfigError(f"destination option {name}: {value!r}, expected true or false")
     return str(value).lower() == "true"
 
 

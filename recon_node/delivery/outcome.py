@@ -13,12 +13,27 @@ from recon_node.core.errors import DeliveryError, PacsRejected, PacsUnreachable
 
 NOT_SUPPORTED = 0x0122
 PROCESSING_FAILURE = 0x0110
-DUPLICATE_INSTANCE = 0x0111
+ALREADY_THERE = (0x0111, 45070)
+"""Duplicate SOP instance; referenced SOP instance already stored (PS3.18 Annex I)."""
 RESOURCE_LIMITATION = 0x0213
 
 
 class PacsBusy(PacsUnreachable):
-    """The PACS is there but cannot take anything now: out of resources, too many associations."""
+    """The PACS is there but cannot take anything now: out of resources, too many associations.
+
+    Attributes
+    ----------
+    wait_s : float
+        How long it asked to be left alone; 0 where it did not say.
+    """
+
+    def __init__(self, message: str, *, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class Unanswered(PacsUnreachable):
+    """Sent, but the answer is missing or says nothing: whether the PACS has the instance is not known."""
 
 
 class SpoolFull(DeliveryError):
@@ -49,17 +64,17 @@ def judge_status(status: int | None) -> tuple[DeliveryError | None, str | None]:
     Returns
     -------
     error : DeliveryError or None
-        `PacsBusy` for A7xx and 0213, `PacsUnreachable` for a missing answer and for 0110 (processing
-        failure, seen while a PACS restarts its database), `PacsRejected` for every other failure.
+        `PacsBusy` for A7xx and 0213, `Unanswered` where there was no answer, `PacsUnreachable` for 0110
+        (processing failure, seen while a PACS restarts its database), `PacsRejected` for every other failure.
     note : str or None
         What a warning status said.
     """
     if status is None:
-        return PacsUnreachable("no answer to the C-STORE request"), None
+        return Unanswered("no answer to the C-STORE request"), None
     if status == 0:
         return None, None
-    if status == DUPLICATE_INSTANCE:
-        return None, "the PACS already had this instance (status 0x0111)"
+    if status in ALREADY_THERE:
+        return None, f"the PACS already had this instance (status 0x{status:04X})"
     if status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116):
         return None, f"stored with warning 0x{status:04X}"
     if status >> 8 == 0xA7 or status == RESOURCE_LIMITATION:

@@ -1,81 +1,41 @@
 """Empties the spool in the background; nobody waits for it.
 
-Whose failure it is decides what follows. A destination's (raised while delivering): all of its entries
-wait, ever longer, until it is back, for days if need be. One instance's (told in its `Outcome`): that
-one is tried again later, or buried with the reason if trying again cannot help; the others go on.
+Each destination has threads of its own for sending and for confirming, supervised, so that none waits for
+another. See `sending` for whose failure is whose.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from pydicom.uid import generate_uid
-
-from recon_node.core.errors import DeliveryError, DicomError, ReconNodeError
+from recon_node.core.errors import ReconNodeError
+from recon_node.core.supervise import Supervisor
+from recon_node.delivery.asking import Asking
+from recon_node.delivery.confirming import Confirming, is_transaction
 from recon_node.delivery.destinations import OpenDestination
-from recon_node.delivery.instance import read_instance
 from recon_node.delivery.peers.commitment import CommitmentReport
-from recon_node.delivery.queue.entry import Entry
+from recon_node.delivery.policy import DestinationStatus, Health, Policy
 from recon_node.delivery.queue.spool import Spool
+from recon_node.delivery.sending import Sending
 
 _LOG = logging.getLogger(__name__)
-_COMMITMENT_BATCH = 200
 _HOUSEKEEPING_S = 60.0
-_QUIET_S = 5.0
 _STOP_S = 30.0
 _INTERRUPTED_S = 3.0
 """A person waits at the keyboard: what hangs in the network stays in the spool."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How patient to be; all times in seconds."""
+class _Work(Protocol):
+    def once(self) -> int: ...
 
-    batch: int = 16
-    """Entries claimed, and acknowledged to the disk, at a time."""
-    parallel: int = 1
-    """Connections to each destination."""
-    first_wait: float = 1.0
-    longest_wait: float = 900.0
-    """Waits double from the first to the longest."""
-    jitter: float = 0.25
-    """Fraction by which a wait is shortened at random, so that nodes do not come back all at once."""
-    give_up_after: int = 20
-    """Attempts on one instance whose failure might pass while its destination is otherwise well."""
-    grace: float = 0.0
-    """Without storage commitment: how long after its success an entry counts as delivered."""
-    commitment_patience: float = 3600.0
-    """Without a report for so long, commitment is asked for again."""
-    retention: float = 86400.0
-    """How long delivered files are kept."""
-    poll: float = 1.0
-    """Longest sleep while there is nothing to do."""
-
-    def wait(self, failures: int, fortune: random.Random) -> float:
-        """Back-off after `failures` in a row (at least 1), with jitter."""
-        wait = min(self.longest_wait, self.first_wait * 2.0 ** min(failures - 1, 30))
-        return wait * (1.0 - self.jitter * fortune.random())
-
-
-@dataclass(slots=True)
-class Health:
-    """How a destination does."""
-
-    failures: int = 0
-    """In a row."""
-    resume: float = 0.0
-    """Steady clock: not before."""
-    trouble: str | None = None
-    """The last failure; None while all is well."""
+    def pause(self, error: ReconNodeError) -> None: ...
 
 
 class DeliveryWorker:
@@ -103,16 +63,26 @@ class DeliveryWorker:
     ) -> None:
         self.spool = spool
         self.policy = policy or Policy()
+        self.supervisor = Supervisor()
         self._destinations = dict(destinations)
-        self._fortune = random.Random(seed)  # noqa: S311 - jitter, not secrets
-        self._sending = {name: Health() for name in self._destinations}
-        self._confirming = {name: Health() for name in self._destinations}
-        self._busy: dict[str, float] = {}
-        """Destination to when it last had work; gone once its connections are closed."""
-        self._stop = threading.Event()
         self._work = threading.Condition()
-        self._threads: list[threading.Thread] = []
-        self._cleaned = spool.clock.steady()
+        self._sending: dict[str, Sending] = {}
+        self._confirming: dict[str, Confirming] = {}
+        rng = random.Random(seed)  # noqa: S311 - jitter, not secrets
+        for name, destination in self._destinations.items():
+            asking = Asking(name, destination, spool.clock.steady)
+            self._sending[name] = Sending(
+                spool,
+                name,
+                destination,
+                policy=self.policy,
+                rng=rng,
+                asking=asking,
+                stopping=self.supervisor.stopping,
+            )
+            self._confirming[name] = Confirming(
+                spool, name, destination, policy=self.policy, rng=rng, asking=asking
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -124,21 +94,55 @@ class DeliveryWorker:
         interrupted = kind is not None and not issubclass(kind, Exception)
         self.stop(timeout=_INTERRUPTED_S if interrupted else _STOP_S)
 
+    # ---------------------------------------------------------------- how it does
+
     def health(self) -> dict[str, Health]:
-        """Destination to how sending to it goes, or asking it for storage commitment where that is worse."""
+        """Destination to how sending to it goes, or asking it for confirmation where that is worse."""
         return {
-            name: max(sending, self._confirming[name], key=lambda health: health.failures)
+            name: max(sending.health, self._confirming[name].health, key=lambda health: health.failures)
             for name, sending in self._sending.items()
         }
+
+    def status(self) -> dict[str, DestinationStatus]:
+        """Destination to what it does in numbers."""
+        counts, oldest, health = self.spool.counts(), self.spool.oldest("waiting"), self.health()
+        return {
+            name: DestinationStatus(
+                up=health[name].trouble is None,
+                trouble=health[name].trouble,
+                delivered=sending.tally.delivered,
+                failed=sending.tally.failed,
+                waiting=counts.get(name, {}).get("waiting", 0),
+                stored=counts.get(name, {}).get("stored", 0),
+                dead=counts.get(name, {}).get("dead", 0),
+                oldest_waiting_s=oldest[name].queued_s if name in oldest else 0.0,
+            )
+            for name, sending in self._sending.items()
+        }
+
+    def trouble(self) -> str | None:
+        """Why the node cannot be relied on to deliver: a thread is down, the spool cannot be written.
+
+        None while all is well. A destination that is away is no trouble of the node; `status` tells.
+        """
+        down = self.supervisor.trouble()
+        if down is not None:
+            return down
+        try:
+            self.spool.check_writable()
+        except ReconNodeError as error:
+            return str(error)
+        return None
 
     # ---------------------------------------------------------------- threads
 
     def start(self) -> None:
         """Deliver in threads until `stop`."""
-        for name in self._destinations:
+        for name, sending in self._sending.items():
             for number in range(self.policy.parallel):
-                self._spawn(f"deliver-{number}", self._send_loop, name)
-            self._spawn("confirm", self._confirm_loop, name)
+                self._run(f"deliver-{number}-{name}", sending)
+            self._run(f"confirm-{name}", self._confirming[name])
+        self.supervisor.run("spool-housekeeping", self._housekeeping)
 
     def stop(self, *, timeout: float = _STOP_S) -> None:
         """Finish the instance at hand, put the rest back, close connections; at most `timeout` s.
@@ -146,12 +150,9 @@ class DeliveryWorker:
         Threads that are stuck in the network longer than that do not keep the program from ending;
         what they had claimed is free again as soon as the process is gone.
         """
-        self._stop.set()
+        self.supervisor.stopping.set()
         self.wake()
-        end = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
-        self._threads.clear()
+        self.supervisor.stop(timeout)
         for destination in self._destinations.values():
             destination.close()
 
@@ -172,177 +173,48 @@ class DeliveryWorker:
             time.sleep(0.02)
         return False
 
-    def _spawn(self, role: str, target: Callable[[str], None], name: str) -> None:
-        thread = threading.Thread(target=target, args=(name,), name=f"{role}-{name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _run(self, thread: str, work: _Work) -> None:
+        self.supervisor.run(thread, partial(self._loop, work.once, work.pause), longest_wait_s=30.0)
 
-    def _send_loop(self, name: str) -> None:
-        self._loop(name, self._sending[name], self.send_once)
-
-    def _confirm_loop(self, name: str) -> None:
-        self._loop(name, self._confirming[name], self.confirm_once)
-
-    def _loop(self, name: str, health: Health, step: Callable[[str], int]) -> None:
-        while not self._stop.is_set():
+    def _loop(self, step: Callable[[], int], pause: Callable[[ReconNodeError], None]) -> None:
+        while not self.supervisor.stopping.is_set():
             try:
-                busy = step(name)
+                busy = step()
             except ReconNodeError as error:
                 # The spool itself: a full disk, an index that had to be rebuilt.
-                self._pause(name, health, error)
+                pause(error)
                 busy = 0
             if not busy:
                 with self._work:
-                    if not self._stop.is_set():
+                    if not self.supervisor.stopping.is_set():
                         self._work.wait(self.policy.poll)
 
-    # ---------------------------------------------------------------- sending
+    def _housekeeping(self) -> None:
+        while not self.supervisor.stopping.wait(_HOUSEKEEPING_S):
+            try:
+                self.clean()
+            except ReconNodeError as error:
+                _LOG.warning("the spool was not looked after: %s", error)
+
+    # ---------------------------------------------------------------- single steps
 
     def send_once(self, name: str) -> int:
         """Claim and try one batch for a destination; how many entries were dealt with."""
-        health = self._sending[name]
-        if self.spool.clock.steady() < health.resume:
-            return 0
-        entries = self.spool.claim(name, limit=self.policy.batch)
-        if not entries:
-            self._rest(name)
-            return 0
-        self._busy[name] = self.spool.clock.steady()
-        done: list[Entry] = []
-        rest = {entry.path: entry for entry in entries}
-        renewed = self.spool.clock.steady()
-        try:
-            for entry, error in self._attempt(name, rest):
-                if self.spool.clock.steady() - renewed > self.spool.lease_s / 4:
-                    renewed = self.spool.clock.steady()
-                    self.spool.renew([*done, *rest.values()])
-                if error is None:
-                    done.append(entry)
-                else:
-                    self._failed(name, entry, error)
-        except DeliveryError as error:
-            self._pause(name, health, error)
-        else:
-            self._recovered(name, health)
-        finally:
-            self._settle(name, done)
-            self.spool.release(rest.values())
-        return len(entries) - len(rest)
-
-    def _rest(self, name: str) -> None:
-        """Let go of connections after a quiet while: some PACS serve one at a time."""
-        since = self._busy.get(name)
-        if since is not None and self.spool.clock.steady() - since >= _QUIET_S:
-            self._busy.pop(name, None)
-            self._destinations[name].close()
-
-    def _attempt(self, name: str, rest: dict[Path, Entry]) -> Iterator[tuple[Entry, DeliveryError | None]]:
-        outcomes = self._destinations[name].deliver([e.path for e in rest.values()])
-        with contextlib.closing(outcomes):
-            for outcome in outcomes:
-                if outcome.note:
-                    _LOG.warning("%s: %s", name, outcome.note)
-                yield rest.pop(outcome.file), outcome.error
-                if self._stop.is_set():
-                    return
-
-    def _settle(self, name: str, done: list[Entry]) -> None:
-        if not done:
-            return
-        if self.policy.grace > 0 or self._destinations[name].commits:
-            self.spool.stored(done)
-        else:
-            self.spool.delivered(done)
-
-    def _failed(self, name: str, entry: Entry, error: DeliveryError) -> None:
-        tries = entry.attempts + 1
-        if not error.retryable:
-            self.spool.bury([entry], str(error))
-        elif tries >= self.policy.give_up_after:
-            self.spool.bury([entry], f"given up after {tries} attempts; the last: {error}")
-        else:
-            self.spool.postpone(entry, self.policy.wait(tries, self._fortune), str(error))
-            return
-        _LOG.error("%s: an instance was given up: %s", name, error)
-
-    def _pause(self, name: str, health: Health, error: ReconNodeError) -> None:
-        health.failures += 1
-        wait = self.policy.wait(health.failures, self._fortune)
-        if health.trouble is None:
-            _LOG.warning("%s: delivery waits: %s", name, error)
-        health.resume = self.spool.clock.steady() + wait
-        health.trouble = str(error)
-
-    def _recovered(self, name: str, health: Health) -> None:
-        if health.trouble is not None:
-            _LOG.info("%s: delivery goes on", name)
-        health.failures, health.resume, health.trouble = 0, 0.0, None
-
-    # ---------------------------------------------------------------- confirming
+        return self._sending[name].once()
 
     def confirm_once(self, name: str) -> int:
-        """Ask for commitment or let the grace time pass; how many entries were dealt with."""
-        self._housekeeping()
-        health = self._confirming[name]
-        now = self.spool.clock.steady()
-        stored = self.spool.entries(destination=name, state="stored")
-        if not stored or now < health.resume:
-            return 0
-        if not self._destinations[name].commits:
-            safe = [e for e in stored if e.changed + self.policy.grace <= now]
-            self.spool.delivered(safe)
-            return len(safe)
-        open_ = [e for e in stored if not e.ticket or e.due + self.policy.commitment_patience <= now]
-        open_ = open_[:_COMMITMENT_BATCH]
-        if open_:
-            try:
-                self._ask(name, open_)
-            except DeliveryError as error:
-                self._pause(name, health, error)
-                return 0
-            self._recovered(name, health)
-        return len(open_)
+        """Confirm what a destination stored; how many entries were dealt with."""
+        return self._confirming[name].once()
 
-    def _ask(self, name: str, entries: list[Entry]) -> None:
-        known = []
-        for entry in entries:
-            try:
-                instance = read_instance(entry.path)
-            except DicomError as error:
-                self.spool.bury([entry], str(error))
-                continue
-            known.append((entry, (instance.sop_class, instance.uid)))
-        if not known:
-            return
-        ticket = str(generate_uid())
-        self.spool.ask([entry for entry, _ in known], ticket)
-        try:
-            report = self._destinations[name].ask_commitment([names for _, names in known], ticket)
-        except DeliveryError:
-            self.spool.ask([entry for entry, _ in known], "")
-            raise
-        if report is not None:
-            self.on_report(report)
+    def clean(self) -> None:
+        """Make the index agree with the folders, and delete delivered files that are old enough."""
+        self.spool.reconcile()
+        self.spool.purge(older_than_s=self.policy.retention)
 
     def on_report(self, report: CommitmentReport) -> None:
         """Act on a commitment report, whichever way it came (give this to a `CommitmentListener`)."""
+        if not is_transaction(report.transaction):
+            return
         entries = self.spool.entries(ticket=report.transaction, state="stored")
-        self.spool.delivered([e for e in entries if e.uid in report.committed])
-        for entry in entries:
-            if entry.uid not in report.committed and entry.uid in report.failed:
-                self._lost(entry, report.failed[entry.uid])
-
-    def _lost(self, entry: Entry, reason: str) -> None:
-        _LOG.warning("%s: %s; sending it again", entry.destination, reason)
-        tries = entry.attempts + 1
-        if tries >= self.policy.give_up_after:
-            self.spool.bury([entry], f"given up after {tries} attempts; the last: {reason}")
-        else:
-            self.spool.again(entry, self.policy.wait(tries, self._fortune), reason)
-
-    def _housekeeping(self) -> None:
-        now = self.spool.clock.steady()
-        if now - self._cleaned >= _HOUSEKEEPING_S:
-            self._cleaned = now
-            self.spool.reconcile()
-            self.spool.purge(older_than_s=self.policy.retention)
+        for name, confirming in self._confirming.items():
+            confirming.on_report(report, [e for e in entries if e.destination == name])

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from recon_node.core.errors import DeliveryError, DicomError, PacsUnreachable, SourceError
-from recon_node.delivery import DeliveryWorker, Spool, SpoolFull
+from recon_node.core.durable import HIDDEN_FOLDER, PART
+from recon_node.core.errors import (
+    DeliveryError,
+    DicomError,
+    PacsUnreachable,
+    ReconNodeError,
+    SourceError,
+    where_it_failed,
+)
+from recon_node.core.names import printable
+from recon_node.delivery import DeliveryWorker, Spool, SpoolFull, check_file
 from recon_node.dicom import deidentified_file
 from recon_node.pipeline.queue import POLL_S, delivering, follow, gave_up, open_spool
 from recon_node.settings import DeliverySettings
 
+_BESIDE_IMAGES = frozenset({"summary.json", "report.html", ".replay"})
+"""What a replay writes there."""
 _BATCH = 32
 """Files handed to the spool at a time."""
 
@@ -30,34 +42,77 @@ class ExportResult:
     dead: tuple[str, ...] = ()
     """Reasons of instances that the destination refused for good."""
     unusable: list[str] = field(default_factory=list)
-    """What is wrong with files that could not be queued."""
+    """What is wrong with DICOM files that could not be queued."""
+    left_out: list[str] = field(default_factory=list)
+    """Files that are no DICOM, or cannot be read."""
 
 
-def find_instances(folders: Sequence[Path]) -> list[Path]:
-    """Files below `folders` that are DICOM (by the ``DICM`` mark), sorted.
+@dataclass(slots=True)
+class Found:
+    """What lies below the folders of an export."""
+
+    instances: list[Path] = field(default_factory=list)
+    """DICOM files, by their mark."""
+    left_out: list[str] = field(default_factory=list)
+    """Other files and what cannot be read, with the reason."""
+
+
+def find_instances(folders: Sequence[Path]) -> Found:
+    """Files below `folders`, sorted, and which of them are DICOM (by the ``DICM`` mark).
+
+    Folders that a writer has not finished (``.writing-*``) are nobody's yet, and what this package writes
+    beside its images (summary, report, journal) is passed over in silence.
 
     Raises
     ------
     SourceError
         A folder or file that does not exist, or none of them is DICOM.
     """
-    found: list[Path] = []
+    found = Found()
     for folder in folders:
         if not folder.exists():
-            raise SourceError(f"{folder}: no such file or folder")
-        candidates = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]
-        found.extend(path for path in candidates if _is_dicom(path))
-    if not found:
-        raise SourceError(f"{', '.join(map(str, folders))}: no DICOM file in there")
-    return list(dict.fromkeys(found))
+            raise SourceError(f"{printable(folder)}: no such file or folder")
+        for path in _files(folder, found) if folder.is_dir() else [folder]:
+            reason = _why_not_dicom(path)
+            if reason is None:
+                found.instances.append(path)
+            else:
+                found.left_out.append(f"{printable(path)}: {reason}")
+    found.instances = list(dict.fromkeys(found.instances))
+    if not found.instances:
+        more = f" ({found.left_out[0]})" if found.left_out else ""
+        raise SourceError(f"{', '.join(map(printable, folders))}: no DICOM file in there{more[:150]}")
+    return found
 
 
-def _is_dicom(path: Path) -> bool:
+def _files(folder: Path, found: Found) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        found.left_out.append(f"{printable(error.filename or folder)}: {error.strerror or error}")
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not _is_ours(name))
+        yield from (Path(place) / name for name in sorted(names) if not _is_ours(name))
+
+
+def _is_ours(name: str) -> bool:
+    hidden = name.startswith(".") and (name.startswith(HIDDEN_FOLDER) or name.endswith(PART))
+    return hidden or name in _BESIDE_IMAGES
+
+
+def _why_not_dicom(path: Path) -> str | None:
+    """None for a DICOM file."""
     try:
+        if not path.is_file():
+            return "no plain file (a pipe, a device, a broken link?)"
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            start = stream.read(132)
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+        return f"cannot be read: {error.strerror or error}"
+    if start[128:] == b"DICM":
+        return None
+    if start[:2] in (b"\x08\x00", b"\x02\x00"):
+        return "perhaps DICOM, but without preamble and DICM mark: its transfer syntax is not known"
+    return "no DICOM file"
 
 
 def export(
@@ -92,8 +147,9 @@ def export(
     SpoolFull
         No room in the spool, and none becomes free.
     """
-    files = find_instances(folders)
-    result = ExportResult(found=len(files))
+    found = find_instances(folders)
+    files = found.instances
+    result = ExportResult(found=len(files), left_out=found.left_out)
     with open_spool(settings) as spool:
         with delivering(spool, settings, only=destination, hurried=True) as worker:
             queue = _Queue(worker, destination, settings.priority, result)
@@ -134,7 +190,9 @@ class _Queue:
             raise
         except (DicomError, DeliveryError) as error:
             if len(files) == 1:
-                self._result.unusable.append(f"{files[0]}: {str(error).removeprefix(f'{files[0].name} ')}")
+                name = printable(files[0].name)
+                problem = str(error).removeprefix(f"{name} ").removeprefix("the data ")
+                self._result.unusable.append(f"{printable(files[0])}: {problem}")
                 return
             for file in files:
                 self.put([file], key)
@@ -167,4 +225,12 @@ class _Queue:
 
 
 def _content(file: Path, key: bytes | None) -> Path | bytes:
-    return file if key is None else deidentified_file(file, key=key)
+    if key is None:
+        return file
+    try:
+        check_file(file.read_bytes(), printable(file.name))
+        return deidentified_file(file, key=key)
+    except ReconNodeError:
+        raise
+    except Exception as error:  # of pydicom and the anonymizer, on damaged data
+        raise DicomError(f"cannot be de-identified ({where_it_failed(error)})") from error

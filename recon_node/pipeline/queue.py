@@ -119,14 +119,21 @@ def delivering(
     if hurried:
         policy = replace(policy, first_wait=0.2, longest_wait=2.0, poll=POLL_S)
     worker = DeliveryWorker(spool, destinations, policy=policy)
-    wanted = any(destination.commits for destination in destinations.values())
-    with _listening(worker, settings.listen if wanted else None, optional=hurried), worker:
+    reporting = [_address(settings, name) for name, one in destinations.items() if one.commits]
+    listen = settings.listen if reporting else None
+    with _listening(worker, listen, reporting, optional=hurried), worker:
         yield worker
 
 
+def _address(settings: DeliverySettings, name: str) -> str:
+    return str(settings.destinations.get(name, {}).get("address", name))
+
+
 @contextmanager
-def _listening(worker: DeliveryWorker, address: str | None, *, optional: bool) -> Iterator[None]:
-    listener = None if address is None else open_listener(address, worker.on_report)
+def _listening(
+    worker: DeliveryWorker, address: str | None, reporting: Sequence[str], *, optional: bool
+) -> Iterator[None]:
+    listener = None if address is None else open_listener(address, worker.on_report, expected=reporting)
     try:
         if listener is not None:
             listener.__enter__()
@@ -163,7 +170,7 @@ def follow(worker: DeliveryWorker, name: str, report: Callable[[int], None]) -> 
         if not any(now):
             return None
         if not now[0] and time.monotonic() - since > _REPORT_WAIT_S:
-            return f"{name} took {now[1]} instances, but has not committed itself to keep them yet"
+            return f"{name} took {now[1]} instances, but has not committed itself to keep, or shown, them yet"
         if trouble := gave_up(worker, name):
             return trouble
         time.sleep(POLL_S)
@@ -176,7 +183,7 @@ def gave_up(worker: DeliveryWorker, name: str) -> str | None:
 
 
 def retry(settings: DeliverySettings, *, destination: str | None = None) -> tuple[int, list[DeliveryError]]:
-    """Revive dead instances and try all that wait once more.
+    """Try dead letters and all that wait once more.
 
     Returns
     -------

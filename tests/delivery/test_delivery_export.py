@@ -48,7 +48,7 @@ def test_a_folder_is_delivered_once_however_often_it_is_exported(
 
 def test_unusable_files_do_not_hold_up_the_others(instances: Instances, settings, tmp_path: Path) -> None:
     files = instances(3)
-    (files[0].parent / "notes.txt").write_text("no DICOM, left alone")
+    (files[0].parent / "notes.txt").write_text("no DICOM, told and left alone")
     torn = files[0].parent / "torn.dcm"
     torn.write_bytes(files[0].read_bytes()[:180])
     same_uid = instances(1, start=2, InstanceNumber=77)[0].rename(files[0].parent / "z.dcm")
@@ -56,6 +56,7 @@ def test_unusable_files_do_not_hold_up_the_others(instances: Instances, settings
     result = export([files[0].parent], str(tmp_path / "share"), settings())
     assert (result.found, result.delivered) == (5, 3)
     assert sorted(problem.split(":")[0] for problem in result.unusable) == sorted([str(torn), str(same_uid)])
+    assert [problem.partition(": ")[2] for problem in result.left_out] == ["no DICOM file"]
 
 
 def test_what_a_pacs_refuses_is_told_with_the_reason(instances: Instances, settings) -> None:

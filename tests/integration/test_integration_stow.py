@@ -9,17 +9,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from integration_servers import Certificates
+from pydicom import dcmread
 
 from recon_node.core.errors import ConfigError, PacsMisconfigured, PacsRejected, PacsUnreachable
 from recon_node.delivery import OpenDestination, PacsBusy, open_destination
 
 Files = Callable[[int], list[Path]]
-STORED = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2"]}}]}}
+
+
+def stored(uid: str) -> dict[str, Any]:
+    return {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}}]}}
 
 
 def failed(reason: int) -> dict[str, Any]:
@@ -27,10 +32,11 @@ def failed(reason: int) -> dict[str, Any]:
 
 
 class Stow:
-    """Answers every STOW request with `code` and `body`; keeps the requests' headers."""
+    """Answers every STOW request with `code` and `body`, or the truth; keeps the requests' headers."""
 
     def __init__(self) -> None:
-        self.code, self.body, self.wait_s = 200, json.dumps(STORED), 0.0
+        self.code, self.wait_s = 200, 0.0
+        self.body: str | None = None
         self.seen: list[dict[str, str]] = []
         self.port = 0
 
@@ -40,15 +46,17 @@ class Stow:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+                request = self.rfile.read(int(self.headers["Content-Length"]))
+                sent = dcmread(BytesIO(request.split(b"\r\n\r\n", 1)[1]), stop_before_pixels=True)
+                body = stow.body if stow.body is not None else json.dumps(stored(sent.SOPInstanceUID))
                 stow.seen.append(dict(self.headers))
                 time.sleep(stow.wait_s)
                 with contextlib.suppress(OSError):
                     self.send_response(stow.code)
                     self.send_header("Content-Type", "application/dicom+json")
-                    self.send_header("Content-Length", str(len(stow.body)))
+                    self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
-                    self.wfile.write(stow.body.encode())
+                    self.wfile.write(body.encode())
 
             def log_message(self, *_: object) -> None:
                 return
@@ -108,7 +116,7 @@ def test_each_answer_has_its_meaning(
     with stow.running() as url, destination(url) as opened:
         with pytest.raises(error, match=told):
             opened.send(mr_files(1))
-        stow.code, stow.body = 200, json.dumps(STORED)
+        stow.code, stow.body = 200, None
         opened.send(mr_files(1))
 
 

@@ -8,6 +8,7 @@ of `recon_node.core.errors` whose text tells a person what to look at.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 import time
@@ -22,8 +23,10 @@ from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable
+from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable, where_it_failed
 from recon_node.delivery.outcome import PacsBusy
+
+_LOG = logging.getLogger(__name__)
 
 Handlers = list[tuple[Any, Callable[..., Any]]]
 
@@ -62,8 +65,56 @@ class NoContext(PacsMisconfigured):
     """The peer accepted the association, but none of the presentation contexts."""
 
 
+class ReadLimits:
+    """How much a peer may make us read: into one PDU, into all, and for how long at one of them.
+
+    Parameters
+    ----------
+    pdu_bytes, total_bytes : int
+        Longest PDU, and bytes over the life of the connection.
+    seconds : float
+        From the first byte of a PDU to its last.
+    """
+
+    def __init__(self, *, seconds: float, pdu_bytes: int = 1 << 20, total_bytes: int = 1 << 32) -> None:
+        self._pdu_bytes = pdu_bytes
+        self._left = total_bytes
+        self._seconds = seconds
+
+    def recv(self, sock: Any, count: int) -> bytearray:
+        """`count` bytes, or fewer where the peer closes.
+
+        Raises
+        ------
+        OSError
+            More than is allowed, or too slow.
+        """
+        self._left -= count
+        if count > self._pdu_bytes or self._left < 0:
+            raise OSError(f"the peer announces {count} bytes at once, more than this connection may")
+        end = time.monotonic() + self._seconds
+        received = bytearray()
+        while len(received) < count:
+            part = sock.recv(min(65536, count - len(received)))
+            if not part:
+                break
+            received += part
+            if time.monotonic() > end:
+                raise TimeoutError(f"{count} bytes took longer than {self._seconds:g} s")
+        return received
+
+
 class _ClosingSocket(AssociationSocket):
-    """pynetdicom's socket, closed even if it never was connected (the original leaks those)."""
+    """pynetdicom's socket, closed even if it never was connected (the original leaks those), with limits."""
+
+    limits = ReadLimits(seconds=60.0)
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        try:
+            return self.limits.recv(self.socket, nr_bytes)
+        except OSError:
+            self._shutdown_socket()
+            raise
 
     def _shutdown_socket(self) -> None:
         sock = self.socket
@@ -81,6 +132,7 @@ class _DaemonAE(AE):
     ) -> AssociationSocket:
         assoc.dul.daemon = True
         sock = _ClosingSocket(assoc, address=address)
+        sock.limits = ReadLimits(seconds=assoc.network_timeout or 60.0)
         sock.tls_args = tls_args
         return sock
 
@@ -111,11 +163,6 @@ def open_association(
     PacsMisconfigured
         AE title rejected, TLS failed, or (`NoContext`) nothing proposed was accepted.
     """
-    ae = _DaemonAE(ae_title=peer.calling)
-    ae.connection_timeout = peer.timeouts.connect
-    ae.acse_timeout = peer.timeouts.associate
-    ae.dimse_timeout = peer.timeouts.answer
-    ae.network_timeout = peer.timeouts.network
     opened: list[bool] = []
     rejections: list[Any] = []
 
@@ -128,24 +175,9 @@ def open_association(
             rejections.append(event.pdu.to_primitive())
 
     start = time.monotonic()
-    tls_args = (peer.tls, peer.server_name or peer.host) if peer.tls else None
-    try:
-        association = ae.associate(
-            peer.host,
-            peer.port,
-            contexts=list(contexts),
-            ae_title=peer.called,
-            tls_args=tls_args,
-            evt_handlers=[
-                (evt.EVT_CONN_OPEN, on_open),
-                (evt.EVT_PDU_RECV, on_pdu),
-                (evt.EVT_DATA_SENT, _acknowledge_at_once),
-                (evt.EVT_DATA_RECV, _acknowledge_at_once),
-                *(handlers or []),
-            ],
-        )
-    except OSError as error:
-        raise PacsUnreachable(f"{peer}: {_socket_cause(error)}") from error
+    association = _associate(
+        peer, contexts, [(evt.EVT_CONN_OPEN, on_open), (evt.EVT_PDU_RECV, on_pdu), *(handlers or [])]
+    )
     if not association.is_established:
         _close_connection(association)
     if rejections:
@@ -156,6 +188,29 @@ def open_association(
         waited = time.monotonic() - start
         raise _why_not(peer, association, opened=bool(opened), waited_s=waited)
     return association
+
+
+def _associate(peer: Peer, contexts: Sequence[PresentationContext], handlers: Handlers) -> Association:
+    """Pynetdicom's association, established or not."""
+    ae = _DaemonAE(ae_title=peer.calling)
+    ae.connection_timeout = peer.timeouts.connect
+    ae.acse_timeout = peer.timeouts.associate
+    ae.dimse_timeout = peer.timeouts.answer
+    ae.network_timeout = peer.timeouts.network
+    quick = [(evt.EVT_DATA_SENT, _acknowledge_at_once), (evt.EVT_DATA_RECV, _acknowledge_at_once)]
+    try:
+        return ae.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.called,
+            tls_args=(peer.tls, peer.server_name or peer.host) if peer.tls else None,
+            evt_handlers=[*handlers, *quick],
+        )
+    except OSError as error:
+        raise PacsUnreachable(f"{peer}: {_socket_cause(error)}") from error
+    except Exception as error:  # what pynetdicom makes of an odd address or answer is the destination's
+        raise PacsUnreachable(f"{peer}: no association ({where_it_failed(error)})") from error
 
 
 def _tune(event: Any, silence_s: float) -> None:
@@ -183,10 +238,22 @@ def release(association: Association) -> None:
     try:
         if association.is_established:
             association.release()
-    finally:
         if association.is_established or association.dul.is_alive():
             association.abort()
-        _close_connection(association)
+    except Exception as error:  # noqa: BLE001 - what is left of it is closed below
+        _LOG.debug("an association did not end as it should (%s)", where_it_failed(error))
+    _close_connection(association)
+
+
+def drop(association: Association) -> None:
+    """End an association in whose middle something unforeseen happened, without a further word."""
+    with contextlib.suppress(Exception):
+        association.abort(block=False)
+    if association.dul.socket is not None:
+        association.dul.socket.close()
+    with contextlib.suppress(Exception):
+        association.kill()
+    _close_connection(association)
 
 
 def _close_connection(association: Association) -> None:

@@ -7,6 +7,7 @@ on the same association or, as with Orthanc, on a new one that the PACS opens to
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +17,15 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from recon_node.core.errors import PacsMisconfigured, PacsUnreachable
-from recon_node.delivery.peers.acceptor import Acceptor
-from recon_node.delivery.peers.association import Handlers, Peer, open_association, release
+from recon_node.core.errors import PacsMisconfigured, PacsUnreachable, where_it_failed
+from recon_node.delivery.peers.acceptor import Acceptor, Admission
+from recon_node.delivery.peers.association import Handlers, Peer, drop, open_association, release
 
+_LOG = logging.getLogger(__name__)
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _REQUEST_COMMITMENT = 1
+REPORT_BYTES = 64 << 20
+"""Over the life of a connection; a report on 200 instances has some 40 kB."""
 _REASONS = {
     0x0110: "processing failure",
     0x0112: "it does not have the instance",
@@ -90,9 +94,14 @@ def request_commitment(
     )
     try:
         request = _request(instances, transaction)
-        status, _ = association.send_n_action(
-            request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE
-        )
+        try:
+            status, _ = association.send_n_action(
+                request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE
+            )
+        except Exception as error:  # of pynetdicom, about what the peer negotiated
+            drop(association)
+            cause = where_it_failed(error)
+            raise PacsUnreachable(f"{peer}: storage commitment cannot be asked for ({cause})") from error
         if "Status" not in status:
             raise PacsUnreachable(f"{peer}: no answer to the storage commitment request")
         if status.Status != 0:
@@ -117,6 +126,8 @@ class CommitmentListener(Acceptor):
         Where to listen; port 0 takes a free one (see `port`).
     tls : ssl.SSLContext, optional
         Server-side context.
+    admission : Admission, optional
+        Who may report; anyone who reaches the port where left out.
     """
 
     def __init__(
@@ -127,8 +138,10 @@ class CommitmentListener(Acceptor):
         host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        super().__init__(ae_title=ae_title, host=host, port=port, tls=tls)
+        admission = admission or Admission(total_bytes=REPORT_BYTES)
+        super().__init__(ae_title=ae_title, host=host, port=port, tls=tls, admission=admission)
         self._on_report = on_report
 
     def handlers(self) -> Handlers:
@@ -139,7 +152,11 @@ class CommitmentListener(Acceptor):
         report = _read(event)
         if report is None:
             return 0x0115, None
-        self._on_report(report)
+        try:
+            self._on_report(report)
+        except Exception as error:  # noqa: BLE001 - pynetdicom would log it with the data set
+            _LOG.warning("a commitment report was not taken (%s)", where_it_failed(error))
+            return 0x0110, None
         return 0x0000, None
 
 
@@ -169,8 +186,7 @@ def _read(event: evt.Event) -> CommitmentReport | None:
                 for i in information.get("FailedSOPSequence") or ()
             },
         )
-    except (AttributeError, ValueError, TypeError, KeyError, NotImplementedError):
-        # NotImplementedError is pydicom's own, for value representations it cannot read.
+    except Exception:  # noqa: BLE001 - pydicom raises what it likes on a damaged data set
         return None
 
 

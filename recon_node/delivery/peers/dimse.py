@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import build_context
+from pynetdicom import _config, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from recon_node.core.errors import DeliveryError, DicomError, PacsMisconfigured, PacsUnreachable
+from recon_node.core.errors import (
+    DeliveryError,
+    DicomError,
+    PacsMisconfigured,
+    PacsUnreachable,
+    where_it_failed,
+)
 from recon_node.delivery.instance import Instance, read_dataset, read_instance
-from recon_node.delivery.outcome import Outcome, PacsBusy, judge_status
-from recon_node.delivery.peers.association import NoContext, Peer, open_association, release
+from recon_node.delivery.outcome import Outcome, PacsBusy, Unanswered, judge_status
+from recon_node.delivery.peers.association import NoContext, Peer, drop, open_association, release
 from recon_node.delivery.peers.commitment import CommitmentReport, request_commitment
+from recon_node.delivery.peers.query import find_instances
 from recon_node.delivery.peers.sender import Sender, as_delivery
+
+_config.STORE_SEND_CHUNKED_DATASET = True  # a file is sent as it is, in pieces
 
 _FALL_BACK: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _MOST_KINDS = 60
@@ -41,6 +50,8 @@ class DicomDestination(Sender):
         Name from the settings; the address where left out.
     commits : bool
         The PACS does storage commitment: a success alone does not count.
+    verify : bool
+        Ask it by C-FIND what it has; False for one that does not tell the truth (a router).
     report_wait_s : float
         How long to keep an association open for a commitment report, before it has to come on one of
         the PACS's own.
@@ -54,10 +65,12 @@ class DicomDestination(Sender):
         *,
         name: str | None = None,
         commits: bool = False,
+        verify: bool = True,
         report_wait_s: float = 2.0,
         idle_s: float = 10.0,
     ) -> None:
         self.peer = peer
+        self._verify = verify
         self._name = name or f"dicom{'s' if peer.tls else ''}://{peer}"
         self.commits = commits
         self._report_wait_s = report_wait_s
@@ -130,6 +143,21 @@ class DicomDestination(Sender):
         """
         self.close()
         return request_commitment(self.peer, instances, transaction, wait_s=self._report_wait_s)
+
+    def holds(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """SOP instance UID to whether it is there, by C-FIND; None where it cannot be asked.
+
+        Idle associations are released first: some PACS serve one at a time.
+
+        Raises
+        ------
+        DeliveryError
+            As for `open_association`, or the answer broke off.
+        """
+        if not self._verify:
+            return None
+        self.close()
+        return find_instances(self.peer, instances)
 
     def close(self) -> None:
         """Release the associations kept open."""
@@ -209,35 +237,47 @@ class _Session:
         self._message = self._message % 0xFFFF + 1
         return self._request(file, self._association, dataset)
 
-    def _request(self, file: Path, association: Association, dataset: FileDataset) -> Outcome:
+    def _request(self, file: Path, association: Association, dataset: FileDataset | Path) -> Outcome:
+        if not association.is_established:
+            return Outcome(file, PacsUnreachable(f"{self.peer} closed the association before an instance"))
         try:
             answer = association.send_c_store(dataset, msg_id=self._message)
-        except (ValueError, AttributeError) as problem:
-            return Outcome(file, DeliveryError(f"{file.name} cannot be encoded for {self.peer}: {problem}"))
-        except RuntimeError:
-            return Outcome(file, PacsUnreachable(f"{self.peer} closed the association before {file.name}"))
+        except Exception as problem:  # noqa: BLE001 - of pynetdicom, about the data set or the peer
+            drop(association)
+            cause = f"{self.peer}: the instance cannot be sent to it ({where_it_failed(problem)})"
+            return Outcome(file, Unanswered(cause))
         if "Status" not in answer:
             release(association)
-            cause = f"{self.peer} gave no valid answer to {file.name}, or closed the association"
-            return Outcome(file, PacsUnreachable(cause))
+            return Outcome(file, Unanswered(f"{self.peer} gave no valid answer, or closed the association"))
         error, note = judge_status(int(answer.Status))
         return Outcome(file, _named(error, self.peer), note)
 
-    def _prepared(self, file: Path, instance: Instance) -> FileDataset:
-        """The data set in a transfer syntax the peer accepted; decompressed only if it must be."""
+    def _prepared(self, file: Path, instance: Instance) -> FileDataset | Path:
+        """What to send in a transfer syntax the peer accepted: the file as it is, wherever it can be.
+
+        The other data sets are decompressed or encoded anew.
+        """
         accepted = self._accepted(instance.sop_class)
         if not accepted:
             name = UID(instance.sop_class).name
             raise PacsMisconfigured(f"{self.peer} accepted no presentation context for {name}")
+        if instance.transfer_syntax in accepted and instance.is_filed_as_itself:
+            return file
         dataset = read_dataset(file)
         syntax = UID(instance.transfer_syntax)
-        if instance.transfer_syntax not in accepted and syntax.is_compressed:
+        if instance.transfer_syntax in accepted:
+            return dataset
+        if not syntax.is_transfer_syntax:
+            raise PacsMisconfigured(
+                f"{self.peer} does not take the private transfer syntax {syntax}, and it is not known here"
+            )
+        if syntax.is_compressed:
             try:
                 dataset.decompress()
-            except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
-                # NotImplementedError is pydicom's own, for transfer syntaxes it cannot decode.
+            except Exception as error:  # of pydicom and its decoders
                 raise PacsMisconfigured(
-                    f"{self.peer} does not take {syntax.name}, and it cannot be decompressed here: {error}"
+                    f"{self.peer} does not take {syntax.name}, and it cannot be decompressed here "
+                    f"({where_it_failed(error)})"
                 ) from error
         return dataset
 

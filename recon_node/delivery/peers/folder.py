@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recon_node.core import durable
 from recon_node.core.errors import PacsMisconfigured, PacsUnreachable
+from recon_node.core.names import below
 from recon_node.delivery.instance import read_instance
 from recon_node.delivery.outcome import Outcome
 from recon_node.delivery.peers.sender import OneByOne
@@ -21,11 +22,15 @@ class FolderDestination(OneByOne):
         Made if missing.
     name : str, optional
         Name from the settings; the path where left out.
+    mode : int
+        Permissions of the files; folders may be entered by whoever may read the files.
     """
 
-    def __init__(self, folder: Path, *, name: str | None = None) -> None:
+    def __init__(self, folder: Path, *, name: str | None = None, mode: int = durable.FILE_MODE) -> None:
         self.folder = folder
         self._name = name or str(folder)
+        self._mode = mode
+        self._folder_mode = mode | (mode & 0o444) >> 2 | 0o700
 
     @property
     def name(self) -> str:
@@ -41,16 +46,19 @@ class FolderDestination(OneByOne):
             The folder cannot be written now (full, share gone).
         """
         instance = read_instance(file)
-        place = self.folder / (instance.study or "study") / (instance.series or "series")
         try:
-            made = [p for p in (place, *place.parents) if not p.exists()]
-            place.mkdir(parents=True, exist_ok=True)
-            for folder in made:
-                durable.sync_folder(folder.parent)
-            durable.write_bytes(place / f"{instance.uid}.dcm", file.read_bytes())
+            target = below(self.folder, instance.study or "study", instance.series or "series", instance.uid)
+            self._make(target.parent)
+            target = target.with_name(f"{target.name}.dcm")
+            durable.write_bytes(target, file.read_bytes(), mode=self._mode)
         except OSError as error:
             raise PacsUnreachable(f"folder {self.folder}: {error.strerror or error}") from error
         return Outcome(file)
+
+    def _make(self, place: Path) -> None:
+        for folder in reversed([p for p in (place, *place.parents) if not p.exists()]):
+            folder.mkdir(mode=self._folder_mode, exist_ok=True)
+            durable.sync_folder(folder.parent)
 
     def echo(self) -> float:
         """Check that the folder can be written to; returns 0.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from recon_node.core.errors import (
 )
 from recon_node.core.plugins import imported, told
 from recon_node.core.protocols import Destination
+from recon_node.delivery.instance import Instance
 from recon_node.delivery.outcome import Outcome
 from recon_node.delivery.peers.sender import OneByOne
 
@@ -58,6 +59,12 @@ class ForeignDestination(OneByOne):
         except Exception as error:
             raise PacsUnreachable(f"{self._name} failed: {told(error)}") from error
         return Outcome(file)
+
+    def holds(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """What the package says is there, where it has a `holds`; see `recon_node.delivery.asking`."""
+        holds = getattr(self._inner, "holds", None)
+        found: Mapping[str, bool] | None = None if holds is None else holds(instances)
+        return found
 
     def echo(self) -> float:
         """Try the way there; the seconds it took.

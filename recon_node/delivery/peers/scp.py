@@ -21,6 +21,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from recon_node.core import durable
+from recon_node.core.names import below, path_component
 from recon_node.delivery.peers.acceptor import Acceptor
 from recon_node.delivery.peers.association import Handlers
 from recon_node.delivery.peers.commitment import WELL_KNOWN_INSTANCE
@@ -105,11 +106,12 @@ class StorageScp(Acceptor):
     def _place(self, event: Any) -> Path:
         dataset = event.dataset
         study, series = dataset.get("StudyInstanceUID", "study"), dataset.get("SeriesInstanceUID", "series")
-        names = [_safe(str(n)) for n in (study, series, event.request.AffectedSOPInstanceUID)]
-        return self.folder / names[0] / names[1] / f"{names[2]}.dcm"
+        uid = str(event.request.AffectedSOPInstanceUID)
+        place = below(self.folder, str(study or "study"), str(series or "series"), uid)
+        return place.with_name(f"{place.name}.dcm")
 
     def _find(self, uid: str) -> bool:
-        return next(self.folder.glob(f"*/*/{_safe(uid)}.dcm"), None) is not None
+        return next(self.folder.glob(f"*/*/{path_component(uid)}.dcm"), None) is not None
 
     def _on_commitment(self, event: Any) -> tuple[int, None]:
         if event.action_type != 1:
@@ -144,9 +146,3 @@ def _reference(item: Dataset) -> Dataset:
     reference.ReferencedSOPClassUID = item.ReferencedSOPClassUID
     reference.ReferencedSOPInstanceUID = item.ReferencedSOPInstanceUID
     return reference
-
-
-def _safe(name: str) -> str:
-    """`name` as one path component, whatever a peer sent."""
-    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[:80]
-    return kept.lstrip(".") or "_"

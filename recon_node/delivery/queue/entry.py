@@ -29,6 +29,8 @@ class Entry:
     """Transaction UID of the storage commitment asked for."""
     reason: str | None
     """What came of the last attempt."""
+    in_doubt: bool = False
+    """It may be at the destination already: an attempt ended without an answer, or its process did."""
 
     @property
     def key(self) -> Key:
@@ -65,4 +67,5 @@ def entry_from_row(row: sqlite3.Row, layout: Layout) -> Entry:
         leased=row["owner"] is not None,
         ticket=row["ticket"],
         reason=row["reason"],
+        in_doubt=bool(row["doubt"]) or row["owner"] is not None,
     )

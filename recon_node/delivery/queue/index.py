@@ -1,4 +1,8 @@
-"""The spool's index: sqlite3 in WAL mode with full synchronisation, replaced if it is damaged."""
+"""The spool's index: sqlite3 with a rollback journal and full synchronisation, replaced if it is damaged.
+
+Nothing of it is mapped into memory: what happens to a mapped file (cut off, made immutable, its disk gone)
+ends the process by SIGBUS, where a read or a write ends in an error. That rules out WAL mode.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +33,14 @@ CREATE TABLE IF NOT EXISTS entries (
     lease_until REAL NOT NULL DEFAULT 0,
     ticket TEXT,               -- storage commitment transaction UID
     reason TEXT,
+    doubt INTEGER NOT NULL DEFAULT 0,   -- an attempt ended without an answer
     UNIQUE (destination, uid)
 );
 CREATE INDEX IF NOT EXISTS queue ON entries (destination, state, priority DESC, number);
 """
 _WAIT_FOR_OTHERS_S = 60.0
-_CHECKPOINT_PAGES = 64
-"""Keeps the write-ahead log well below the spool's ballast."""
+_LATER_COLUMNS = {"doubt": "INTEGER NOT NULL DEFAULT 0"}
+"""Which an index made by an earlier version lacks."""
 
 
 class Index:
@@ -98,10 +103,9 @@ class Index:
         try:
             return self._open()
         except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                raise SpoolFull(f"no room for the spool's index {self._path}") from error
-            if _is_busy(error):
-                raise SpoolCorrupt(f"the spool's index {self._path} is locked by another process") from error
+            known = self._passing(error)
+            if known is not None:
+                raise known from error
             self._set_aside()
             return self._open()
 
@@ -111,13 +115,14 @@ class Index:
         )
         try:
             db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA mmap_size=0")
+            db.execute("PRAGMA journal_mode=TRUNCATE")
             db.execute("PRAGMA synchronous=FULL")
-            db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             _check(db)
             db.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
+            _add_columns(db)
             self._refill(db)
             db.execute("COMMIT")
         except BaseException:
@@ -136,10 +141,14 @@ class Index:
     def _set_aside(self) -> None:
         """Keep a damaged index for whoever wants to know why, out of the way."""
         self.close()
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                damaged = self._path.with_name(self._path.name + suffix)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            damaged = self._path.with_name(self._path.name + suffix)
+            try:
                 damaged.replace(self._path.with_name(f"damaged-{self._path.name}{suffix}"))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise SpoolFull(f"cannot write to the spool: {damaged.name}: {error.strerror}") from error
 
     def _roll_back(self) -> None:
         if self._db is not None and self._db.in_transaction:
@@ -148,25 +157,33 @@ class Index:
 
     def _translated(self, error: sqlite3.DatabaseError) -> SpoolFull | SpoolCorrupt:
         self._roll_back()
-        if _is_full(error):
-            return SpoolFull(f"no room for the spool's index {self._path}")
-        if _is_busy(error):
-            return SpoolCorrupt(f"the spool's index {self._path} is locked by another process")
+        known = self._passing(error)
+        if known is not None:
+            return known
         self._set_aside()
         return SpoolCorrupt(f"the spool's index {self._path} was damaged ({error}) and has been rebuilt")
+
+    def _passing(self, error: sqlite3.DatabaseError) -> SpoolFull | SpoolCorrupt | None:
+        """What is wrong where the index itself is not; None where it is damaged."""
+        code = getattr(error, "sqlite_errorcode", 0)
+        # A full disk shows as SQLITE_FULL, or as an I/O error while extending a file.
+        if code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return SpoolFull(f"no room for the spool's index {self._path}")
+        if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return SpoolFull(f"cannot write to the spool's index {self._path}")
+        if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return SpoolCorrupt(f"the spool's index {self._path} is locked by another process")
+        return None
+
+
+def _add_columns(db: sqlite3.Connection) -> None:
+    there = {row["name"] for row in db.execute("PRAGMA table_info(entries)")}
+    for name, kind in _LATER_COLUMNS.items():
+        if name not in there:
+            db.execute(f"ALTER TABLE entries ADD COLUMN {name} {kind}")
 
 
 def _check(db: sqlite3.Connection) -> None:
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(found)
-
-
-def _is_full(error: sqlite3.DatabaseError) -> bool:
-    # A full disk shows as SQLITE_FULL, or as an I/O error while extending the shared-memory file.
-    code = getattr(error, "sqlite_errorcode", 0)
-    return code == sqlite3.SQLITE_FULL or code & 0xFF == sqlite3.SQLITE_IOERR
-
-
-def _is_busy(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

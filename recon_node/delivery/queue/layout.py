@@ -27,14 +27,17 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from recon_node.core.durable import sweep, sync_folder, write_all, write_text
+from recon_node.core.durable import PRIVATE_MODE, sweep, sync_folder, write_all, write_text
 from recon_node.core.errors import ConfigError
 
 State = Literal["waiting", "stored", "delivered", "dead"]
 STATES: tuple[State, ...] = ("dead", "waiting", "stored", "delivered")
 """From least to most advanced: where a file is found twice, the later one counts."""
 BALLAST_BYTES = 1 << 20
-_NAME = re.compile(r"(\d)_([0-9.]{1,64})_([0-9a-f]{16})\.dcm")
+_FOLDER_MODE = 0o700
+_NAME = re.compile(r"(\d)_(.{1,200})_([0-9a-f]{16})\.dcm")
+_PLAIN = "".join(map(chr, range(32, 127))).replace("/", "").replace("%", "")
+"""What may stand for itself in a file's name; the rest of a UID that is none is percent-encoded."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,7 +61,7 @@ class Filed:
     @property
     def filename(self) -> str:
         """Name inside the folder of its state and destination."""
-        return f"{self.priority}_{self.key.uid}_{self.digest}.dcm"
+        return f"{self.priority}_{quote(self.key.uid, safe=_PLAIN)}_{self.digest}.dcm"
 
 
 def digest_of(data: bytes) -> str:
@@ -75,7 +78,7 @@ class Layout:
         self.owners = root / "owners"
         self._ballast = root / "ballast"
         for folder in (root, self.incoming, self.owners, *(root / s for s in STATES)):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
 
     def folder(self, state: State, destination: str) -> Path:
         """Folder of a state and destination (not made here)."""
@@ -91,7 +94,7 @@ class Layout:
         The lock tells `sweep` of other processes that the file is in use; a crash drops it.
         """
         path = self.incoming / f"{secrets.token_hex(8)}.part"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             write_all(handle, data)
@@ -134,12 +137,24 @@ class Layout:
         except OSError:
             return False
 
+    def check_writable(self) -> None:
+        """Make and remove a file, as `receive` does.
+
+        Raises
+        ------
+        OSError
+            The spool cannot be written to.
+        """
+        probe = self.incoming / f"{secrets.token_hex(8)}.part"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE))
+        probe.unlink()
+
     def hold_ballast(self) -> bool:
         """Occupy some disk space, to be given up when the index needs room on a full disk."""
         if self._ballast.exists():
             return True
         try:
-            handle = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o640)
+            handle = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, PRIVATE_MODE)
             try:
                 os.posix_fallocate(handle, 0, BALLAST_BYTES)
             finally:
@@ -161,7 +176,7 @@ class Layout:
         """Keep the reason of a dead entry beside it."""
         target = self.path(filed).with_suffix(".txt")
         self._ensure(target.parent)
-        write_text(target, reason + "\n")
+        write_text(target, reason + "\n", mode=PRIVATE_MODE)
 
     def read_reason(self, filed: Filed) -> str | None:
         """The reason kept beside a dead entry."""
@@ -182,7 +197,9 @@ class Layout:
                 for entry in os.scandir(folder):
                     if match := _NAME.fullmatch(entry.name):
                         priority, uid, digest = match.groups()
-                        yield Filed(Key(destination, uid), state, int(priority), digest)
+                        filed = Filed(Key(destination, unquote(uid)), state, int(priority), digest)
+                        if filed.filename == entry.name:
+                            yield filed
 
     def sweep(self) -> int:
         """Remove what crashed writers left below incoming; returns how many."""
@@ -191,7 +208,7 @@ class Layout:
     @staticmethod
     def _ensure(folder: Path) -> None:
         if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True, mode=_FOLDER_MODE)
             sync_folder(folder.parent)
 
 
@@ -215,7 +232,7 @@ class Owner:
 
     def __init__(self, layout: Layout) -> None:
         self._path = layout.owners / secrets.token_hex(8)
-        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
         fcntl.flock(self._handle, fcntl.LOCK_EX)
 
     @property

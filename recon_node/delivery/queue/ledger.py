@@ -20,8 +20,8 @@ from recon_node.delivery.queue.layout import Filed, Key, Layout, State
 
 _DAMAGED = "the file in the spool is damaged: send the instance again"
 _INSERT = """
-INSERT INTO entries (destination, uid, state, priority, digest, size, queued, changed, boot, reason)
-VALUES (?,?,?,?,?,?,?,?,?,?)
+INSERT INTO entries (destination, uid, state, priority, digest, size, queued, changed, boot, reason, doubt)
+VALUES (?,?,?,?,?,?,?,?,?,?,?)
 """
 
 
@@ -45,11 +45,29 @@ class Ledger:
         query = f"SELECT * FROM entries WHERE {where} ORDER BY number"  # noqa: S608 - column names only
         return [entry_from_row(r, self.layout) for r in db.execute(query, tuple(chosen.values()))]
 
-    def insert(self, db: sqlite3.Connection, filed: Filed, size: int, reason: str | None = None) -> None:
+    def insert(
+        self,
+        db: sqlite3.Connection,
+        filed: Filed,
+        size: int,
+        reason: str | None = None,
+        *,
+        doubt: bool = False,
+    ) -> None:
         """A row for a file that is in its place."""
         key = filed.key
         dates = (self.clock.wall(), self.clock.steady(), self.clock.boot())
-        values = (key.destination, key.uid, filed.state, filed.priority, filed.digest, size, *dates, reason)
+        values = (
+            key.destination,
+            key.uid,
+            filed.state,
+            filed.priority,
+            filed.digest,
+            size,
+            *dates,
+            reason,
+            doubt,
+        )
         db.execute(_INSERT, values)
 
     def update(self, db: sqlite3.Connection, entry: Entry, **columns: Any) -> None:
@@ -117,7 +135,7 @@ class Ledger:
         """End the leases of owners that live no more."""
         for row in db.execute("SELECT DISTINCT owner FROM entries WHERE owner IS NOT NULL").fetchall():
             if row["owner"] not in living:
-                db.execute("UPDATE entries SET owner=NULL WHERE owner=?", (row["owner"],))
+                db.execute("UPDATE entries SET owner=NULL, doubt=1 WHERE owner=?", (row["owner"],))
 
     def due(self, db: sqlite3.Connection, destination: str, limit: int) -> list[Entry]:
         """Waiting entries without a lease whose time has come."""
@@ -130,14 +148,14 @@ class Ledger:
         return [entry_from_row(r, self.layout) for r in rows]
 
     def take_whole(self, db: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
-        """The entries whose files are whole; damaged ones are buried, missing ones forgotten."""
+        """The entries whose files are whole; damaged ones become dead letters, missing ones forgotten."""
         found = {e.key: self.layout.is_whole(e.filed) for e in entries}
-        self.bury(db, [e for e in entries if found[e.key] is False], _DAMAGED)
+        self.dead_letter(db, [e for e in entries if found[e.key] is False], _DAMAGED)
         if None in found.values():
             self.reconcile(db)
         return [e for e in entries if found[e.key]]
 
-    def bury(self, db: sqlite3.Connection, entries: Sequence[Entry], reason: str) -> None:
+    def dead_letter(self, db: sqlite3.Connection, entries: Sequence[Entry], reason: str) -> None:
         """Make entries dead, the reason beside the file before the file is there."""
         for entry in entries:
             dead = Filed(entry.key, "dead", entry.filed.priority, entry.filed.digest)
@@ -156,7 +174,8 @@ class Ledger:
         """Make the rows agree with the folders; leases and waits of another boot are void."""
         boot = self.clock.boot()
         db.execute(
-            "UPDATE entries SET owner=NULL, due=0, changed=?, boot=? WHERE boot<>?",
+            "UPDATE entries SET doubt=doubt OR owner IS NOT NULL, owner=NULL, due=0, changed=?, boot=?"
+            " WHERE boot<>?",
             (self.clock.steady(), boot, boot),
         )
         filed = self._filed()
@@ -171,7 +190,8 @@ class Ledger:
                 self.update(db, entry, owner=None, **names)
         for one in filed.values():
             reason = self.layout.read_reason(one) if one.state == "dead" else None
-            self.insert(db, one, self.layout.path(one).stat().st_size, reason)
+            # Of a file that only the folders know, nobody knows whether it was sent.
+            self.insert(db, one, self.layout.path(one).stat().st_size, reason, doubt=True)
 
     def _filed(self) -> dict[Key, Filed]:
         """What lies in the folders; of a file found in two states the less advanced name is dropped."""

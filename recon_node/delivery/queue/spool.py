@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from recon_node.core import disk
-from recon_node.core.errors import ConfigError, SpoolCorrupt
-from recon_node.delivery.instance import read_instance
+from recon_node.core.errors import ConfigError, DicomError, SpoolCorrupt
+from recon_node.core.names import printable
+from recon_node.delivery.instance import check_file
 from recon_node.delivery.outcome import SpoolFull
 from recon_node.delivery.queue.clock import Clock, SystemClock
 from recon_node.delivery.queue.entry import Entry
@@ -43,7 +44,17 @@ ROUTINE, URGENT = 5, 9
 _TO_RETRY: tuple[State, ...] = ("dead", "waiting")
 
 
+LOOKS = "looks:"
+"""Ticket of stored entries whose destination was asked for them, with how often."""
+
 T = TypeVar("T")
+
+
+class Age(NamedTuple):
+    """How long an entry has been in the spool; both in seconds."""
+
+    queued_s: float
+    in_state_s: float
 
 
 class _Part(NamedTuple):
@@ -126,7 +137,7 @@ class Spool:
     ) -> list[Entry]:
         """Take DICOM files (or their bytes); when this returns they survive a power cut.
 
-        An instance that is already there for a destination is not taken twice; a dead one is revived.
+        An instance that is already there for a destination is not taken twice; a dead letter is taken anew.
 
         Parameters
         ----------
@@ -142,7 +153,7 @@ class Spool:
         SpoolFull
             Of the last (at most 32) items none was taken; those before were.
         DicomError
-            Not a DICOM file.
+            Not a DICOM file, cut off, or without a UID to be known by.
         DeliveryError
             The same SOP Instance UID with another content is already on its way.
         """
@@ -192,8 +203,8 @@ class Spool:
     def _receive(
         self, stack: contextlib.ExitStack, item: Path | bytes, destinations: list[str], priority: int
     ) -> _Part:
-        uid = read_instance(item).uid
-        data = item if isinstance(item, bytes) else item.read_bytes()
+        data, what = _content(item)
+        uid = check_file(data, what).uid
         self.check_room(len(data))
         try:
             handle, part = self._layout.receive(data)
@@ -245,8 +256,9 @@ class Spool:
             owner = self._lease_name()
             self._ledger.free(db, living_owners(self._layout))
             whole = self._ledger.take_whole(db, self._ledger.due(db, destination, limit))
+            until = self.clock.steady() + self.lease_s
             for entry in whole:
-                self._ledger.update(db, entry, owner=owner, lease_until=self.clock.steady() + self.lease_s)
+                self._ledger.update(db, entry, owner=owner, lease_until=until, doubt=entry.in_doubt)
             return whole
 
         return self._change(claim)
@@ -259,14 +271,24 @@ class Spool:
         """Give claimed entries back, untried."""
         self._set(entries, owner=None)
 
-    def postpone(self, entry: Entry, delay_s: float, reason: str) -> None:
-        """Give an entry back after a failed attempt, not to be tried for `delay_s`."""
-        due = self.clock.steady() + delay_s
-        self._set([entry], owner=None, due=due, attempts=entry.attempts + 1, reason=reason)
+    def postpone(
+        self, entry: Entry, delay_s: float, reason: str, *, in_doubt: bool = False, counts: bool = True
+    ) -> None:
+        """Give an entry back after a failed attempt, not to be tried for `delay_s`.
+
+        Parameters
+        ----------
+        in_doubt : bool
+            The destination may have it all the same.
+        counts : bool
+            Whether the attempt says anything about this entry.
+        """
+        columns = {"owner": None, "due": self.clock.steady() + delay_s, "doubt": in_doubt}
+        self._set([entry], attempts=entry.attempts + counts, reason=reason, **columns)
 
     def stored(self, entries: Sequence[Entry]) -> None:
         """The destination answered that it has them; to be confirmed by commitment or grace time."""
-        self._change(lambda db: self._ledger.move(db, entries, "stored", ticket=None))
+        self._change(lambda db: self._ledger.move(db, entries, "stored", ticket=None, doubt=False))
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """They are safe at the destination; from now on their files may be cleaned away."""
@@ -275,15 +297,20 @@ class Spool:
     def again(self, entry: Entry, delay_s: float, reason: str) -> None:
         """Back to waiting: the destination lost it."""
         columns = {"due": self.clock.steady() + delay_s, "attempts": entry.attempts + 1, "reason": reason}
+        columns["doubt"] = False
         self._change(lambda db: self._ledger.move(db, [entry], "waiting", ticket=None, **columns))
 
-    def bury(self, entries: Sequence[Entry], reason: str) -> None:
+    def dead_letter(self, entries: Sequence[Entry], reason: str) -> None:
         """Give up, keeping file and reason."""
-        self._change(lambda db: self._ledger.bury(db, entries, reason))
+        self._change(lambda db: self._ledger.dead_letter(db, entries, reason))
 
     def ask(self, entries: Iterable[Entry], ticket: str) -> None:
         """Note the transaction that asks for their storage commitment."""
         self._set(entries, ticket=ticket, due=self.clock.steady())
+
+    def look_again(self, entries: Iterable[Entry], delay_s: float, looks: int) -> None:
+        """Note that the destination was asked for stored entries `looks` times; again after `delay_s`."""
+        self._set(entries, ticket=f"{LOOKS}{looks}", due=self.clock.steady() + delay_s)
 
     # ---------------------------------------------------------------- looking after it
 
@@ -295,6 +322,29 @@ class Spool:
             lambda db: self._ledger.select(db, destination=destination, state=state, ticket=ticket)
         )
 
+    def check_writable(self) -> None:
+        """See that instances can be taken.
+
+        Raises
+        ------
+        SpoolFull
+            The folder cannot be written to.
+        """
+        try:
+            self._layout.check_writable()
+        except OSError as error:
+            raise self._full(error) from error
+
+    def oldest(self, state: State) -> dict[str, Age]:
+        """Destination to how long its oldest entry has been in the spool, and has been in `state`."""
+        query = "SELECT destination, MIN(queued) q, MIN(changed) c FROM entries WHERE state=? GROUP BY 1"
+        now, steady = self.clock.wall(), self.clock.steady()
+        with self._index.transaction() as db:
+            return {
+                row["destination"]: Age(max(0.0, now - row["q"]), max(0.0, steady - row["c"]))
+                for row in db.execute(query, (state,))
+            }
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Destination to state to number of entries."""
         table: dict[str, dict[str, int]] = {}
@@ -304,7 +354,7 @@ class Spool:
         return table
 
     def retry(self, *, destination: str | None = None, uids: Sequence[str] | None = None) -> int:
-        """Bring dead entries back to life, and waiting ones to their turn at once; how many."""
+        """Make dead letters wait again, and waiting entries due at once; how many."""
         chosen = [
             e
             for state in _TO_RETRY
@@ -361,15 +411,28 @@ class Spool:
     def _change(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """One transaction; tried again after making room on a full disk, or a new index."""
         try:
+            try:
+                with self._index.transaction() as db:
+                    return action(db)
+            except SpoolFull:
+                if not self._layout.drop_ballast():
+                    raise
+            except SpoolCorrupt:
+                pass
             with self._index.transaction() as db:
                 return action(db)
-        except SpoolFull:
-            if not self._layout.drop_ballast():
-                raise
-        except SpoolCorrupt:
-            pass
-        with self._index.transaction() as db:
-            return action(db)
+        except OSError as error:
+            raise self._full(error) from error
+
+
+def _content(item: Path | bytes) -> tuple[bytes, str]:
+    """The bytes of a file, and what to call it."""
+    if isinstance(item, bytes):
+        return item, "the data"
+    try:
+        return item.read_bytes(), printable(item.name)
+    except OSError as error:
+        raise DicomError(f"{printable(item.name)} cannot be read: {error.strerror or error}") from error
 
 
 def _changed_at(path: Path) -> float:
