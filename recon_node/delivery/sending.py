@@ -203,7 +203,8 @@ class Sending:
             if before is not None and before < self.tally.delivered:
                 self._failed(entry, Unanswered(f"others get through, this one does not: {error}"))
             else:
-                wait = self._policy.wait(self.health.failures, self._rng)
+                # Past the end of the destination's own wait, so that another one's turn comes first.
+                wait = 2.0 * max(0.0, self.health.resume - self.spool.clock.steady())
                 columns = {"in_doubt": entry.in_doubt, "counts": False}
                 self._write(partial(self.spool.postpone, entry, wait, str(error), **columns))
 

@@ -10,12 +10,16 @@ import socketserver
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 
 class HostileScp:
@@ -35,7 +39,12 @@ class HostileScp:
         delay_s: float = 0.3,
         reject: str | None = None,
         syntaxes: list[str] | None = None,
+        finds: bool = False,
+        hides: int = 0,
+        pdu_bytes: int | None = None,
     ) -> None:
+        """`finds`: answers C-FIND with what it holds, but says it has nothing the first `hides` times;
+        `pdu_bytes`: the longest PDU that it takes."""
         self.fault = fault
         self.left = times
         self.port = port
@@ -47,6 +56,8 @@ class HostileScp:
         self.forgotten: Counter[str] = Counter()
         self.associations = self.released = 0
         self.lock = threading.Lock()
+        self.questions = 0
+        self._finds, self._hides, self._pdu_bytes = finds, hides, pdu_bytes
         self._syntaxes = syntaxes
         self._server: Any = None
 
@@ -64,12 +75,17 @@ class HostileScp:
         for context in AllStoragePresentationContexts if self.reject != "context" else []:
             ae.add_supported_context(str(context.abstract_syntax), self._syntaxes or context.transfer_syntax)
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+        if self._finds:
+            ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+        if self._pdu_bytes is not None:
+            ae.maximum_pdu_size = self._pdu_bytes
         self._server = ae.start_server(
             ("127.0.0.1", self.port),
             block=False,
             evt_handlers=[
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_N_ACTION, self._commit),
+                (evt.EVT_C_FIND, self._find),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_RELEASED, self._released),
             ],
@@ -126,6 +142,15 @@ class HostileScp:
             "warning": 0xB000,
         }
         return statuses.get(fault, 0x0000)
+
+    def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        self.questions += 1
+        wanted = event.identifier.SOPInstanceUID or list(self.held)
+        for uid in [wanted] if isinstance(wanted, str) else wanted:
+            if uid in self.held and self.questions > self._hides:
+                found = Dataset()
+                found.QueryRetrieveLevel, found.SOPInstanceUID = "IMAGE", uid
+                yield 0xFF00, found
 
     def _commit(self, event: Any) -> tuple[int, None]:
         request = event.action_information
