@@ -79,7 +79,7 @@ class StowDestination(OneByOne):
             content = file.read_bytes()
         except OSError as error:
             raise DicomError(f"an instance cannot be read: {error.strerror or error}") from error
-        body, kind = _multipart(content, instance)
+        body, kind = _multipart(content)
         headers = {"Content-Type": kind, "Accept": _JSON}
         try:
             answer = self._http.request("POST", "/studies", headers=headers, body=body, limit=_ANSWER_BYTES)
@@ -226,12 +226,10 @@ class StowDestination(OneByOne):
         return PacsRejected(f"{self.name}: the server refused the instance (HTTP {code})", status=code)
 
 
-def _multipart(content: bytes, instance: Instance) -> tuple[bytes, str]:
+def _multipart(content: bytes) -> tuple[bytes, str]:
     """Body and content type of a request with one instance (PS3.18 Section 8.6.1.2)."""
     boundary = f"recon-node-{secrets.token_hex(16)}"
-    head = (
-        f"--{boundary}\r\nContent-Type: application/dicom; transfer-syntax={instance.transfer_syntax}\r\n\r\n"
-    )
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n"
     body = b"".join([head.encode(), content, f"\r\n--{boundary}--\r\n".encode()])
     return body, f'multipart/related; type="application/dicom"; boundary={boundary}'
 

@@ -7,11 +7,13 @@ ends the process by SIGBUS, where a read or a write ends in an error. That rules
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from recon_node.core.durable import PRIVATE_MODE
 from recon_node.core.errors import SpoolCorrupt
 from recon_node.delivery.outcome import SpoolFull
 
@@ -110,6 +112,8 @@ class Index:
             return self._open()
 
     def _open(self) -> sqlite3.Connection:
+        # Made here, since sqlite would make it readable for all; its journal takes the same permissions.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE_MODE))
         db = sqlite3.connect(
             self._path, timeout=_WAIT_FOR_OTHERS_S, isolation_level=None, check_same_thread=False
         )
