@@ -19,8 +19,8 @@ MIN_MATRIX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Example:
-    """One slice, fully sampled, with everything that is true about it."""
+class FullScan:
+    """One slice, fully sampled, with what is true about its images."""
 
     images: NDArray[np.complex64]
     """`(phase, y, x)` complex64, noise-free, in units of noise standard deviation."""
@@ -31,6 +31,16 @@ class Example:
     metadata: Mapping[str, str]
     """Words of the metadata prompt by slot: lifespan, field, vendor, scanner, modality, view."""
     header: ScanHeader
+    pixel_mm: tuple[float, float]
+    """(y, x)"""
+    trigger_times_ms: tuple[float, ...]
+    rr_interval_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example(FullScan):
+    """A drawn heart's slice, with everything that is true about it."""
+
     lv: NDArray[np.float32]
     """`(phase, y, x)` share of each pixel that is left ventricular cavity."""
     myocardium: NDArray[np.float32]
@@ -41,10 +51,6 @@ class Example:
     """`(phase,)` of the whole ventricle."""
     rv_volume_ml: NDArray[np.float64]
     """`(phase,)`"""
-    pixel_mm: tuple[float, float]
-    """(y, x)"""
-    trigger_times_ms: tuple[float, ...]
-    rr_interval_ms: float
 
     @property
     def lvef_percent(self) -> float:

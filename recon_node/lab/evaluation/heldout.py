@@ -20,6 +20,7 @@ from recon_node.prep import classify_sampling
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
 from recon_node.settings import ReconSettings
 from recon_node.simulate import Example, draw_example, draw_mask
+from recon_node.simulate.example import FullScan
 
 SALT = (0x48454C44, 0x4F5554)
 """Keeps these hearts apart from those of every training run, whatever its seed."""
@@ -58,13 +59,13 @@ class Study:
         return len(self.methods) * self.conditions * self.scans
 
 
-def kspace_of(example: Example, mask: NDArray[np.bool_], *, acs: int) -> KSpace:
+def kspace_of(example: FullScan, mask: NDArray[np.bool_], *, acs: int) -> KSpace:
     """The k-space a scan of `example` with this mask would give.
 
     Parameters
     ----------
-    example : Example
-        Fully sampled.
+    example : FullScan
+        A drawn or a real heart.
     mask : ndarray
         `(phase, ky, kx)` bool.
     acs : int

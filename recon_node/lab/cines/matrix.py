@@ -1,0 +1,64 @@
+"""The matrix a cine was acquired with: zero-filling found in the spectrum of its images, and taken out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.fft import centred_fft, centred_ifft
+
+F32 = NDArray[np.float32]
+DROP = 6.0
+"""Spectral power falls by at least this factor where acquired samples end; from one line to the next it
+falls by no more than a half in images that were never interpolated."""
+SMALLEST = 0.4
+"""Share of the matrix that was acquired at least."""
+_BESIDE = 0.04
+"""Share of the matrix that is averaged on each side of a fall."""
+
+
+def acquired_shape(images: F32) -> tuple[int, int]:
+    """(y, x) samples that magnitude images `(phase, y, x)` were acquired with, found in their spectrum."""
+    power = (np.abs(centred_fft(images)) ** 2).mean(axis=0)
+    return _extent(power.mean(axis=1)), _extent(power.mean(axis=0))
+
+
+def restored(
+    images: F32, pixel_mm: tuple[float, float], *, matrix: tuple[int, int] | None = None
+) -> tuple[F32, tuple[float, float]]:
+    """Images at the acquired matrix, and their pixel size.
+
+    Parameters
+    ----------
+    images : ndarray
+        `(phase, y, x)` float32 magnitudes, interpolated or not.
+    pixel_mm : tuple of float
+        (y, x)
+    matrix : tuple of int, optional
+        (y, x) samples acquired, where the file says it; found in the spectrum if None.
+    """
+    shape = images.shape[1:]
+    wanted = acquired_shape(images) if matrix is None else matrix
+    ny, nx = (min(size, max(16, most)) for size, most in zip(shape, wanted, strict=True))
+    if (ny, nx) == shape:
+        return images, pixel_mm
+    y, x = shape[0] // 2 - ny // 2, shape[1] // 2 - nx // 2
+    kspace = centred_fft(images)[:, y : y + ny, x : x + nx]
+    smaller = np.abs(centred_ifft(kspace)).astype(np.float32)
+    smaller *= np.float32(np.sqrt(ny * nx / (shape[0] * shape[1])))
+    return smaller, (pixel_mm[0] * shape[0] / ny, pixel_mm[1] * shape[1] / nx)
+
+
+def _extent(power: NDArray[np.floating]) -> int:
+    """Where the power along one axis falls off a cliff, as a number of central samples."""
+    size, centre = len(power), len(power) // 2
+    reach = (size - 1) // 2
+    both = (power[centre : centre + reach + 1] + power[centre - reach : centre + 1][::-1]) / 2
+    width = max(2, round(_BESIDE * size))
+    best, edge = DROP, None
+    for radius in range(int(SMALLEST * size / 2), reach - width + 1):
+        inside, outside = both[radius - width : radius].min(), both[radius + 1 : radius + 1 + width].max()
+        fall = float(inside / max(outside, 1e-30))
+        if fall > best:
+            best, edge = fall, radius
+    return size if edge is None else min(size, 2 * edge)

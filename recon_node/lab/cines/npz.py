@@ -1,0 +1,50 @@
+"""Cines in npz files: ``cine`` `(phase, y, x)`, ``pixel_mm`` (y, x), ``trigger_ms`` and ``field_t``."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from recon_node.core.errors import DataError
+from recon_node.lab.cines.matrix import restored
+from recon_node.simulate.cine import Cine
+
+
+def read_npz(path: Path, name: str) -> list[Cine]:
+    """Read one clip.
+
+    Raises
+    ------
+    DataError
+        Damaged, without ``cine`` or ``pixel_mm``, or no cine.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            held = {key: file[key] for key in ("cine", "pixel_mm", "trigger_ms", "field_t") if key in file}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{name}: the npz file cannot be read ({type(error).__name__}): copy it anew"
+        ) from error
+    if "cine" not in held:
+        raise DataError(f"{name}: found no array `cine` in the npz file, expected one (phase, y, x)")
+    images, pixel = held["cine"], np.atleast_1d(held.get("pixel_mm", np.zeros(0)))
+    if images.ndim == 4:
+        raise DataError(f"{name}: `cine` has shape {images.shape}: colour? expected grey (phase, y, x)")
+    if images.ndim != 3 or not np.issubdtype(images.dtype, np.number):
+        raise DataError(f"{name}: `cine` has shape {images.shape}, expected numbers (phase, y, x)")
+    if pixel.size != 2:
+        raise DataError(f"{name}: no pixel size: expected `pixel_mm` with two numbers (y, x)")
+    field, times = held.get("field_t"), held.get("trigger_ms")
+    size, pixel_mm = restored(np.abs(images).astype(np.float32), (float(pixel[0]), float(pixel[1])))
+    return [
+        Cine(
+            images=size,
+            pixel_mm=pixel_mm,
+            name=name,
+            trigger_times_ms=None if times is None else tuple(map(float, np.atleast_1d(times))),
+            field_t=None if field is None or not np.isfinite(field) else float(field),
+        )
+    ]

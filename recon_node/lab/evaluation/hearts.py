@@ -1,0 +1,216 @@
+"""Methods side by side on real hearts: cines made scans, judged in the heart and in the whole image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.errors import DataError
+from recon_node.core.types import Prompts
+from recon_node.lab.cines import fingerprint
+from recon_node.lab.evaluation.heldout import SALT, Case, kspace_of
+from recon_node.lab.evaluation.metrics import Metrics, series_metrics
+from recon_node.methods.registry import make_methods
+from recon_node.model import load_weights
+from recon_node.pipeline.stages import coil_maps
+from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
+from recon_node.settings import ReconSettings
+from recon_node.simulate import draw_mask
+from recon_node.simulate.cine import Cine, heart_window, scan_of_cine
+
+Condition = tuple[str, float]
+CONDITIONS: tuple[Condition, ...] = (("uniform", 8), ("random", 16), ("radial", 16))
+"""What is looked at unless others are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartStudy:
+    """What is compared on which hearts."""
+
+    cines: tuple[Cine, ...]
+    methods: tuple[str, ...] = ("sense", "kt", "cardiomm")
+    conditions: tuple[Condition, ...] = CONDITIONS
+    coils: int | None = None
+    """Receive coils; drawn for each heart if None, as its signal-to-noise ratio is."""
+    snr: float | None = None
+    acs: int = 20
+    seed: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of results."""
+        return len(self.cines) * len(self.methods) * len(self.conditions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartResult:
+    """One method on one heart under one condition."""
+
+    heart: str
+    condition: str
+    method: str
+    within: Metrics
+    """In the 64 x 64 pixels around the heart."""
+    whole: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartRow:
+    """Means over hearts."""
+
+    condition: str
+    method: str
+    hearts: int
+    heart_psnr: float
+    heart_ssim: float
+    whole_psnr: float
+    whole_ssim: float
+    over_kt: float | None
+    """PSNR in the heart above that of k-t sparse SENSE on the same hearts, dB; None where it was not run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeartCase(Case):
+    """One heart under one condition, and where the heart lies."""
+
+    window: tuple[slice, slice]
+
+
+def few(cines: Sequence[Cine], count: int | None) -> tuple[Cine, ...]:
+    """At most `count` of the cines, evenly spread over the folder."""
+    if count is None or count >= len(cines):
+        return tuple(cines)
+    return tuple(cines[int(place)] for place in np.linspace(0, len(cines) - 1, count).round())
+
+
+def heart_cases(study: HeartStudy) -> Iterator[HeartCase]:
+    """Every heart under each condition; coils and noise depend on the heart's name and the seed alone."""
+    for cine in study.cines:
+        entropy = [*SALT, study.seed, crc32(cine.name.encode())]
+        scan = scan_of_cine(np.random.default_rng(entropy), cine, coils=study.coils, snr=study.snr)
+        window = heart_window(scan.images, scan.pixel_mm)
+        for pattern, acceleration in study.conditions:
+            mask = draw_mask(
+                pattern,
+                acceleration,
+                shape=(len(scan.kspace), *scan.kspace.shape[-2:]),
+                acs=study.acs,
+                rng=np.random.default_rng([*entropy, 1]),
+            )
+            kspace = kspace_of(scan, mask, acs=study.acs)
+            yield HeartCase(
+                scan=cine.name,
+                condition=f"{pattern} {acceleration:g}x",
+                truth=scan.images,
+                kspace=kspace,
+                maps=coil_maps(kspace),
+                prompts=Prompts(
+                    metadata=metadata_prompt(kspace.header, overrides=scan.metadata),
+                    undersampling=undersampling_prompt(kspace.sampling),
+                ),
+                window=window,
+            )
+
+
+def judged(images: NDArray[np.complex64], case: HeartCase, method: str) -> HeartResult:
+    """Images of a method against the truth."""
+    part = (slice(None), *case.window)
+    return HeartResult(
+        heart=case.scan,
+        condition=case.condition,
+        method=method,
+        within=series_metrics(images[part], case.truth[part], normalise=False),
+        whole=series_metrics(images, case.truth, normalise=False),
+    )
+
+
+def run_heart_study(
+    study: HeartStudy, recon: ReconSettings, *, report: Callable[[HeartResult], None] = lambda result: None
+) -> list[HeartResult]:
+    """Reconstruct every heart under every condition with every method.
+
+    Raises
+    ------
+    ConfigError, WeightsError
+        As the simulator, the masks and the weights raise them.
+    """
+    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in study.methods}
+    results = []
+    for case in heart_cases(study):
+        for name, methods in made.items():
+            text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
+            images = methods.chosen.reconstruct(case.kspace, case.maps, text).data
+            results.append(judged(images, case, name))
+            report(results[-1])
+    return results
+
+
+def heart_table(results: Sequence[HeartResult]) -> list[HeartRow]:
+    """Means by condition and method, in the order they first appear."""
+    groups: dict[tuple[str, str], list[HeartResult]] = defaultdict(list)
+    for result in results:
+        groups[result.condition, result.method].append(result)
+    means = {
+        key: [
+            float(np.mean([getattr(getattr(one, where), what) for one in some]))
+            for where in ("within", "whole")
+            for what in ("psnr", "ssim")
+        ]
+        for key, some in groups.items()
+    }
+    rows = []
+    for (condition, method), values in means.items():
+        kt = means.get((condition, "kt"))
+        rows.append(
+            HeartRow(
+                condition=condition,
+                method=method,
+                hearts=len(groups[condition, method]),
+                heart_psnr=values[0],
+                heart_ssim=values[1],
+                whole_psnr=values[2],
+                whole_ssim=values[3],
+                over_kt=None if kt is None else values[0] - kt[0],
+            )
+        )
+    return rows
+
+
+def in_words(rows: Sequence[HeartRow], method: str = "cardiomm") -> list[str]:
+    """What the network gains over k-t sparse SENSE, a sentence for each condition."""
+    said = []
+    for row in rows:
+        if row.method == method and row.over_kt is not None:
+            side = "above" if row.over_kt >= 0 else "BELOW"
+            said.append(
+                f"{row.condition}: {method} is {abs(row.over_kt):.1f} dB {side} k-t sparse SENSE in the "
+                f"heart, mean over {row.hearts} hearts."
+            )
+    return said
+
+
+def unseen(cines: Sequence[Cine], recon: ReconSettings, *, tell: Callable[[str], None]) -> list[Cine]:
+    """The cines that the network of these settings was not trained on, by what its card says.
+
+    Raises
+    ------
+    DataError
+        It was trained on all of them.
+    """
+    card = load_weights(recon.weights).card
+    prints = set(card.get("hearts", {}).values())
+    kept = [cine for cine in cines if fingerprint(cine) not in prints]
+    if not kept:
+        raise DataError(
+            f"hearts: weights {recon.weights} were trained on all {len(cines)} of them: give others, "
+            "or compare methods without a network"
+        )
+    if len(kept) < len(cines):
+        tell(f"{len(cines) - len(kept)} clips left out: weights {recon.weights} were trained on them")
+    return kept
