@@ -104,9 +104,7 @@ def command(
     _real(settings.recon, hearts, clips, chosen, kept, as_json=as_json)
 
 
-def _drawn(
-    recon: ReconSettings, methods: tuple[str, ...], options: dict[str, Any], *, as_json: bool
-) -> None:
+def _drawn(recon: ReconSettings, methods: tuple[str, ...], options: dict[str, Any], *, as_json: bool) -> None:
     from recon_node.lab.evaluation.heldout import Study, run_study
     from recon_node.lab.evaluation.studies import table
 

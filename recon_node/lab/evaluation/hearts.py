@@ -18,7 +18,7 @@ from recon_node.lab.evaluation.heldout import SALT, Case, kspace_of
 from recon_node.lab.evaluation.metrics import Metrics, series_metrics
 from recon_node.methods.registry import make_methods
 from recon_node.model import load_weights
-from recon_node.pipeline.stages import coil_maps
+from recon_node.pipeline.stages import calibrate
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
 from recon_node.settings import ReconSettings
 from recon_node.simulate import draw_mask
@@ -109,7 +109,7 @@ def heart_cases(study: HeartStudy) -> Iterator[HeartCase]:
                 condition=f"{pattern} {acceleration:g}x",
                 truth=scan.images,
                 kspace=kspace,
-                maps=coil_maps(kspace),
+                maps=calibrate(kspace),
                 prompts=Prompts(
                     metadata=metadata_prompt(kspace.header, overrides=scan.metadata),
                     undersampling=undersampling_prompt(kspace.sampling),
