@@ -17,30 +17,34 @@ from recon_node.settings.weak import weaknesses
 GIB = 1 << 30
 _LEAST_FREE = 5 * GIB
 
-Check = tuple[str, bool, str]
+Check = tuple[str, int, str]
+"""Name, exit code (0 where it is well) and what was found."""
 
 
 @click.command("doctor", short_help="Check this machine and installation.")
 @config_option
 @json_option
 def command(config: Path | None, as_json: bool) -> int:
-    """Check settings, weights, text encoder, device, spool and destinations; exit 1 if one is not usable."""
+    """Check settings, weights, text encoder, device, spool and destinations.
+
+    Exit 1 if one is not usable, 2 if that is because of a setting.
+    """
     settings = settings_from(config)
     checks = list(_checks(settings))
     if as_json:
-        weak = [("security", True, text) for text in weaknesses(settings)]
-        print_json([{"check": name, "ok": ok, "found": text} for name, ok, text in (*checks, *weak)])
+        weak = [("security", 0, text) for text in weaknesses(settings)]
+        print_json([{"check": name, "ok": code == 0, "found": text} for name, code, text in (*checks, *weak)])
     else:
         click.echo(f"recon-node {__version__}. {WARNING}")
-        for name, ok, text in checks:
-            click.echo(f"{'ok  ' if ok else 'FAIL'} {name}: {text}")
+        for name, code, text in checks:
+            click.echo(f"{'FAIL' if code else 'ok  '} {name}: {text}")
         for text in weaknesses(settings):
             click.echo(f"WEAK {text}")
-    return 0 if all(ok for _, ok, _ in checks) else 1
+    return max(code for _, code, _ in checks)
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
-    yield "settings", True, "every value is allowed"
+    yield "settings", 0, "every value is allowed"
     yield _tried("device", lambda: _device(settings))
     yield _tried("weights and text encoder", lambda: _weights(settings))
     yield _tried("spool", lambda: _spool(settings))
@@ -50,9 +54,9 @@ def _checks(settings: Settings) -> Iterator[Check]:
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
     try:
-        return name, True, check()
+        return name, 0, check()
     except ReconNodeError as error:
-        return name, False, str(error)
+        return name, error.exit_code, str(error)
 
 
 def _device(settings: Settings) -> str:

@@ -86,7 +86,8 @@ def make(kind: type[T], values: Mapping[str, Any], *, label: Label | None = None
     asked: Any = kind
     own, place = asked.__checked_place__
     try:
-        return _adapter(asked).validate_python(dict(values))  # type: ignore[no-any-return]
+        plain: Any = dict(values) if isinstance(values, Mapping) else values
+        return _adapter(asked).validate_python(plain)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise complaint(error, kind, place=place, label=own if label is None else label) from None
     except RecursionError:

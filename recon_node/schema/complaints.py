@@ -62,7 +62,7 @@ def said(path: Sequence[str], found: Any, wanted: str) -> str:
 def where(path: Sequence[str]) -> str:
     """``[section.table] key``."""
     words = [_short(word if word.isprintable() else repr(word), 40) for word in path]
-    return f"[{'.'.join(words[:-1])}] {words[-1]}" if len(words) > 1 else "".join(words)
+    return f"[{'.'.join(words[:-1])}] {words[-1]}" if len(words) > 1 else "".join(words) or "settings"
 
 
 def shown(value: Any) -> str:

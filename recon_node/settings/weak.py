@@ -6,11 +6,18 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
+from recon_node.core.tls import certificate_trouble
 from recon_node.settings.tree import Settings
 
 
 def weaknesses(settings: Settings) -> tuple[str, ...]:
-    """What a site should know about who can reach it, a line each."""
+    """What a site should know about who can reach it, and about dates of its certificate, a line each.
+
+    Raises
+    ------
+    ConfigError
+        The server's certificate or key cannot be used.
+    """
     return tuple(_weak(settings))
 
 
@@ -24,6 +31,10 @@ def _weak(settings: Settings) -> Iterator[str]:
             )
         if server.tls_certificate is None:
             yield f"[server] host: scans come to {server.host} unencrypted: set tls_certificate and tls_key"
+    if server.tls_certificate is not None:
+        trouble = certificate_trouble(server.tls_certificate, server.tls_key)
+        if trouble is not None:
+            yield f"[server] tls_certificate: {trouble}"
     if listen is not None:
         parts = urlsplit(listen)
         if not is_loopback(parts.hostname or "") and "ca" not in dict(parse_qsl(parts.query)):

@@ -10,15 +10,15 @@ time) and a weak pull towards zero in the air around the body.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
-from recon_node.core.errors import ConfigError
+from recon_node.schema import Checked, checked
 from recon_node.solvers.air import air_pull
 from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.fista import fista
@@ -34,38 +34,32 @@ FRAME_REGULARISATION = 0.01
 """Tikhonov weights of the first guess: of the time average, and of each frame's distance to it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KtConfig:
+Iterations = Annotated[int, Field(ge=1, le=100_000)]
+Weight = Annotated[float, Field(ge=0, le=1e9)]
+
+
+@checked(section="kt", label="network configuration")
+class KtConfig(Checked):
     """Settings of k-t sparse SENSE, as a method and as a network's first estimate."""
 
-    temporal: float = 0.3
+    temporal: Weight = 0.3
     """Weight of changes between neighbouring frames, in units of the noise standard deviation."""
-    spatial: float = 0.03
+    spatial: Weight = 0.03
     """Weight of changes between neighbouring pixels, same units."""
-    single_spatial: float = 0.05
+    single_spatial: Weight = 0.05
     """`spatial` for a frame that has no others to learn from."""
-    iterations: int = 70
+    iterations: Iterations = 70
     """FISTA iterations where the sampled lines differ from frame to frame."""
-    static_temporal: float = 0.12
+    static_temporal: Weight = 0.12
     """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
-    static_spatial: float = 0.02
+    static_spatial: Weight = 0.02
     """`spatial` there."""
-    static_iterations: int = 200
+    static_iterations: Iterations = 200
     """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
-    unfolding_iterations: int = 60
+    unfolding_iterations: Iterations = 60
     """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`)."""
-    air: float = 0.2
+    air: Weight = 0.2
     """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "static_iterations", "unfolding_iterations"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"k-t settings: {name} is {value!r}, expected a whole number >= 1")
-        for name in ("temporal", "spatial", "static_temporal", "static_spatial", "single_spatial", "air"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ConfigError(f"k-t settings: {name} is {value!r}, expected a number >= 0")
 
 
 @torch.inference_mode()

@@ -162,7 +162,7 @@ def test_verification_needs_a_readable_manifest(path, content):
         ({"raw": "{}"}, "format is None"),
         ({"raw": "{"}, "description"),
         ({"raw": "[]"}, "description"),
-        ({"config": {"cascades": 0}}, "cascades is 0"),
+        ({"config": {"cascades": 0}}, "cascades: found 0"),
         ({"config": 3}, "description"),
         ({"encoder": None}, "description"),
         ({"card": 3}, "description"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import pickle
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,32 @@ def test_a_node_that_strangers_reach_is_told_of() -> None:
     assert any("unencrypted" in weak for weak in weaknesses(kept))
     listening = Settings().replace("delivery", listen="dicom://NODE@0.0.0.0:11113")
     assert any("[delivery] listen" in weak for weak in weaknesses(listening))
+
+
+@pytest.mark.parametrize(("days", "told"), [(3, "it expires in"), (30, None)])
+def test_a_certificate_that_soon_expires_is_told_of(days: int, told: str | None, tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    asked = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=node -days {days}"
+    files = ["-keyout", "node.key", "-out", "node.pem"]
+    subprocess.run([openssl, *asked.split(), *files], check=True, capture_output=True, cwd=tmp_path)
+    certificate, key = (str(tmp_path / name) for name in ("node.pem", "node.key"))
+    found = weaknesses(Settings().replace("server", tls_certificate=certificate, tls_key=key))
+    assert [f"[server] tls_certificate: {told}" in weak for weak in found] == ([True] if told else [])
+    swapped = Settings().replace("server", tls_certificate=key, tls_key=certificate)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        weaknesses(swapped)
+
+
+@pytest.mark.parametrize("method", ["recon_node.core.errors:Nothing", "no_such_module_here:Class"])
+def test_doctor_ends_with_2_where_a_method_is_not_there(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f'[recon]\nmethod = "{method}"\n[delivery]\nspool = "spool"\n')
+    assert run(["doctor", "--config", str(file)]) == 2
+    assert "FAIL weights" in capsys.readouterr().out
 
 
 def test_settings_survive_a_copy_to_another_process() -> None:

@@ -226,7 +226,7 @@ def test_settings_without_sense_are_refused() -> None:
         Sense(iterations=0)
     with pytest.raises(ConfigError, match="regularisation=-1"):
         L1Wavelet(regularisation=-1)
-    with pytest.raises(ConfigError, match="temporal is -1"):
+    with pytest.raises(ConfigError, match="temporal: found -1"):
         KtSparse(KtConfig(temporal=-1))
 
 

@@ -12,6 +12,7 @@ from test_training_run import _config, _stopped
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError, DataError, WeightsError
+from recon_node.lab.training import config as config_module
 from recon_node.lab.training.config import load_train_config, train_config_from_dict
 from recon_node.lab.training.loop import Run
 from recon_node.lab.training.sources import SimulatorClips, find_files
@@ -22,30 +23,49 @@ from recon_node.simulate import simulate_scan
 @pytest.mark.parametrize(
     ("section", "key", "value", "words"),
     [
-        ("optim", "steps", 0, "1 or more"),
+        ("optim", "steps", 0, "a whole number, 1 to"),
         ("optim", "steps", "many", "a whole number"),
         ("optim", "steps", True, "a whole number"),
-        ("optim", "accumulate", 0, "1 or more"),
-        ("optim", "precision", "fp8", "fp32 or bf16"),
+        ("optim", "accumulate", 0, "1 to"),
+        ("optim", "precision", "fp8", "one of fp32, bf16"),
         ("optim", "ema", 1.5, "0 to 1"),
         ("optim", "loss", "ssim", "a table"),
-        ("data", "patterns", "random", "a list"),
+        ("data", "patterns", "often", "uniform, random, radial"),
         ("data", "accelerations", [], "not empty"),
-        ("data", "accelerations", ["fast"], "a number"),
-        ("data", "matrix", [48], "two numbers"),
+        ("data", "accelerations", ["fast"], "a number, 1 to 1000"),
+        ("data", "matrix", [48], "a list of 2"),
         ("data", "matrix", [48, 4.5], "a whole number"),
         ("data", "patterns", ["spiral"], "uniform, random, radial"),
         ("data", "modalities", ["cine", "cinema"], "phase contrast"),
         ("data", "hold_out_vendors", ["Siemans"], "Siemens, GE, Philips, UIH"),
         ("data", "hold_out_fields", [7.0], "0.55, 1.5, 3.0, 5.0"),
-        ("run", "validate_every", 0, "1 or more"),
+        ("run", "validate_every", 0, "1 to"),
         ("run", "out", 3, "text"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_named(section: str, key: str, value: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         train_config_from_dict({section: {key: value}})
-    assert f"[{section}] {key}: found {value!r}" in str(caught.value) or isinstance(value, list)
+    assert str(caught.value).startswith(f"training settings [{section}] {key}: found ")
+
+
+def test_an_unknown_key_of_a_run_is_named_with_what_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"training settings \[optim\] stepps: .*did you mean steps\?"):
+        train_config_from_dict({"optim": {"stepps": 3}})
+    with pytest.raises(ConfigError, match=r"settings \[optm\]: .*unknown section; did you mean optim"):
+        train_config_from_dict({"optm": {}})
+    with pytest.raises(ConfigError, match=r"training settings \[model.unet\] stem: found 0, allowed"):
+        train_config_from_dict({"model": {"unet": {"stem": 0}}})
+
+
+def test_the_shipped_recipes_are_read_and_whole_accelerations_stay_whole() -> None:
+    files = sorted((Path(config_module.__file__).parent / "recipes").glob("*.toml"))
+    assert files
+    for file in files:
+        config = load_train_config(file)
+        assert all(isinstance(r, int) for r in config.data.accelerations)
+        again = train_config_from_dict(json.loads(json.dumps(config.as_dict())))
+        assert again == config
 
 
 def test_scanners_held_out_are_seen_by_neither_training_nor_validation(tmp_path: Path) -> None:
