@@ -18,9 +18,10 @@ from recon_node.dicom import modules
 from recon_node.dicom.compress import compressed_frame, transfer_syntax
 from recon_node.dicom.geometry import image_plane
 from recon_node.dicom.mark import add_overlay, burnt_in, text_mask, warning_text
+from recon_node.dicom.modules import series_time
 from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
 from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence, contrast_times
-from recon_node.dicom.text import character_set, clock, code, decimal
+from recon_node.dicom.text import character_set, clock, code, days_after, decimal, later, seconds_of
 from recon_node.dicom.uids import DEFAULT_PREFIX, SeriesUids, series_uids
 
 
@@ -167,7 +168,7 @@ def build_series(
         Where shapes, provenance or geometry contradict each other.
     """
     _check(images, pixels, provenance)
-    options = {"quantity": pixels.quantity, "slope": pixels.scaling.slope, "mark": mark}
+    options = {"quantity": pixels.quantity, "mark": mark}
     uids = series_uids(images, provenance, options=options, prefix=site.uid_prefix)
     shared = Dataset()
     used: modules.Fallbacks = {}
@@ -185,13 +186,14 @@ def build_series(
     add_cardiac(shared, images)
     shared.AcquisitionNumber = 1
     shared.AcquisitionDate = shared.ContentDate = shared.SeriesDate
-    _add_plane(shared, images)
+    dates = _dates(images, str(shared.SeriesDate))
+    _add_plane(shared, images, used)
     _add_pixel_description(shared, pixels)
     stored = _marked(shared, pixels, provenance, mark)
     add_provenance(shared, provenance, used)
     shared.SpecificCharacterSet = character_set(str(element.value) for element in shared.iterall())
     instance_uids = tuple(uids.instance(phase) for phase in range(images.data.shape[0]))
-    slots = _slots(images, instance_uids, contrast_times(images) if contrasts else {})
+    slots = _slots(images, instance_uids, dates, contrast_times(images) if contrasts else {})
     for slot in slots:
         shared.pop(slot.tag, None)
     return SeriesTemplate(
@@ -242,7 +244,8 @@ def _number(images: ImageSeries) -> int:
     return 1000 * (images.header.study.initial_series_number or 1) + images.index.slice + 1
 
 
-def _add_plane(ds: Dataset, images: ImageSeries) -> None:
+def _add_plane(ds: Dataset, images: ImageSeries, used: modules.Fallbacks) -> None:
+    """Image Plane module, without the values that nobody knows: a made-up distance would be measured by."""
     rows, columns = images.data.shape[1:]
     plane = image_plane(images.geometry, (rows, columns))
     ds.ImagePositionPatient = [decimal(x) for x in plane.position]
@@ -251,6 +254,20 @@ def _add_plane(ds: Dataset, images: ImageSeries) -> None:
     ds.SliceThickness = decimal(plane.thickness)
     ds.SliceLocation = decimal(plane.location)
     ds.Rows, ds.Columns = rows, columns
+    for size in sorted(images.header.unknown):
+        for keyword in _MEASURED_BY[size]:
+            ds.pop(keyword, None)
+            used[keyword] = f"left out: the raw data gives no {size}"
+    if "thickness" in images.header.unknown:
+        ds.SliceThickness = ""
+
+
+_MEASURED_BY = {
+    "pixel": ("PixelSpacing",),
+    "thickness": ("SliceThickness",),
+    "pitch": ("ImagePositionPatient", "SliceLocation"),
+}
+"""Elements that hold a size."""
 
 
 def _add_pixel_description(ds: Dataset, pixels: Pixels) -> None:
@@ -296,8 +313,21 @@ def _meta(syntax: UID) -> FileMetaDataset:
     return meta
 
 
+def _dates(images: ImageSeries, series_date: str) -> tuple[str, ...]:
+    """Date of each image: after midnight it is the day after the one on which the series began."""
+    phases = images.data.shape[0]
+    seconds, began = images.acquisition_times_s, seconds_of(series_time(images.header.study))
+    if not series_date or seconds is None or began is None:
+        return (series_date,) * phases
+    over = (later(second, began) for second in seconds)
+    return tuple(days_after(series_date, days) for days in over)
+
+
 def _slots(
-    images: ImageSeries, instance_uids: tuple[str, ...], times_ms: Mapping[int, tuple[float, ...]]
+    images: ImageSeries,
+    instance_uids: tuple[str, ...],
+    dates: tuple[str, ...],
+    times_ms: Mapping[int, tuple[float, ...]],
 ) -> tuple[Slot, ...]:
     phases = range(images.data.shape[0])
     seconds = images.acquisition_times_s or (None,) * len(phases)
@@ -306,6 +336,8 @@ def _slots(
         0x00080018: ("UI", instance_uids),
         0x00080032: ("TM", clocks),
         0x00080033: ("TM", clocks),
+        0x00080022: ("DA", dates),
+        0x00080023: ("DA", dates),
         0x00200013: ("IS", tuple(str(phase + 1) for phase in phases)),
     }
     if images.trigger_times_ms is not None:

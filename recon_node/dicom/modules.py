@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from recon_node.core.scan import ScanHeader
+from recon_node.core.scan import ScanHeader, StudyInfo
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.provenance import Provenance, series_description
 from recon_node.dicom.text import dicom_date, dicom_time, one_line, person_name
@@ -64,8 +64,8 @@ def add_study(ds: Dataset, header: ScanHeader, site: Site, uids: SeriesUids) -> 
     """General Study module."""
     study = header.study
     ds.StudyInstanceUID = uids.study
-    ds.StudyDate = dicom_date(study.study_date or study.series_date)
-    ds.StudyTime = dicom_time(study.study_time or study.series_time)
+    ds.StudyDate = dicom_date(study.study_date) or dicom_date(study.series_date)
+    ds.StudyTime = dicom_time(study.study_time) or dicom_time(study.series_time)
     ds.AccessionNumber = one_line(study.accession_number or "", 16)
     ds.ReferringPhysicianName = person_name(study.referring_physician or "")
     ds.StudyID = ""
@@ -89,8 +89,8 @@ def add_series(
     ds.Modality = "MR"
     ds.SeriesInstanceUID = uids.series
     ds.SeriesNumber = number
-    ds.SeriesDate = dicom_date(study.series_date or study.study_date)
-    ds.SeriesTime = dicom_time(study.series_time or study.study_time)
+    ds.SeriesDate = dicom_date(study.series_date) or dicom_date(study.study_date)
+    ds.SeriesTime = series_time(study)
     what = study.series_description or header.protocol or ""
     ds.SeriesDescription = series_description(provenance, one_line(f"{label} {what}", 64))
     if header.protocol:
@@ -103,6 +103,11 @@ def add_series(
     ds.PositionReferenceIndicator = ""
     if not images.geometry.known:
         used["ImageOrientationPatient"] = "the raw data gives no directions; axial assumed"
+
+
+def series_time(study: StudyInfo) -> str:
+    """TM of the series, else of the study."""
+    return dicom_time(study.series_time) or dicom_time(study.study_time)
 
 
 def add_equipment(ds: Dataset, header: ScanHeader, site: Site, used: Fallbacks) -> None:

@@ -83,6 +83,11 @@ def build_multiframe(template: SeriesTemplate, kind: Format) -> Dataset:
     mark = "overlay" if 0x60003000 in old else "burn" if old.BurnedInAnnotation == "YES" else "none"
     if mark not in MARKS[kind]:
         raise ConfigError(f"mark {mark} does not exist in format {kind}: choose {' or '.join(MARKS[kind])}")
+    missing = [name for name in ("PixelSpacing", "ImagePositionPatient") if name not in old]
+    if missing:
+        raise DicomError(
+            f"format {kind} needs {' and '.join(missing)}, which the raw data lacks: choose classic"
+        )
     ds = Dataset()
     _copy(old, ds, _COMMON.split())
     ds.update(copy.deepcopy(old.group_dataset(PRIVATE_GROUP)))

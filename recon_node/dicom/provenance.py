@@ -44,7 +44,7 @@ class Provenance:
 
 
 def provenance_facts(provenance: Provenance) -> dict[str, Any]:
-    """Everything a provenance says, as JSON-able values (also what the series UID is made of)."""
+    """Everything a provenance says, as JSON-able values."""
     made, prompts, sampling, verdict = (
         provenance.made_by,
         provenance.prompts,

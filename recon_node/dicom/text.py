@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import date, time
+from datetime import date, time, timedelta
 from math import isfinite
 
 from pydicom.dataset import Dataset
@@ -36,20 +36,45 @@ def decimal(value: float) -> str:
     return short if len(short) <= 16 and isfinite(value) else str(DSfloat(float(value), auto_format=True))
 
 
+_DATE = re.compile(r"\s*(\d{4}-?\d{2}-?\d{2})(T.*|Z|[+-]\d{2}:?\d{2})?\s*")
+"""As XML Schema writes dates, zone and time of day included."""
+
+
 def dicom_date(text: str | None) -> str:
-    """DA from an ISO date; empty where there is none or it is not a date."""
+    """DA from an ISO date, whose zone is left out; empty where there is none or it is not a date."""
+    found = _DATE.fullmatch(text or "")
     try:
-        return date.fromisoformat(text).strftime("%Y%m%d") if text else ""
+        return date.fromisoformat(found[1]).strftime("%Y%m%d") if found else ""
     except ValueError:
         return ""
 
 
 def dicom_time(text: str | None) -> str:
-    """TM from an ISO time; empty where there is none or it is not a time."""
+    """TM from an ISO time, whose zone is left out; empty where there is none or it is not a time."""
+    alone = (text or "").strip().rpartition("T")[2]
     try:
-        return time.fromisoformat(text).strftime("%H%M%S.%f") if text else ""
+        return time.fromisoformat(alone).strftime("%H%M%S.%f") if alone else ""
     except ValueError:
         return ""
+
+
+def seconds_of(tm: str) -> float | None:
+    """Seconds after midnight of a TM; None where it is empty."""
+    return int(tm[:2]) * 3600 + int(tm[2:4]) * 60 + float(tm[4:]) if tm else None
+
+
+def later(seconds: float, began: float) -> int:
+    """Days between a series that `began` at this second and an image acquired at `seconds` of its own day."""
+    if not isfinite(seconds):
+        return 0
+    whole, rest = divmod(seconds, 86400)
+    return int(whole) + (1 if whole == 0 and began - rest > 43200 else 0)
+
+
+def days_after(da: str, days: int) -> str:
+    """DA of some days after another."""
+    day = date(int(da[:4]), int(da[4:6]), int(da[6:8]))
+    return (day + timedelta(days=days)).strftime("%Y%m%d")
 
 
 def clock(seconds: float | None) -> str:

@@ -6,7 +6,6 @@ the same raw data and the same weights give the same instances, and a PACS sees 
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 from pydicom.uid import PYDICOM_ROOT_UID, generate_uid
 
 from recon_node.core.errors import DicomError
+from recon_node.core.identity import canonical_bytes
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import ImageSeries
-from recon_node.dicom.provenance import Provenance, provenance_facts
+from recon_node.dicom.provenance import Provenance
 
 DEFAULT_PREFIX = PYDICOM_ROOT_UID
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -52,9 +52,10 @@ def series_uids(
     images : ImageSeries
         Its header's own study and frame of reference UIDs are kept where they are valid.
     provenance : Provenance
-        Other weights, settings, prompts or software make another series in the same study.
+        Other weights, settings, prompts or software make another series in the same study. What was found
+        out about the images (score, verdict, notes) does not: its last digit depends on the machine.
     options : dict
-        Whatever else changes what the instances hold (quantity, slope, SOP class); JSON-able.
+        Whatever else changes what the instances hold (quantity, mark, SOP class); JSON-able.
     prefix : str
         UID root, ending in a dot.
 
@@ -74,7 +75,7 @@ def series_uids(
     frame = info.frame_of_reference_uid
     return SeriesUids(
         study=study,
-        series=_derived(prefix, "series", [study, scan, provenance_facts(provenance), options]),
+        series=_derived(prefix, "series", [study, scan, _making(provenance), options]),
         frame_of_reference=frame if frame and is_uid(frame) else _derived(prefix, "frame", [study]),
         prefix=prefix,
     )
@@ -103,6 +104,13 @@ def _scan_key(images: ImageSeries, provenance: Provenance) -> dict[str, Any]:
     }
 
 
+def _making(provenance: Provenance) -> list[Any]:
+    """What tells images of one slice apart by how they were made."""
+    made, prompts = provenance.made_by, provenance.prompts
+    said = [str(prompts.metadata), str(prompts.undersampling)] if prompts else None
+    return [made.version, made.method, made.weights, made.weights_sha256, made.settings, said]
+
+
 def _derived(prefix: str, kind: str, parts: Any) -> str:
-    text = json.dumps([kind, parts], sort_keys=True, default=str)
+    text = canonical_bytes([kind, parts]).decode()
     return str(generate_uid(prefix=prefix, entropy_srcs=[text]))

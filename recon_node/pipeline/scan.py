@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from recon_node.core.errors import DataError, ReconNodeError, SourceError
+from recon_node.core.identity import ScanIdentity
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.core.types import KSpace
@@ -16,7 +16,6 @@ from recon_node.files.open import open_source
 from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
 from recon_node.settings import PrepSettings
 
-_IDENTIFYING_READOUTS = 8
 _MOST_TOLD = 3
 
 
@@ -62,7 +61,7 @@ def prepare(
     options = settings or PrepSettings()
     stream = _Broken(source)
     preparation = _preparation(source, options)
-    identity = _Identity(source)
+    identity = ScanIdentity(source.headers)
     slices = _sorted(stream, preparation, identity)
     while True:
         asked = time.perf_counter()
@@ -103,27 +102,6 @@ class _Broken:
             self.error = error
 
 
-class _Identity:
-    """Hash of header and first readouts: it does not depend on how the data arrived."""
-
-    def __init__(self, source: Source) -> None:
-        self._hash = hashlib.sha256(b"".join(header.xml for header in source.headers))
-        self._left = _IDENTIFYING_READOUTS
-
-    def see(self, block: Readouts | Waveform) -> None:
-        """Take in what was read."""
-        if not isinstance(block, Readouts) or not self._left:
-            return
-        first = block.select(slice(0, self._left))
-        self._left -= len(first)
-        for head, samples in zip(first.head, first.samples, strict=True):
-            self._hash.update(head.tobytes() + samples.tobytes())
-
-    @property
-    def hex(self) -> str:
-        return self._hash.hexdigest()
-
-
 def _preparation(source: Source, options: PrepSettings) -> Preparation:
     gating = None
     if options.gating == "retrospective":
@@ -139,9 +117,10 @@ def _preparation(source: Source, options: PrepSettings) -> Preparation:
     )
 
 
-def _sorted(stream: _Broken, preparation: Preparation, identity: _Identity) -> Iterator[KSpace]:
+def _sorted(stream: _Broken, preparation: Preparation, identity: ScanIdentity) -> Iterator[KSpace]:
     for block in stream:
-        identity.see(block)
+        if isinstance(block, Readouts):
+            identity.see(block)
         yield from preparation.feed(block)
     yield from preparation.finish()
     if preparation.refused:

@@ -46,6 +46,10 @@ def summary_entry(
             "score": round(result.verdict.score, 4),
             "reasons": list(result.verdict.reasons),
         },
+        "geometry": {
+            "known": result.images.geometry.known,
+            "unknown": sorted(result.kspace.header.unknown),
+        },
         "notes": list(result.kspace.notes),
         "instances": [instance.sop_instance_uid for instance in done.instances],
         "seconds": {stage: round(value, 4) for stage, value in done.seconds.items()},

@@ -13,6 +13,7 @@ import numpy as np
 
 from recon_node.core.choices import Quantity
 from recon_node.core.errors import DicomError
+from recon_node.core.identity import canonical_bytes
 from recon_node.core.types import ImageSeries
 from recon_node.dicom import Provenance, Site, WrittenInstance, transfer_syntax, write_series
 from recon_node.images import (
@@ -214,7 +215,7 @@ def write_dicom(
 def _fingerprint(result: Reconstruction) -> str:
     """What tells a scan whose source is not known from all others: hash of header and first k-space."""
     kspace = result.kspace
-    found = hashlib.sha256(kspace.header.xml)
+    found = hashlib.sha256(canonical_bytes(kspace.header))
     found.update(kspace.data.tobytes())
     return found.hexdigest()
 

@@ -14,6 +14,7 @@ from recon_node.core.fft import centred_ifft
 from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
 from recon_node.prep.calibration import CalibrationSum, central_block, central_window, phase_average
+from recon_node.prep.clock import read_clock
 from recon_node.prep.expectation import expected_lines, line_limits
 from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
@@ -90,7 +91,7 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     _missing_lines(buffer, seen, sampling, context, notes)
     _little_of_matrix(flat, context.header, doubts)
     _check_centre(data[:, :, data.shape[2] // 2], flat, notes)
-    common = _common(buffer, seen, sampling, context)
+    common = _common(buffer, seen, sampling, context, notes)
     count = data.shape[2]
     kept = _partitions(count, context.header)
     out = []
@@ -401,18 +402,24 @@ def _check_centre(data: NDArray[np.complex64], mask: NDArray[np.bool_], notes: l
 
 
 def _common(
-    buffer: SliceBuffer, seen: NDArray[np.bool_], sampling: Sampling, context: SliceContext
+    buffer: SliceBuffer,
+    seen: NDArray[np.bool_],
+    sampling: Sampling,
+    context: SliceContext,
+    notes: list[str],
 ) -> dict[str, Any]:
     header, lines = context.header, buffer.count[seen] > 0
     recon = (header.recon_matrix[1], header.recon_matrix[0])
     grid = (header.encoded_matrix[1], buffer.shape[2])
     announced = header.limits.get(context.dynamic)
     phases = max(len(lines), announced.size if announced else 0)
-    clock, physiology = buffer.clock[seen], buffer.physiology[seen]
+    stamps, physiology = buffer.clock[seen], buffer.physiology[seen]
+    clock = read_clock(header, stamps[lines], physiology[lines])
+    notes += clock.notes
     return {
-        "trigger_times_ms": trigger_times_ms(buffer.delay[seen], lines),
-        "acquisition_times_s": acquisition_times_s(clock, lines),
-        "rr_interval_ms": rr_interval_ms(clock, physiology, lines),
+        "trigger_times_ms": trigger_times_ms(buffer.delay[seen], lines, clock.physiology_ms),
+        "acquisition_times_s": acquisition_times_s(stamps, lines, clock),
+        "rr_interval_ms": rr_interval_ms(stamps, physiology, lines, clock),
         "lines_found": int(lines.sum()),
         "lines_expected": phases * expected_lines(header, sampling.acs),
         "recon_shape": None if recon == grid else recon,

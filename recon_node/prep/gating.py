@@ -18,6 +18,7 @@ from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.choices import Fill, RWaves
 from recon_node.core.errors import DataError
 from recon_node.core.scan import Limit, Readouts, ScanHeader, Waveform
+from recon_node.prep.clock import Clock, read_clock, unwrapped
 from recon_node.prep.ecg import waves_of_ecg
 from recon_node.prep.heartbeats import Heartbeats, heartbeats, waves_of_stamps, waves_of_waveforms
 from recon_node.prep.kinds import Kind, kinds
@@ -71,6 +72,8 @@ class RetrospectiveGating:
         self._held: dict[tuple[int, ...], list[Readouts]] = {}
         self._waveforms: list[Waveform] = []
         self._notes: list[str] = []
+        self.header: ScanHeader | None = None
+        """Of the scan, whose times tell what the time stamps count."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -127,6 +130,7 @@ class RetrospectiveGating:
         head["physiology_time_stamp"][:, 0] = np.rint(
             (times - beats.waves_ms[beat]) / TIME_STAMP_UNIT_MS
         ).clip(0)
+        head["acquisition_time_stamp"] = np.rint(times / TIME_STAMP_UNIT_MS)
         head["flags"] &= np.uint64(~int(LAST) & (2**64 - 1))
         gated, cardiac = Readouts(head=head[good], samples=held.samples[good]), cardiac[good]
         if self._fill == "interpolate":
@@ -137,22 +141,30 @@ class RetrospectiveGating:
 
     def _beats(self, head: NDArray[Any]) -> tuple[Heartbeats, NDArray[np.float64], str]:
         """Beats, the time of each readout in ms on their clock, and where the beats come from."""
-        clock = head["acquisition_time_stamp"]
-        times = clock.astype(np.float64) * TIME_STAMP_UNIT_MS
+        clock = read_clock(self.header, head["acquisition_time_stamp"]) if self.header else Clock()
+        unit = clock.unit_ms or TIME_STAMP_UNIT_MS
+        stamps = unwrapped(head["acquisition_time_stamp"], unit)
+        times = stamps.astype(np.float64) * unit
         for source in self._sources:
-            beats = heartbeats(self._waves(source, head), self._tolerance)
+            beats = heartbeats(self._waves(source, head, stamps, unit), self._tolerance)
             if beats is not None:
                 return beats, times, source
         expected = ", or ".join(_SOURCES[source] for source in self._sources)
         raise DataError(f"retrospective gating found fewer than two heartbeats: expected {expected}")
 
-    def _waves(self, source: str, head: NDArray[Any]) -> NDArray[np.float64]:
+    def _waves(
+        self, source: str, head: NDArray[Any], stamps: NDArray[np.int64], unit: float
+    ) -> NDArray[np.float64]:
         """Times of R waves in ms; none where that source has none."""
         physiology = head["physiology_time_stamp"][:, 0]
         if source == "stamps":
             seen = physiology.any()
-            return waves_of_stamps(head["acquisition_time_stamp"], physiology) if seen else np.zeros(0)
-        return waves_of_waveforms(self._waveforms) if source == "triggers" else waves_of_ecg(self._waveforms)
+            return waves_of_stamps(stamps, physiology, unit) if seen else np.zeros(0)
+        return (
+            waves_of_waveforms(self._waveforms, unit)
+            if source == "triggers"
+            else waves_of_ecg(self._waveforms)
+        )
 
     def _report(self, key: tuple[int, ...], beats: Heartbeats, good: NDArray[np.bool_], source: str) -> None:
         irregular = beats.intervals_ms[~beats.regular]

@@ -63,23 +63,25 @@ def heartbeats(waves_ms: NDArray[np.float64], tolerance: float) -> Heartbeats | 
     return Heartbeats(waves_ms=waves, intervals_ms=intervals, regular=regular)
 
 
-def waves_of_stamps(clock: NDArray[np.uint32], physiology: NDArray[np.uint32]) -> NDArray[np.float64]:
+def waves_of_stamps(
+    clock: NDArray[np.integer], physiology: NDArray[np.integer], unit_ms: float = TIME_STAMP_UNIT_MS
+) -> NDArray[np.float64]:
     """Times of the R waves that readouts refer to, in ms: clock minus time after the R wave."""
     ticks = np.unique(clock.astype(np.int64) - physiology.astype(np.int64))
-    return np.asarray(ticks * TIME_STAMP_UNIT_MS, dtype=np.float64)
+    return np.asarray(ticks * unit_ms, dtype=np.float64)
 
 
-def waves_of_waveforms(waveforms: list[Waveform]) -> NDArray[np.float64]:
+def waves_of_waveforms(waveforms: list[Waveform], unit_ms: float = TIME_STAMP_UNIT_MS) -> NDArray[np.float64]:
     """Times of the R waves that the trigger channel of a waveform marks, in ms."""
     for wanted in TRIGGERING:
-        times = [_marked(waveform) for waveform in waveforms if waveform.waveform_id == wanted]
+        times = [_marked(waveform, unit_ms) for waveform in waveforms if waveform.waveform_id == wanted]
         if any(len(found) for found in times):
             return np.concatenate(times)
     return np.zeros(0)
 
 
-def _marked(waveform: Waveform) -> NDArray[np.float64]:
+def _marked(waveform: Waveform, unit_ms: float) -> NDArray[np.float64]:
     if not waveform.data.size:
         return np.zeros(0)
     marked = np.flatnonzero(waveform.data[-1] & TRIGGER_BIT)
-    return np.asarray(waveform.time_stamp * TIME_STAMP_UNIT_MS + marked * waveform.sample_time_us / 1000)
+    return np.asarray(waveform.time_stamp * unit_ms + marked * waveform.sample_time_us / 1000)

@@ -81,6 +81,8 @@ class Preparation:
         for header in corrected:
             self._book.note(*header.remarks, *noteworthy(header, film=dynamic == "auto"))
         self._gating = gating
+        if gating is not None:
+            gating.header = corrected[0]
         self._headers = corrected if gating is None else gated_headers(corrected, gating.phases)
         self._orientation = orientation
         self._dynamic = "phase" if dynamic == "auto" else dynamic
