@@ -113,7 +113,11 @@ class Acceptor:
         try:
             server: Any = ae.make_server(
                 (self.host, self.port),
-                evt_handlers=[(evt.EVT_CONN_OPEN, opened), *self.handlers()],
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, opened),
+                    (evt.EVT_CONN_CLOSE, _closed),
+                    *self.handlers(),
+                ],
                 server_class=partial(_Server, self.admission, self._tls),  # type: ignore[arg-type]
             )
         except OSError as error:
@@ -140,6 +144,7 @@ class _Server(ThreadedAssociationServer):
     """pynetdicom's server, which waits for no single peer."""
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(
         self, admission: Admission, tls: ssl.SSLContext | None, ae: AE, *args: Any, **options: Any
@@ -209,13 +214,24 @@ def _limit(event: Any, *, total_bytes: int) -> None:
     limits = ReadLimits(seconds=_SILENCE_S, total_bytes=total_bytes)
 
     def recv(count: int) -> bytearray:
+        received = bytearray()
         try:
-            return limits.recv(sock.socket, count)
+            received = limits.recv(sock.socket, count)
         except OSError:
             sock.socket.close()
             raise
+        finally:
+            if len(received) < count:
+                _closed(event)
+        return received
 
     sock.recv = recv
+
+
+def _closed(event: Any) -> None:
+    """Wake the thread of a connection that ended, which would wait out the time for its first request."""
+    if not event.assoc.is_established:
+        event.assoc.dul.to_user_queue.put(None)
 
 
 def _matches(address: str, host: str) -> bool:
