@@ -315,7 +315,7 @@ def _meta(syntax: UID) -> FileMetaDataset:
 
 def _dates(images: ImageSeries, series_date: str) -> tuple[str, ...]:
     """Date of each image: after midnight it is the day after the one on which the series began."""
-    phases = images.data.shape[0]
+    phases = int(images.data.shape[0])
     seconds, began = images.acquisition_times_s, seconds_of(series_time(images.header.study))
     if not series_date or seconds is None or began is None:
         return (series_date,) * phases
