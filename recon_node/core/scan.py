@@ -154,6 +154,11 @@ class Readouts:
     def __len__(self) -> int:
         return int(self.head.shape[0])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of headers and samples."""
+        return int(self.head.nbytes + self.samples.nbytes)
+
     def select(self, which: NDArray[Any] | slice) -> Readouts:
         """The readouts that a boolean mask, an index array or a slice picks."""
         return Readouts(head=self.head[which], samples=self.samples[which])
@@ -169,6 +174,11 @@ class Waveform:
     sample_time_us: float
     data: NDArray[np.uint32] = field(repr=False)
     """`(channel, sample)` uint32."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the samples, and of what holds them."""
+        return int(self.data.nbytes) + 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from recon_node.core.budget import Budget
 from recon_node.core.errors import ConfigError, NodeBusy, ProtocolError, SourceError
 from recon_node.core.scan import ScanHeader
 from recon_node.mrd.frames import Frame, FrameReader, WireLimits
@@ -24,6 +25,8 @@ from recon_node.mrd.session import ScanHandler, WireSession
 from recon_node.mrd.transport import SocketTransport
 
 log = logging.getLogger(__name__)
+
+_DATA = {MessageId.ACQUISITION, MessageId.WAVEFORM, MessageId.IMAGE}
 
 Event = Mapping[str, str | int | float]
 EventHook = Callable[[str, Event], None]
@@ -52,10 +55,16 @@ class ServerLimits:
     """Received in one scan."""
     scan_seconds: float = 4 * 3600.0
     """From connecting to the last acquisition."""
-    outbox_bytes: int = 256 << 20
+    outbox_bytes: int = 64 << 20
     """Images waiting for a peer that is slow to read."""
+    buffer_bytes: int = 1 << 30
+    """Messages of all connections that have not arrived whole."""
     send_seconds: float = 60.0
     """Without the peer accepting anything."""
+    slowest_reader: float = 128e3
+    """Bytes each second that a peer takes on average, beyond `send_seconds` once."""
+    slowest_sender: float = 256.0
+    """Bytes of data each second that a peer sends on average, beyond ten times the wire's idle time once."""
     linger_seconds: float = 10.0
     """For the peer to read the last message before the connection is closed."""
     wire: WireLimits = field(default_factory=WireLimits)
@@ -74,6 +83,8 @@ class ScanConnection(ABC):
     peer : str
         The address at the other end; empty where it has none.
     tls : ssl.SSLContext, optional
+    budget : Budget, optional
+        Of messages that have not arrived whole, of all connections.
     """
 
     def __init__(
@@ -83,7 +94,9 @@ class ScanConnection(ABC):
         *,
         peer: str = "",
         tls: ssl.SSLContext | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget
         self._sock = sock
         self._limits = limits
         self._tls = tls
@@ -119,7 +132,12 @@ class ScanConnection(ABC):
 
     def _open(self) -> SocketTransport | None:
         try:
-            transport = SocketTransport(self._sock, send_seconds=self._limits.send_seconds, tls=self._tls)
+            transport = SocketTransport(
+                self._sock,
+                send_seconds=self._limits.send_seconds,
+                slowest=self._limits.slowest_reader,
+                tls=self._tls,
+            )
             self._sock = transport.socket
             transport.shake_hands(self.started + self._limits.handshake_seconds)
         except (OSError, ValueError, SourceError) as error:
@@ -131,15 +149,21 @@ class ScanConnection(ABC):
         reader = self._reader(transport)
         with contextlib.ExitStack() as guard:
             session: list[WireSession] = []
-            ending = guarded(lambda: self._scan(reader, outbox, guard, session.append), scan_id=self.scan_id)
+            ending = guarded(
+                lambda: self._scan(transport, reader, outbox, guard, session.append),
+                scan_id=self.scan_id,
+            )
             self._ended(ending, session[0] if session else None, transport)
-        self._close(transport, outbox, reader, ending.trouble)
+        try:
+            self._close(transport, outbox, reader, ending.trouble)
+        finally:
+            reader.release()
 
     def _reader(self, transport: SocketTransport) -> FrameReader:
         """Of the scan's beginning, all of which has to come within the handshake's time."""
         seconds = self._limits.handshake_seconds
         wire = replace(self._limits.wire, idle_seconds=seconds, message_seconds=seconds)
-        return FrameReader(transport, limits=wire, until=self.started + seconds)
+        return FrameReader(transport, limits=wire, until=self.started + seconds, budget=self._budget)
 
     def _begun(self, reader: FrameReader) -> None:
         """The header has come: from here on the limits of the data count."""
@@ -149,6 +173,7 @@ class ScanConnection(ABC):
     @abstractmethod
     def _scan(
         self,
+        transport: SocketTransport,
         reader: FrameReader,
         outbox: Outbox,
         guard: contextlib.ExitStack,
@@ -191,6 +216,8 @@ class Shared:
     places: threading.BoundedSemaphore
     """Of scans that run or wait."""
     stopping: threading.Event
+    budget: Budget | None = None
+    """Of messages that have not arrived whole."""
     tls: ssl.SSLContext | None = None
     recordings: RecordingFolder | None = None
     on_event: EventHook | None = None
@@ -207,7 +234,7 @@ class ServerConnection(ScanConnection):
     """A connection of the MRD server."""
 
     def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
-        super().__init__(sock, shared.limits, peer=peer, tls=shared.tls)
+        super().__init__(sock, shared.limits, peer=peer, tls=shared.tls, budget=shared.budget)
         self._shared = shared
 
     def _refuse(self, transport: SocketTransport, outbox: Outbox, reason: str) -> None:
@@ -221,6 +248,7 @@ class ServerConnection(ScanConnection):
 
     def _scan(
         self,
+        transport: SocketTransport,
         reader: FrameReader,
         outbox: Outbox,
         guard: contextlib.ExitStack,
@@ -228,23 +256,30 @@ class ServerConnection(ScanConnection):
     ) -> None:
         recordings = self._shared.recordings
         recording = None if recordings is None else guard.enter_context(recordings.start(self.scan_id))
-        watch = self._watch(reader, recording)
+        watch = self._watch(transport, recording)
         session = WireSession(self.scan_id, reader, outbox.put, peer=self.peer, on_frame=watch)
         on_session(session)
         handler = self._handshake(session, guard)
         with self._turn(session, guard):
             handler(session)
 
-    def _watch(self, reader: FrameReader, recording: Recording | None) -> Callable[[Frame], None]:
+    def _watch(self, transport: SocketTransport, recording: Recording | None) -> Callable[[Frame], None]:
         limits = self._limits
+        data = 0
 
         def watch(frame: Frame) -> None:
+            nonlocal data
+            if frame.message_id in _DATA:
+                data += len(frame.raw)
+            elif transport.waited_s > 10 * limits.wire.idle_seconds + data / limits.slowest_sender:
+                raise ProtocolError(f"{data} bytes of data came in {transport.waited_s:.0f} s: given up")
             if recording is not None:
                 recording.write(frame.raw)
                 recording.complete = frame.message_id is MessageId.CLOSE
-            if reader.received > limits.scan_bytes:
+            if transport.bytes_received > limits.scan_bytes:
                 raise ProtocolError(
-                    f"the scan has more than {limits.scan_bytes} bytes, the limit of this server"
+                    f"the scan has more than {limits.scan_bytes} bytes, the limit of this server "
+                    "(server.scan_limit_gb)"
                 )
             if time.monotonic() > self.started + limits.scan_seconds:
                 raise ProtocolError(

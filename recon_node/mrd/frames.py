@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from recon_node.core.budget import Budget
 from recon_node.core.errors import ProtocolError, TruncatedStream
 from recon_node.mrd.gadget_frames import GADGET_LENGTHS
 from recon_node.mrd.messages import (
@@ -45,13 +46,15 @@ class WireLimits:
 
     text_bytes: int = 1 << 20
     """CONFIG_TEXT, TEXT, ERROR, image attributes."""
-    header_bytes: int = 16 << 20
+    header_bytes: int = 4 << 20
     """ISMRMRD header XML."""
     acquisition_bytes: int = 64 << 20
     """One ACQUISITION or WAVEFORM."""
-    image_bytes: int = 512 << 20
+    channels: int = 512
+    """Of one ACQUISITION or WAVEFORM."""
+    image_bytes: int = 128 << 20
     """One IMAGE."""
-    gadget_bytes: int = 4 << 30
+    gadget_bytes: int = 2 << 30
     """One RECON_DATA, BUCKET, IMAGE_ARRAY or plain array."""
     run_bytes: int = 4 << 20
     """Acquisitions that are handed on together (one always is)."""
@@ -99,6 +102,8 @@ class FrameReader:
         True for files: the end of the bytes between two messages then ends the stream too.
     until : float, optional
         No message is waited for longer than to this time (`time.monotonic()` seconds).
+    budget : Budget, optional
+        Of all connections: large messages are charged to it, until `release`.
 
     Raises
     ------
@@ -115,7 +120,10 @@ class FrameReader:
         limits: WireLimits | None = None,
         close_optional: bool = False,
         until: float | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget
+        self._charged = 0
         self.until = until
         self.received = 0
         """Bytes, so far."""
@@ -151,6 +159,8 @@ class FrameReader:
     def _next_frame(self) -> Frame | None:
         if not self._wait_for_first_byte():
             return None
+        if self.until is not None and time.monotonic() > self.until:
+            raise ProtocolError("the time limit of this part of the scan is reached")
         (number,) = ID.unpack(self._peek(ID.size))
         try:
             message_id = MessageId(number)
@@ -211,9 +221,20 @@ class FrameReader:
         kept = self._memory[self._start : self._end]
         # Doubling only when that full: a length alone never makes memory.
         full = len(kept) > len(self._memory) // 2
-        self._memory = _room(2 * len(self._memory) if full else max(_START_BYTES, 2 * len(kept)))
+        size = 2 * len(self._memory) if full else max(_START_BYTES, 2 * len(kept))
+        self._charge(size - _START_BYTES)
+        self._memory = _room(size)
         self._memory[: len(kept)] = kept
         self._start, self._end = 0, len(kept)
+
+    def _charge(self, size: int) -> None:
+        if self._budget is not None and size != self._charged:
+            self._budget.charge(size - self._charged, "a message")
+            self._charged = size
+
+    def release(self) -> None:
+        """Give back what was charged; nothing more will be read."""
+        self._charge(0)
 
     def _receive(self) -> bool:
         if self._source is None:
@@ -255,12 +276,21 @@ def _error(peek: Peek, limits: WireLimits) -> int:
 
 def _acquisition(peek: Peek, limits: WireLimits) -> int:
     samples, coils, dimensions = shape_of(peek(START.itemsize))
+    _check_channels("ACQUISITION", coils, limits)
     size = samples * (8 * coils + 4 * dimensions)
     return START.itemsize + checked_size("ACQUISITION", size, limits.acquisition_bytes)
 
 
+def _check_channels(what: str, channels: int, limits: WireLimits) -> None:
+    if channels > limits.channels:
+        raise ProtocolError(
+            f"{what} has {channels} channels, more than the limit of {limits.channels} (server.max_channels)"
+        )
+
+
 def _waveform(peek: Peek, limits: WireLimits) -> int:
     head = np.frombuffer(peek(_WAVEFORM_BYTES)[ID.size :], WAVEFORM_HEADER)[0]
+    _check_channels("WAVEFORM", int(head["channels"]), limits)
     size = 4 * int(head["number_of_samples"]) * int(head["channels"])
     return _WAVEFORM_BYTES + checked_size("WAVEFORM", size, limits.acquisition_bytes)
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from recon_node.core.errors import ConfigError, ProtocolError, SourceError
+from recon_node.core.budget import Budget
+from recon_node.core.errors import ConfigError, LimitReached, ProtocolError, SourceError
 from recon_node.mrd.connection import Protect, ScanConnection, ServerLimits
 from recon_node.mrd.frames import FrameReader, WireLimits
 from recon_node.mrd.gadget_properties import MODES, TARGETS
@@ -34,8 +35,10 @@ MakeHandler = Callable[[Mapping[str, str]], ScanHandler]
 
 LIMITS = ServerLimits(
     scan_seconds=12 * 3600.0,
+    slowest_reader=0.0,
     send_seconds=600.0,
     linger_seconds=30.0,
+    buffer_bytes=8 << 30,
     wire=WireLimits(idle_seconds=12 * 3600.0, message_seconds=600.0),
 )
 """Of a module: the chain before it may pause for as long as the scanner does."""
@@ -65,6 +68,8 @@ class Module:
     """What a chain's ``<configuration>`` may hold: name to one line of description."""
     protect: Protect
     limits: ServerLimits = LIMITS
+    budget: Budget | None = None
+    """Of messages that have not arrived whole."""
 
 
 class GadgetConnection(ScanConnection):
@@ -82,7 +87,7 @@ class GadgetConnection(ScanConnection):
     def __init__(
         self, sock: socket.socket, peer: str, module: Module, *, opening: Opening | None = None
     ) -> None:
-        super().__init__(sock, module.limits, peer=peer)
+        super().__init__(sock, module.limits, peer=peer, budget=module.budget)
         self._module = module
         self._opening = opening
         self._transport: SocketTransport | None = None
@@ -90,6 +95,7 @@ class GadgetConnection(ScanConnection):
 
     def _scan(
         self,
+        transport: SocketTransport,
         reader: FrameReader,
         outbox: Outbox,
         guard: ExitStack,
@@ -153,7 +159,7 @@ class GadgetConnection(ScanConnection):
         try:
             for _ in reader:
                 pass
-        except SourceError:
+        except (SourceError, LimitReached):
             transport.drain(self._limits.linger_seconds)
 
     def _release(self) -> None:
@@ -175,7 +181,7 @@ def _forward_rest(reader: FrameReader, outbox: Outbox) -> None:
         for frame in reader:
             if frame.message_id not in _NO_DATA and not outbox.put(bytes(frame.raw)):
                 return
-    except SourceError as error:
+    except (SourceError, LimitReached) as error:
         log.warning("the rest of the scan could not be passed on: %s", for_the_log(error))
 
 

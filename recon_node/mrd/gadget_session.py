@@ -83,5 +83,5 @@ class GadgetSession(WireSession):
             message = decode(frame)
             return [message] if isinstance(message, Readouts | Waveform) else []
         if frame.message_id not in _PASSED_ON:
-            log.info("a %s message was dropped", frame.message_id.name, extra={"scan": self.scan_id})
+            self._ignore(frame.message_id.name)
         return []

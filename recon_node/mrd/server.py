@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from recon_node.core.budget import Budget
 from recon_node.core.supervise import Supervised
 from recon_node.mrd.acceptor import Acceptor
 from recon_node.mrd.connection import EventHook, Protect, ServerConnection, ServerLimits, Shared
@@ -81,6 +82,7 @@ class MrdServer:
             slots=threading.BoundedSemaphore(self._limits.scans),
             places=threading.BoundedSemaphore(scans),
             stopping=self._acceptor.stopping,
+            budget=Budget(self._limits.buffer_bytes, "server.buffer_mb"),
             tls=tls,
             recordings=recordings,
             on_event=on_event,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
@@ -199,6 +200,8 @@ class WireSession(Answering):
         self._on_frame = on_frame
         self._first: Frame | None = None
         self.readouts = 0
+        self.ignored = Counter[str]()
+        """Messages that were of no use, by kind."""
 
     def read_header(self) -> None:
         """Read configuration and header.
@@ -271,9 +274,15 @@ class WireSession(Answering):
     def _take_parameters(self, message: Text) -> None:
         config = parameters_from_json(message.text)
         if config is None:
-            log.info("ignored a text of %d characters", len(message.text), extra={"scan": self._scan_id})
+            self._ignore("TEXT")
             return
         self._config = self._config.merged(config)
+
+    def _ignore(self, kind: str) -> None:
+        """Log the first of its kind: a peer must not fill the log."""
+        self.ignored[kind] += 1
+        if self.ignored[kind] == 1:
+            log.info("a %s message was ignored", kind, extra={"scan": self._scan_id})
 
     def _vet(self, message_id: MessageId) -> None:
         """Refuse what a scanner never sends before any of it is taken in."""
@@ -288,8 +297,8 @@ class WireSession(Answering):
                 return [message]
             case ImageMessage():
                 self.send_image(message)
-            case Text(text=text):
-                log.info("ignored a text of %d characters", len(text), extra={"scan": self._scan_id})
+            case Text():
+                self._ignore("TEXT")
             case RemoteError():
                 raise ProtocolError("the peer reported an error of its own and gave up the scan")
             case _:

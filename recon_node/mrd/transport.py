@@ -33,17 +33,28 @@ class SocketTransport:
         Connected; for TLS already wrapped, unless `tls` is given.
     send_seconds : float
         Longest time without any progress while sending.
+    slowest : float
+        Bytes each second that the peer has to take on average, beyond `send_seconds` once; 0 for none.
     tls : ssl.SSLContext, optional
         Of a server: the socket is wrapped with it, and `shake_hands` is due.
     """
 
     def __init__(
-        self, sock: socket.socket, *, send_seconds: float = 60.0, tls: ssl.SSLContext | None = None
+        self,
+        sock: socket.socket,
+        *,
+        send_seconds: float = 60.0,
+        slowest: float = 0.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if tls is not None:
             sock = tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self.socket = sock
         self._send_seconds = send_seconds
+        self._slowest = slowest
+        self._sending_s = 0.0
+        self.waited_s = 0.0
+        """For data, in `receive`."""
         self._sending = threading.Lock()
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._session: contextlib.AbstractContextManager[object] = (
@@ -91,6 +102,13 @@ class SocketTransport:
         TruncatedStream
             The connection broke.
         """
+        began = time.monotonic()
+        try:
+            return self._receive(room, deadline)
+        finally:
+            self.waited_s += time.monotonic() - began
+
+    def _receive(self, room: memoryview, deadline: float) -> int:
         while True:
             try:
                 with self._session:
@@ -122,14 +140,16 @@ class SocketTransport:
         Raises
         ------
         ProtocolError
-            The peer accepted nothing for `send_seconds`.
+            The peer accepted nothing for `send_seconds`, or all in all too little.
         TruncatedStream
             The connection broke.
         """
         with self._sending:
             left = memoryview(data).cast("B")
-            deadline = time.monotonic() + self._send_seconds
+            began = time.monotonic()
+            deadline = began + self._send_seconds
             while left:
+                self._check_rate(time.monotonic() - began)
                 try:
                     with self._session:
                         done = self.socket.send(left)
@@ -143,6 +163,16 @@ class SocketTransport:
                     left = left[done:]
                     self.bytes_sent += done
                     deadline = time.monotonic() + self._send_seconds
+            self._sending_s += time.monotonic() - began
+
+    def _check_rate(self, seconds: float) -> None:
+        """`seconds` went by in this call so far."""
+        spent = self._sending_s + seconds
+        if self._slowest and spent > self._send_seconds + self.bytes_sent / self._slowest:
+            raise ProtocolError(
+                f"the peer reads too slowly: {self.bytes_sent} bytes in {spent:.0f} s, expected at least "
+                f"{self._slowest / 1000:.0f} kB/s (server.min_rate_kb_s)"
+            )
 
     def finish_sending(self) -> None:
         """Tell the peer that nothing more will be sent (half close)."""

@@ -10,6 +10,7 @@ from recon_node.core.errors import SourceError
 from recon_node.mrd.encodings import decoded
 
 MAX_DEPTH = 64
+MAX_NODES = 100_000
 MAX_BYTES = 16 << 20
 
 
@@ -47,10 +48,14 @@ class _Builder:
         self.what = what
         self.root = Node("")
         self._open = [self.root]
+        self._nodes = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._open) > MAX_DEPTH:
             raise SourceError(f"{self.what}: XML is nested deeper than {MAX_DEPTH} elements")
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise SourceError(f"{self.what}: XML has more than {MAX_NODES} elements")
         node = Node(name.rpartition(":")[2], attributes=attributes)
         self._open[-1].children.append(node)
         self._open.append(node)

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+from recon_node.core.budget import Budget
 from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.mrd.acceptor import Acceptor
 from recon_node.mrd.connection import ServerLimits
@@ -30,7 +31,7 @@ from recon_node.mrd.gadget_properties import TARGETS
 from recon_node.mrd.session import ScanHandler
 from recon_node.online.log import PatientFilter, setup_logging
 from recon_node.online.properties import PROPERTIES
-from recon_node.settings import load_settings
+from recon_node.settings import ServerSettings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ def _module(target: str, make_handler: MakeHandler, limits: ServerLimits = LIMIT
         properties=PROPERTIES,
         protect=_PATIENTS.protect,
         limits=limits,
+        budget=Budget(limits.buffer_bytes, "server.buffer_mb"),
     )
 
 
@@ -176,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
                 options.target,
                 host=options.host,
                 stopping=stopping,
-                limits=dataclasses.replace(LIMITS, scans=server.max_connections, waiting=server.waiting),
+                limits=_limits(server),
                 drain_seconds=server.drain_s,
             )
     except ReconNodeError as error:
@@ -185,6 +187,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _limits(server: ServerSettings) -> ServerLimits:
+    return dataclasses.replace(
+        LIMITS,
+        scans=server.max_connections,
+        waiting=server.waiting,
+        handshake_seconds=server.handshake_s,
+        wire=dataclasses.replace(LIMITS.wire, channels=server.max_channels),
+    )
 
 
 @contextmanager

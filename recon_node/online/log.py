@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, TextIO
@@ -39,6 +40,8 @@ FIELDS = (
 _UID = re.compile(r"\b[0-2](?:\.(?:0|[1-9]\d*)){5,}\b")
 _REDACTED = "[redacted]"
 _SHORTEST_SECRET = 3
+_MOST_LINES = 600
+_MINUTE_S = 60.0
 
 
 def hashed(uid: str) -> str:
@@ -56,6 +59,7 @@ class PatientFilter(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._secrets: dict[str, int] = {}
+        self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
 
     def protect(self, headers: Iterable[ScanHeader]) -> Callable[[], None]:
@@ -64,6 +68,7 @@ class PatientFilter(logging.Filter):
         with self._lock:
             for value in values:
                 self._secrets[value] = self._secrets.get(value, 0) + 1
+            self._compile()
 
         def forget() -> None:
             with self._lock:
@@ -71,8 +76,15 @@ class PatientFilter(logging.Filter):
                     self._secrets[value] -= 1
                     if not self._secrets[value]:
                         del self._secrets[value]
+                self._compile()
 
         return forget
+
+    def _compile(self) -> None:
+        """One pattern for all values, made when they change and not for each line of the log."""
+        longest_first = sorted(self._secrets, key=len, reverse=True)
+        either = "|".join(map(re.escape, longest_first))
+        self._pattern = re.compile(either, re.IGNORECASE) if either else None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Clean the record in place; it always passes."""
@@ -89,10 +101,9 @@ class PatientFilter(logging.Filter):
 
     def clean(self, text: str) -> str:
         """`text` on one line, without protected values and UIDs."""
-        with self._lock:
-            secrets = sorted(self._secrets, key=len, reverse=True)
-        for secret in secrets:
-            text = re.sub(re.escape(secret), _REDACTED, text, flags=re.IGNORECASE)
+        pattern = self._pattern
+        if pattern is not None:
+            text = pattern.sub(_REDACTED, text)
         return " ".join(_UID.sub(lambda match: hashed(match[0]), text).split())
 
 
@@ -113,6 +124,42 @@ def _where(kind: type[BaseException], trace: TracebackType | None) -> str:
         places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
         trace = trace.tb_next
     return f"{kind.__name__} at {' < '.join(reversed(places))}"
+
+
+class FloodFilter(logging.Filter):
+    """Lets through so many lines of one kind in a minute, then says how many it left out.
+
+    A kind is a logger and a message before its values are put in, so that whoever can make this node log
+    cannot make it fill the disk.
+
+    Parameters
+    ----------
+    most : int
+        Lines of one kind in a minute.
+    clock : callable
+        Seconds, steady.
+    """
+
+    def __init__(self, most: int = _MOST_LINES, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._most = most
+        self._clock = clock
+        self._began = clock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record passes."""
+        kind = (record.name, str(record.msg))
+        with self._lock:
+            if self._clock() - self._began >= _MINUTE_S:
+                self._began = self._clock()
+                left_out = self._counts[kind] - self._most
+                self._counts.clear()
+                if left_out > 0:
+                    record.msg = f"{record.msg} (and {left_out} more in the minute before)"
+            self._counts[kind] += 1
+            return self._counts[kind] <= self._most
 
 
 class LineFormatter(logging.Formatter):
@@ -169,6 +216,7 @@ def setup_logging(
     patients = patients or PatientFilter()
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter(style))
+    handler.addFilter(FloodFilter())
     handler.addFilter(patients)
     root = logging.getLogger()
     for old in [*root.handlers]:

@@ -210,7 +210,11 @@ def _mrd_server(
         limits=ServerLimits(
             scans=server.max_connections,
             waiting=server.waiting,
-            wire=WireLimits(idle_seconds=server.timeout_s),
+            handshake_seconds=server.handshake_s,
+            scan_bytes=int(server.scan_limit_gb * 2**30),
+            buffer_bytes=server.buffer_mb << 20,
+            slowest_reader=1e3 * server.min_rate_kb_s,
+            wire=WireLimits(idle_seconds=server.timeout_s, channels=server.max_channels),
         ),
         allowed_peers=server.allowed_peers,
         tls=_tls(server),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recon_node.core.budget import ScanLimits
 from recon_node.core.errors import DataError, ReconNodeError, SourceError
 from recon_node.core.identity import ScanIdentity
 from recon_node.core.protocols import Source
@@ -114,6 +115,7 @@ def _preparation(source: Source, options: PrepSettings) -> Preparation:
         noise=options.noise,
         dynamic=options.dynamic,
         gating=gating,
+        limits=ScanLimits(held_bytes=options.memory_mb << 20),
     )
 
 

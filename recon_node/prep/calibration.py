@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.budget import ScanMemory, kspace_bytes
 from recon_node.core.scan import ScanHeader
 from recon_node.prep.line_patterns import central_run
 from recon_node.prep.places import APART_MM, MOST_PLACES, finite_positions
@@ -66,10 +67,13 @@ class Calibrations:
     Parameters
     ----------
     headers : sequence of ScanHeader
+    memory : ScanMemory
+        Charged before calibration lines of another slice get their own.
     """
 
-    def __init__(self, headers: Sequence[ScanHeader]) -> None:
+    def __init__(self, headers: Sequence[ScanHeader], memory: ScanMemory) -> None:
         self._headers = headers
+        self._memory = memory
         self._sums: dict[tuple[int, int], list[tuple[NDArray[np.float64], CalibrationSum]]] = {}
 
     def add(
@@ -102,6 +106,7 @@ class Calibrations:
                 return found
         if len(known) >= MOST_PLACES:
             return known[0][1]
+        self._memory.hold(kspace_bytes(*shape), "calibration k-space")
         known.append((position, CalibrationSum(*shape)))
         return known[-1][1]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.budget import ScanMemory, kspace_bytes
 from recon_node.core.errors import InconsistentReadouts, UnsupportedScan
 from recon_node.core.scan import ScanHeader, SliceIndex
 from recon_node.prep.counters import name_of, slice_indices
@@ -61,9 +62,14 @@ class SliceCollection:
     dynamic : str
         Counter that makes the phase axis.
     book : Notebook
+    memory : ScanMemory
+        Charged before a slice gets its own.
     """
 
-    def __init__(self, headers: Sequence[ScanHeader], dynamic: str, book: Notebook) -> None:
+    def __init__(
+        self, headers: Sequence[ScanHeader], dynamic: str, book: Notebook, memory: ScanMemory
+    ) -> None:
+        self._memory = memory
         self._headers = headers
         self._dynamic = dynamic
         self._book = book
@@ -109,7 +115,9 @@ class SliceCollection:
         reference = self._reference(index, positions)
         away = np.linalg.norm(positions - reference, axis=1) > APART_MM
         if away.any():
-            self._strays.setdefault(index, []).append(piece.pick(np.flatnonzero(away)))
+            stray = piece.pick(np.flatnonzero(away))
+            self._memory.hold(stray.lines.data.nbytes, f"lines of {name_of(index)} that lie elsewhere")
+            self._strays.setdefault(index, []).append(stray)
             piece = piece.pick(np.flatnonzero(~away))
         if not len(piece.rows):
             return
@@ -119,6 +127,7 @@ class SliceCollection:
             return
         buffer = self._buffer(index, shape)
         self._revisits |= buffer.overtaken
+        self._room_for(buffer, int(piece.phases.max()) + 1)
         buffer.add(piece.phases, piece.rows, piece.lines)
 
     def _reference(self, index: SliceIndex, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,8 +144,17 @@ class SliceCollection:
         if index not in self._buffers:
             limit = self._headers[index.encoding].limits.get(self._dynamic)
             count = min(limit.size, MOST_PHASES) if limit else 1
+            self._memory.hold(kspace_bytes(count, *shape), f"k-space of {name_of(index)}")
             self._buffers[index] = SliceBuffer(index, count, shape)
         return self._buffers[index]
+
+    def _room_for(self, buffer: SliceBuffer, phases: int) -> None:
+        """See that a buffer may grow, which copies what it holds."""
+        have = len(buffer.data)
+        if phases > have:
+            what = f"k-space of {name_of(buffer.index)}"
+            self._memory.prove(buffer.data.nbytes, what)
+            self._memory.hold(kspace_bytes(max(phases, have * 3 // 2) - have, *buffer.shape), what)
 
     def _phase_counters(self, idx: NDArray[Any], header: ScanHeader) -> NDArray[np.intp]:
         counters = idx[self._dynamic].astype(np.intp)
@@ -197,6 +215,7 @@ class SliceCollection:
 
     def _leave(self, index: SliceIndex) -> SliceBuffer:
         buffer = self._buffers.pop(index)
+        self._memory.hold(-buffer.data.nbytes, "")
         self._gone[index] = _Gone(int(buffer.count.sum()), buffer.position_mm, buffer.shape)
         return buffer
 

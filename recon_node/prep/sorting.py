@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
+from recon_node.core.budget import ScanLimits, ScanMemory, kspace_bytes
 from recon_node.core.choices import Dynamic, NoiseHandling, Orientation
 from recon_node.core.errors import DataError, InconsistentReadouts
 from recon_node.core.scan import Readouts, ScanHeader, SliceGeometry, Waveform
@@ -18,7 +19,7 @@ from recon_node.prep.assemble import SliceContext, assemble
 from recon_node.prep.calibration import Calibrations
 from recon_node.prep.collection import SliceCollection
 from recon_node.prep.common import Common
-from recon_node.prep.counters import rows_of
+from recon_node.prep.counters import name_of, rows_of
 from recon_node.prep.expectation import embeds_calibration, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
 from recon_node.prep.geometry import slice_geometry
@@ -55,6 +56,8 @@ class Preparation:
         Most lines and samples of `KSpace.calibration`.
     gating : RetrospectiveGating, optional
         Sorts readouts into cardiac phases by their heartbeats, instead of by the phase counter.
+    limits : ScanLimits, optional
+        Of the memory that the scan may take.
 
     Raises
     ------
@@ -72,7 +75,9 @@ class Preparation:
         streaming: bool = True,
         calibration_width: int = 24,
         gating: RetrospectiveGating | None = None,
+        limits: ScanLimits | None = None,
     ) -> None:
+        self._memory = ScanMemory(limits)
         for header in headers:
             refuse(header)
         self._book = Notebook()
@@ -91,8 +96,8 @@ class Preparation:
         self._estimate_noise = noise == "auto"
         self._common = Common(orientation, contrasts_apart=self._dynamic != "contrast")
         self._intake = Intake(self._headers, noise, self._common, self._book)
-        self._slices = SliceCollection(self._headers, self._dynamic, self._book)
-        self._calibrations = Calibrations(self._headers)
+        self._slices = SliceCollection(self._headers, self._dynamic, self._book, self._memory)
+        self._calibrations = Calibrations(self._headers, self._memory)
         self._places: list[Place] = []
         self._refused: list[str] = []
 
@@ -116,11 +121,15 @@ class Preparation:
         UnsupportedScan
             Compressed samples, phases beside another dynamic counter, a slab undersampled along kz, lines
             that are not Cartesian.
+        LimitReached
+            The scan announces more than may be held, or far more than came.
         """
+        self._memory.arrived(block.nbytes)
         if isinstance(block, Readouts):
             block = self._imaging_too(block)
         if self._gating is not None:
-            return [piece for part in self._gating.feed(block) for piece in self._feed(part)]
+            self._memory.hold(block.nbytes, "readouts kept for gating")
+            return self._ungated(self._gating.feed(block))
         return [] if isinstance(block, Waveform) else self._feed(block)
 
     def finish(self) -> list[KSpace]:
@@ -131,8 +140,7 @@ class Preparation:
         DataError
             The scan had no imaging lines.
         """
-        held = [] if self._gating is None else self._gating.finish()
-        out = [piece for part in held for piece in self._feed(part)]
+        out = [] if self._gating is None else self._ungated(self._gating.finish())
         if self._slices.empty:
             seen = {"noise": self._intake.noise_samples, **self._book.counts}
             found = ", ".join(f"{count} {name}" for name, count in seen.items() if count) or "nothing"
@@ -144,6 +152,14 @@ class Preparation:
         """What was noticed about the scan so far, beside the notes of each k-space."""
         gated = () if self._gating is None else self._gating.notes
         return (*self._book.notes, *self._common.notes, *gated)
+
+    def _ungated(self, held: Sequence[Readouts]) -> list[KSpace]:
+        """Go on with readouts that gating let go."""
+        out: list[KSpace] = []
+        for part in held:
+            self._memory.hold(-part.nbytes, "")
+            out += self._feed(part)
+        return out
 
     def _imaging_too(self, block: Readouts) -> Readouts:
         """Calibration lines embedded in the imaging scan flagged as lines of the image as well."""
@@ -205,6 +221,9 @@ class Preparation:
     def _emit(self, buffer: SliceBuffer) -> list[KSpace]:
         index = buffer.index
         header, grid = self._headers[index.encoding], self._intake.grids[index.encoding]
+        image = kspace_bytes(len(buffer.data), *header.recon_matrix)
+        # From here on k-space is touched everywhere: it has to be worth that.
+        self._memory.prove(max(buffer.data.nbytes, image), f"k-space or images of {name_of(index)}")
         geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice, self._orientation)
         if index.encoding in self._common.perhaps_mirrored:
             geometry = replace(geometry, verified=False)

@@ -68,6 +68,16 @@ class ServerSettings(Checked):
     """More connections that may wait for their turn; others are refused."""
     timeout_s: float = setting(60.0, gt=0, le=86_400, unit="s")
     """Silence after which a connection is given up."""
+    handshake_s: float = setting(30.0, gt=0, le=3600, unit="s")
+    """From connecting to the end of the header, however busy the peer seems."""
+    min_rate_kb_s: float = setting(128.0, ge=0, le=1e9, unit="kB/s")
+    """What a peer has to take of its images on average (beyond a minute once), or is cut off; 0 for any."""
+    max_channels: int = setting(512, ge=1, le=65_535)
+    """Of one readout or waveform."""
+    buffer_mb: int = setting(1024, ge=64, le=10_000_000, unit="MB")
+    """Messages of all connections together that have not arrived whole."""
+    scan_limit_gb: float = setting(64.0, gt=0, le=1e9, unit="GB")
+    """Bytes of one scan."""
     drain_s: float = setting(30.0, ge=0, le=86_400, unit="s")
     """How long running scans may go on after SIGTERM or Ctrl-C."""
     out: Filename = setting("images", path="path")
