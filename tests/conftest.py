@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from recon_node.core.plugins import installed
+from recon_node.core.plugins import forget
 
 MAY_BE_ABSENT = re.compile(
     r"CUDA|docker compose|recorded session not here|the recording .* beside|measured k-space not here"
@@ -68,11 +68,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         )
         (site / f"{name}-{version}.dist-info" / "top_level.txt").write_text(f"{name}\n")
         modules.append(name)
-        installed.cache_clear()
+        forget()
 
     monkeypatch.syspath_prepend(site)
     yield package
-    installed.cache_clear()
+    forget()
     for name in modules:
         sys.modules.pop(name, None)
 

@@ -59,6 +59,12 @@ def package_of(module: str) -> tuple[str, str]:
     return top, UNKNOWN_VERSION
 
 
+def forget() -> None:
+    """Look again for what is installed: packages came or went while this process runs."""
+    installed.cache_clear()
+    package_of.cache_clear()
+
+
 def told(error: Exception) -> str:
     """One short line of somebody else's exception."""
     line = next(iter(str(error).splitlines()), "")[:_LONGEST]

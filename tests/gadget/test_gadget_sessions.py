@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
@@ -105,13 +106,44 @@ def test_the_gadget_runs_under_the_gadgetron_package(name: str, execute) -> None
     assert_same_pictures(images_of(answer), images_of(recording(f"{name}_from_module.bin")))
 
 
+def with_method(name: str, method: str) -> bytes:
+    """A recorded session whose chain asks for another method than SENSE."""
+    data = session_bytes(name).replace(b'value="sense"', f'value="{method}"'.encode())
+    grown = len(method) - len("sense")
+    return data[:2] + (int.from_bytes(data[2:6], "little") + grown).to_bytes(4, "little") + data[6:]
+
+
+def test_a_chain_may_ask_for_a_method_of_an_installed_package(
+    listening, exchange, install, tmp_path: Path, monkeypatch
+) -> None:
+    code = """
+import numpy as np
+from recon_node.core.fft import centred_ifft
+
+class Combined:
+    def reconstruct(self, kspace, maps, text):
+        return np.einsum("cyx,pcyx->pyx", maps.data[0].conj(), centred_ifft(kspace.data))
+"""
+    install("their_package", code, recon_node__methods="their-method = their_package:Combined")
+    monkeypatch.chdir(tmp_path)
+    answer = exchange(
+        listening("acquisitions", make_handler=node_handler), with_method("acquisitions", "their-method")
+    )
+    assert remote_errors(answer) == []
+    images = images_of(answer)
+    assert [parse_meta(image.attributes)["ReconMethod"] for image in images] == [("their-method",)] * 2
+    truth = np.load(RECORDED / "phantom.npy")
+    assert all(np.corrcoef(image.data.ravel(), truth.ravel())[0, 1] > 0.95 for image in images)
+    (first, _) = [pydicom.dcmread(file) for file in tmp_path.rglob("*.dcm")]
+    assert first.ContributingEquipmentSequence[0].ManufacturerModelName == "their-method"
+    assert "their_package 1.2" in first.ContributingEquipmentSequence[0].SoftwareVersions
+
+
 @pytest.mark.parametrize("name", ["acquisitions", "buckets", "recon_data"])
 def test_the_nodes_own_reconstruction_shows_the_phantom_and_writes_dicom(
     name: str, listening, exchange, tmp_path: Path, monkeypatch
 ) -> None:
-    data = session_bytes(name).replace(b'value="sense"', b'value="zero-filled"')
-    grown = len(b"zero-filled") - len(b"sense")
-    data = data[:2] + (int.from_bytes(data[2:6], "little") + grown).to_bytes(4, "little") + data[6:]
+    data = with_method(name, "zero-filled")
     truth = np.load(RECORDED / "phantom.npy")
     monkeypatch.chdir(tmp_path)
     answer = exchange(listening(SESSIONS[name], make_handler=node_handler), data)

@@ -17,7 +17,7 @@ import pytest
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError
-from recon_node.core.plugins import installed
+from recon_node.core.plugins import forget
 from recon_node.dicom.provenance import read_provenance
 from recon_node.methods.registry import find_method
 from recon_node.methods.table import method_names
@@ -52,9 +52,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
 @pytest.fixture(autouse=True)
 def example(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(site)
-    installed.cache_clear()
+    forget()
     yield
-    installed.cache_clear()
+    forget()
     sys.modules.pop("recon_node_example", None)
 
 
@@ -125,6 +125,12 @@ def test_the_gadget_takes_it_as_a_property(monkeypatch: pytest.MonkeyPatch, tmp_
     assert with_properties(Settings(), {"method": NAME}).recon.method == NAME
 
 
+@pytest.mark.parametrize("name", ["method", "fallback"])
+def test_a_peer_may_not_have_a_module_imported(name: str) -> None:
+    with pytest.raises(ConfigError, match="module"):
+        with_properties(Settings(), {name: "recon_node_example:SenseDenoised"})
+
+
 def test_openrecons_choice_list_has_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["openrecon", "label"]) == 0
     parameters = {p["id"]: p for p in json.loads(capsys.readouterr().out)["parameters"]}
@@ -155,8 +161,8 @@ def test_its_record_is_cautious_where_it_says_nothing() -> None:
 
 def test_without_the_package_its_name_is_one_clear_error(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(site)])
-    installed.cache_clear()
+    forget()
     importlib.invalidate_caches()
-    with pytest.raises(ConfigError, match=r"recon.method: found 'sense-denoised', expected one of cardiomm"):
+    with pytest.raises(ConfigError, match=r"method: found 'sense-denoised', .*cardiomm.*module:Class"):
         Settings().replace("recon", method=NAME)
     assert run(["replay", "x.h5", "--out", "x", "--method", NAME]) == 2
