@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 
 from recon_node.cli import cli
+from recon_node.methods.registry import find_method
+from recon_node.methods.table import BUILT_IN
 from recon_node.online.properties import PROPERTIES
 from recon_node.schema import Setting, settings_of
 from recon_node.settings import CONFIG_VARIABLE, sections
@@ -37,6 +39,11 @@ file start at its own folder. `recon-node settings show` shows what is in force 
 `settings check` tries a file, `settings schema` writes all of this page as a JSON schema for editors.
 
 The column `peers` has the name by which a Gadgetron chain, or a client that may choose, can set it.
+"""
+
+_METHODS_HEAD = """## Methods
+
+What `method` can name here; [plugins.md](plugins.md) tells how another package adds one.
 """
 
 
@@ -95,7 +102,16 @@ def settings_page() -> str:
             f"## [{section}]\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\n"
             f"| key | default | takes | peers | |\n|---|---|---|---|---|\n{rows}"
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, _methods()])
+
+
+def _methods() -> str:
+    """The built-in methods, as their records describe them."""
+    rows = ""
+    for record in map(find_method, BUILT_IN):
+        learned = "yes: withheld where it is not trusted" if record.learned else "no"
+        rows += f"| `{record.name}` | {_cell(record.summary)} | {learned} |\n"
+    return f"{_METHODS_HEAD}\n| method | | learned |\n|---|---|---|\n{rows}"
 
 
 def _default(setting: Setting) -> str:
