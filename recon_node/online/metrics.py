@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from recon_node.core.errors import ConfigError
+from recon_node.delivery import DestinationStatus
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -86,6 +87,10 @@ class Metrics:
             )
         )
 
+    def watch_delivery(self, status: Callable[[], Mapping[str, DestinationStatus]]) -> None:
+        """Show what each destination does (`DeliveryWorker.status`)."""
+        self.registry.register(_Destinations(status))
+
     def watch_deferred(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Show the deferred scans by state (`DeferredScans.counts`)."""
         self.registry.register(
@@ -135,6 +140,43 @@ class _Watched(Collector):
         for labels, value in self._values():
             gauge.add_metric(labels, value)
         return [gauge]
+
+
+class _Destinations(Collector):
+    """Delivery by destination, counted when somebody looks."""
+
+    def __init__(self, status: Callable[[], Mapping[str, DestinationStatus]]) -> None:
+        self._status = status
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without values."""
+        return list(self._families().values())
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics with their values."""
+        families = self._families()
+        for name, status in self._status().items():
+            for key, family in families.items():
+                family.add_metric((name,), float(getattr(status, key)))
+        return list(families.values())
+
+    @staticmethod
+    def _families() -> dict[str, CounterMetricFamily | GaugeMetricFamily]:
+        labels = ("destination",)
+        return {
+            "delivered": CounterMetricFamily(
+                "recon_node_delivered", "Instances delivered since the start", labels=labels
+            ),
+            "failed": CounterMetricFamily(
+                "recon_node_delivery_failed", "Attempts that failed since the start", labels=labels
+            ),
+            "up": GaugeMetricFamily(
+                "recon_node_destination_up", "1 unless the last attempt to reach it failed", labels=labels
+            ),
+            "oldest_waiting_s": GaugeMetricFamily(
+                "recon_node_oldest_waiting_seconds", "Age of the oldest waiting instance", labels=labels
+            ),
+        }
 
 
 class HealthServer:

@@ -14,6 +14,7 @@ from pathlib import Path
 from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.supervise import Supervisor
 from recon_node.core.tls import server_tls
+from recon_node.delivery import DeliveryWorker
 from recon_node.mrd.frames import WireLimits
 from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.request import DEFAULT_NAME
@@ -164,11 +165,12 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
     server = settings.server
     metrics = Metrics()
     with ExitStack() as stack:
-        spool = None
+        spool = worker = None
         if has_destinations(settings.delivery):
             spool = stack.enter_context(open_spool(settings.delivery))
-            stack.enter_context(delivering(spool, settings.delivery))
+            worker = stack.enter_context(delivering(spool, settings.delivery))
             metrics.watch_spool(spool.counts)
+            metrics.watch_delivery(worker.status)
         node = Node(settings, spool=spool, metrics=metrics)
         scans = DeferredScans.from_settings(settings.server)
         metrics.watch_deferred(scans.counts)
@@ -181,10 +183,11 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         stack.enter_context(mrd)
         threads = Supervisor()
         threads.watch(mrd.thread, background.thread)
-        metrics.watch_threads(threads.failures)
+        supervisors = [threads, *([] if worker is None else [worker.supervisor])]
+        metrics.watch_threads(lambda: {k: n for one in supervisors for k, n in one.failures().items()})
         port = None
         if server.health_port is not None:
-            ready = partial(_not_ready, mrd, node, threads)
+            ready = partial(_not_ready, mrd, node, threads, worker)
             health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
             port = health.port
         yield Running(server=mrd, node=node, health_port=port)
@@ -225,8 +228,10 @@ def _mrd_server(
     )
 
 
-def _not_ready(server: MrdServer, node: Node, threads: Supervisor) -> str | None:
-    trouble = threads.trouble()
+def _not_ready(
+    server: MrdServer, node: Node, threads: Supervisor, worker: DeliveryWorker | None
+) -> str | None:
+    trouble = threads.trouble() or (None if worker is None else worker.trouble())
     if trouble is not None:
         return trouble
     if not server.accepting:

@@ -164,6 +164,10 @@ def test_the_spool_and_deferred_scans_are_counted_when_somebody_looks(
         values = counters(running.node)
     assert values['recon_node_spool_instances{destination="away",state="waiting"}'] == 16
     assert values['recon_node_deferred_scans{state="waiting"}'] == 0
+    assert values['recon_node_delivered_total{destination="away"}'] == 0
+    assert values['recon_node_thread_failures{thread="deliver-0-away"}'] == 0
+    assert values['recon_node_oldest_waiting_seconds{destination="away"}'] > 0
+    assert 'recon_node_destination_up{destination="away"}' in values
 
 
 def test_networks_of_the_latest_settings_stay_loaded_and_no_more(tmp_path: Path) -> None:
