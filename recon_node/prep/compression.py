@@ -57,7 +57,7 @@ def compress_coils(kspace: KSpace, coils: int | None = None, *, method: CoilComp
         return kspace
     if method == "pca":
         matrix = _principal(_covariance(kspace.calibration), count)
-        data = _apply(matrix, kspace.data)
+        data = _apply(matrix, kspace.data, kspace.mask)
         calibration = _apply(matrix, kspace.calibration[None])[0]
     else:
         data, calibration = _geometric(kspace, count)
@@ -82,21 +82,38 @@ def _principal(gram: Matrices, count: int) -> Matrices:
 
 
 def _signal_coils(kspace: KSpace) -> int:
-    """Components whose energy is above what noise alone reaches (edge of the Marchenko-Pastur law)."""
+    """Components whose energy is above what noise alone reaches (edge of the Marchenko-Pastur law).
+
+    What is left out is below the noise of the lines to be reconstructed, where the object is brightest.
+    """
     calibration = kspace.calibration
     if calibration is None or not kspace.whitened:
         return int(kspace.data.shape[1])
     coils, samples = len(calibration), calibration[0].size
-    edge = (1 + np.sqrt(coils / samples)) ** 2
+    noise = (kspace.calibration_noise or 1.0) if _measured_apart(kspace, calibration.shape[1]) else 1.0
+    edge = (noise * (1 + np.sqrt(coils / samples))) ** 2
     energy = np.linalg.eigvalsh(_covariance(calibration) / samples)
     return max(1, int(np.count_nonzero(energy > edge)))
 
 
-def _apply(matrix: Matrices, data: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """`(phase, coil, ky, kx)` to virtual coils."""
+def _measured_apart(kspace: KSpace, lines: int) -> bool:
+    """Whether calibration lines are no imaging lines, and as bright as they are by chance."""
+    first = kspace.mask.shape[1] // 2 - lines // 2
+    return not bool(kspace.mask.any(axis=(0, 2))[first : first + lines].all())
+
+
+def _apply(
+    matrix: Matrices, data: NDArray[np.complex64], mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.complex64]:
+    """`(phase, coil, ky, kx)` to virtual coils, on lines with samples in `mask` `(phase, ky, kx)` only."""
     phases, coils, ny, nx = data.shape
-    flat = data.reshape(phases, coils, ny * nx)
-    return np.asarray(np.matmul(matrix.astype(np.complex64), flat).reshape(phases, -1, ny, nx))
+    single = matrix.astype(np.complex64)
+    out = np.zeros((phases, len(matrix), ny, nx), np.complex64)
+    for phase in range(phases):
+        rows = slice(None) if mask is None else np.flatnonzero(mask[phase].any(axis=1))
+        some = data[phase][:, rows]
+        out[phase][:, rows] = (single @ some.reshape(coils, -1)).reshape(len(matrix), -1, nx)
+    return out
 
 
 def _geometric(kspace: KSpace, count: int) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:

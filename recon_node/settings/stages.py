@@ -59,7 +59,7 @@ class PrepSettings(Checked):
     line interpolated in time."""
     rr_tolerance: float = setting(0.2, ge=0, le=10, unit="fraction of the median RR interval")
     """Beats whose RR interval differs by more than this from the median are rejected."""
-    compression: Literal["none", CoilCompression] = setting("none", peer="compression")
+    compression: Literal["none", CoilCompression] = setting("pca", peer="compression")
     """Fewer virtual coils."""
     virtual_coils: int | None = setting(None, ge=1, le=4096, peer="virtual_coils")
     """How many; by default as many as rise above the noise."""

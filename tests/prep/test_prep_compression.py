@@ -68,3 +68,26 @@ def test_no_calibration_lines_and_gaps_along_the_readout_are_clear_errors() -> N
     mask[0, 3, 5] = False
     with pytest.raises(UnsupportedScan, match="use 'pca'"):
         compress_coils(dataclasses.replace(kspace, mask=mask), 4, method="geometric")
+
+
+def test_a_calibration_scan_of_its_own_is_judged_by_its_own_noise() -> None:
+    kspace = whitened(20.0)
+    assert kspace.calibration is not None
+    faint = dataclasses.replace(
+        kspace,
+        calibration=np.asarray(kspace.calibration * np.float32(0.01)),
+        calibration_noise=0.01,
+        mask=kspace.mask & (np.arange(SHAPE[0]) % 2 == 0)[:, None],
+    )
+    assert compress_coils(faint).data.shape[1] == 3
+
+
+def test_lines_without_samples_stay_empty() -> None:
+    kspace = whitened(20.0)
+    odd = np.arange(SHAPE[0]) % 2 == 1
+    sparse = dataclasses.replace(kspace, mask=kspace.mask & odd[:, None])
+    small = compress_coils(sparse, 4)
+    assert not small.data[:, :, ~odd].any()
+    np.testing.assert_allclose(
+        small.data[:, :, odd], compress_coils(kspace, 4).data[:, :, odd], rtol=1e-4, atol=1e-4
+    )
