@@ -97,9 +97,10 @@ def _signal_coils(kspace: KSpace) -> int:
 
 
 def _measured_apart(kspace: KSpace, lines: int) -> bool:
-    """Whether calibration lines are no imaging lines, and as bright as they are by chance."""
+    """Whether calibration lines are no imaging lines, so that their brightness says nothing of those."""
     first = kspace.mask.shape[1] // 2 - lines // 2
-    return not bool(kspace.mask.any(axis=(0, 2))[first : first + lines].all())
+    sampled = np.asarray(np.any(kspace.mask, axis=(0, 2)))
+    return not bool(sampled[first : first + lines].all())
 
 
 def _apply(
