@@ -16,6 +16,7 @@ from recon_node.cli.options import (
     recon_options,
     settings_from,
 )
+from recon_node.core.errors import shown
 
 if TYPE_CHECKING:
     from recon_node.offline.replay import FileResult
@@ -62,23 +63,32 @@ def command(
     with progress("reconstructing", len(paths)) as advance:
 
         def report(result: FileResult) -> None:
-            advance(1, result.path.name)
+            advance(1, shown(result.path.name))
             if result.error is not None:
                 click.echo(f"recon-node: {result.error}", err=True)
+            elif result.left_out is not None:
+                click.echo(f"note: {shown(result.path.name)} left out: {result.left_out}", err=True)
 
         results = replay(
             paths, out, settings, workers=workers, scheduler=scheduler, resume=resume, report=report
         )
     entries = [entry for result in results for entry in result.series]
     failed = [result for result in results if result.error is not None]
+    left_out = [result for result in results if result.left_out is not None]
     if as_json:
-        print_json({"series": entries, "errors": [result.error for result in failed]})
+        print_json(
+            {
+                "series": entries,
+                "errors": [result.error for result in failed],
+                "left_out": [f"{shown(result.path)}: {result.left_out}" for result in left_out],
+            }
+        )
     else:
         for result in results:
             _tell(result)
-        whole = f"{len(results) - len(failed)} of {len(results)} files"
+        whole = f"{len(results) - len(failed) - len(left_out)} of {len(results)} files"
         click.echo(f"{len(entries)} series from {whole}: {out / SUMMARY}")
-    code = 1 if failed else 0
+    code = 1 if failed or len(left_out) == len(results) else 0
     if destination is not None and entries:
         made = dict.fromkeys(out / folder for entry in entries for folder in entry["folders"])
         code |= export_and_report(list(made), destination, settings.delivery)
@@ -87,13 +97,14 @@ def command(
 
 def _tell(result: FileResult) -> None:
     """A line for each series, with what speaks against it; what was assumed about the file, once."""
+    name = shown(result.path.name)
     for entry in result.series:
         sampling, verdict = entry["sampling"], entry["trust"]["verdict"]
         counters = [
             f"{name} {value}" for name, value in entry["index"].items() if name == "slice" or value > 0
         ]
         click.echo(
-            f"{result.path.name} {', '.join(counters)}: {entry['phases']} images by {entry['method']}, "
+            f"{name} {', '.join(counters)}: {entry['phases']} images by {entry['method']}, "
             f"{sampling['acceleration']:g}x {sampling['pattern']}, trust {verdict}"
         )
         for reason in entry["trust"]["reasons"]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from recon_node.cli.options import ANY_PATH, json_option, print_json, progress
+from recon_node.core.errors import one_line, shown
 
 
 def _properties(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -42,6 +45,7 @@ def _tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSL
     callback=_properties,
     help="Parameter of the configuration, for example method=sense; may be given several times.",
 )
+@click.option("--group", help="Dataset to send of an HDF5 file that holds several.")
 @click.option("--out", type=ANY_PATH, metavar="IMAGES.h5", help="Keep the images that come back.")
 @click.option("--realtime", is_flag=True, help="Keep the pace of the acquisition time stamps.")
 @click.option(
@@ -57,6 +61,7 @@ def command(
     port: int,
     config: str,
     properties: dict[str, str],
+    group: str | None,
     out: Path | None,
     realtime: bool,
     timeout: float,
@@ -65,7 +70,10 @@ def command(
     tls_key: Path | None,
     as_json: bool,
 ) -> int:
-    """Send INPUT (ISMRMRD HDF5 or MRD stream) as a scanner would; exit 1 if the server reports an error."""
+    """Send INPUT (ISMRMRD HDF5 or MRD stream) as a scanner would.
+
+    Exit 1 if the server reports an error, or sends nothing back.
+    """
     from recon_node.offline.send import send_scan
 
     with progress("images", None) as advance:
@@ -76,11 +84,12 @@ def command(
             config=config,
             properties=properties,
             out=out,
+            dataset=group,
             realtime=realtime,
             timeout=timeout,
             tls=_tls(tls_ca, tls_certificate, tls_key),
             on_image=lambda image: advance(1),
-            on_text=lambda text: advance(0, text),
+            on_text=lambda text: _tell(text, advance, quiet=as_json),
         )
     for text in summary.errors:
         click.echo(f"recon-node: the server reports: {text}", err=True)
@@ -99,8 +108,17 @@ def command(
         )
         print_json({name: getattr(summary, name) for name in names})
     else:
-        kept = "" if out is None else f", kept in {out}"
+        kept = "" if out is None else f", kept in {shown(out)}" if summary.images else ", nothing was written"
         click.echo(
             f"{summary.readouts} readouts sent, {summary.images} images back in {summary.seconds:.1f} s{kept}"
         )
-    return 0 if summary.ok else 1
+    if not summary.images and not summary.errors:
+        click.echo("recon-node: the server sent no image back", err=True)
+    return 0 if summary.ok and summary.images else 1
+
+
+def _tell(text: str, advance: Callable[..., None], *, quiet: bool) -> None:
+    """Show a text of the server: beside the bar of a terminal, otherwise on a line of its own."""
+    advance(0, text)
+    if not quiet and not sys.stderr.isatty() and not text.startswith(("ERR", "WRN", "WARNING")):
+        click.echo(f"server: {one_line(text)}", err=True)

@@ -8,6 +8,7 @@ The class decides what happens next (retry or not, which exit code), never the t
     │   ├── TruncatedStream         the bytes end before the scan does
     │   ├── ProtocolError           the peer broke the MRD protocol
     │   └── UnsupportedScan         read well, but of a kind this node does not reconstruct
+    │       └── NoKSpace            coil maps, masks or images, which lie beside k-space
     ├── DataError                   raw data was read, but contradicts itself
     │   ├── InconsistentReadouts    counters, channels or matrix disagree
     │   └── CalibrationError        no usable calibration lines for coil maps
@@ -27,9 +28,24 @@ The class decides what happens next (retry or not, which exit code), never the t
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import PurePath
 from typing import ClassVar
+
+LONGEST = 300
+"""Characters of a message: the rest helps nobody."""
+
+
+def shown(name: object) -> str:
+    """A name, of a file for example, as it can be printed whatever its bytes are."""
+    return str(name).encode("utf-8", "replace").decode("utf-8")
+
+
+def one_line(message: str) -> str:
+    """A message as it is told: one line that can be printed, of at most `LONGEST` characters."""
+    line = shown(re.sub(r"\s*[\r\n]+\s*", " ", message).strip())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 class ReconNodeError(Exception):
@@ -37,6 +53,9 @@ class ReconNodeError(Exception):
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(ReconNodeError):
@@ -63,6 +82,10 @@ class UnsupportedScan(SourceError):
 
 class DataError(ReconNodeError):
     """Raw data was read, but contradicts itself."""
+
+
+class NoKSpace(UnsupportedScan):
+    """The file holds something else that lies beside k-space: coil maps, masks, images."""
 
 
 class InconsistentReadouts(DataError):

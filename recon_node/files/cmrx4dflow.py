@@ -19,6 +19,7 @@ from recon_node.core.scan import ScanHeader, Size
 from recon_node.files.array_source import ArraySource, as_complex, is_complex, limits
 from recon_node.files.companions import numbers, read_table
 from recon_node.files.hdf5 import open_hdf5, reading
+from recon_node.files.hdf5_tree import check_frame, members
 
 NAME = re.compile(r"^kdata(_full|_ktgaussian\d*)?$", re.IGNORECASE)
 AXES = ("velocity", "time", "coil", "slice encoding", "phase encoding", "readout")
@@ -27,7 +28,7 @@ PARAMETERS = "params.csv"
 
 def holds_flow(file: h5py.File) -> bool:
     """Whether an HDF5 file has such an array."""
-    return any(NAME.match(name) and is_complex(node) for name, node in file.items())
+    return any(NAME.match(name) and is_complex(node) for name, node in members(file).items())
 
 
 def open_cmrx4dflow(path: Path) -> ArraySource:
@@ -58,11 +59,12 @@ def open_cmrx4dflow(path: Path) -> ArraySource:
 
 
 def _array(path: Path, file: h5py.File) -> h5py.Dataset:
-    data = next(node for name, node in file.items() if NAME.match(name) and is_complex(node))
+    data = next(node for name, node in members(file).items() if NAME.match(name) and is_complex(node))
     if data.ndim != len(AXES):
         raise UnsupportedScan(
             f"{path.name}: {data.name[1:]} has {data.ndim} axes, expected ({', '.join(AXES)})"
         )
+    check_frame(data, path, 4)
     return data
 
 

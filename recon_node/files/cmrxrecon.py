@@ -17,11 +17,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.errors import SourceError, UnsupportedScan
+from recon_node.core.errors import NoKSpace, SourceError, UnsupportedScan
 from recon_node.core.scan import ScanHeader, Size
 from recon_node.files.array_source import ArraySource, as_complex, is_complex, limits
 from recon_node.files.companions import number, read_table, what_it_is
 from recon_node.files.hdf5 import open_hdf5, reading
+from recon_node.files.hdf5_tree import check_frame, members
 
 NAME = re.compile(r"^(kspace|kus|ksp|rawdata)(_|\d|$)", re.IGNORECASE)
 """Of an array that is k-space."""
@@ -36,7 +37,10 @@ _TIMES = {"te_ms": "te", "tr_ms": "tr", "ti_ms": "ti", "flip_deg": "flipangle"}
 
 def holds_kspace(file: h5py.File) -> bool:
     """Whether an HDF5 file has MATLAB's complex arrays at its top, and no ISMRMRD header."""
-    return "ismrmrd_header" not in file and any(is_complex(node) and node.ndim > 1 for node in file.values())
+    inside = members(file)
+    return "ismrmrd_header" not in inside and any(
+        is_complex(node) and node.ndim > 1 for node in inside.values()
+    )
 
 
 def open_cmrxrecon(path: Path) -> ArraySource:
@@ -81,14 +85,15 @@ def only_array(path: Path, file: h5py.File) -> h5py.Dataset:
     UnsupportedScan
         None, or several.
     """
-    arrays = {name: node for name, node in file.items() if is_complex(node) and node.ndim > 1}
+    arrays = {name: node for name, node in members(file).items() if is_complex(node) and node.ndim > 1}
     found = [node for name, node in arrays.items() if NAME.match(name)]
     if len(found) == 1:
+        check_frame(found[0], path, min(3, found[0].ndim))
         return found[0]
     if not found:
         name, node = next(iter(arrays.items()))
         what = what_it_is(name) or "an array of a name that is none of k-space"
-        raise UnsupportedScan(
+        raise NoKSpace(
             f"{path.name}: no k-space: holds {what} ({name[:40]}, {_shown(node.shape)}); expected kspace, "
             "kspace_full, kspace_single_full, kspace_subNN or kus"
         )

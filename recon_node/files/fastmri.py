@@ -13,6 +13,7 @@ from recon_node.core.errors import SourceError, UnsupportedScan
 from recon_node.core.scan import ScanHeader, Size
 from recon_node.files.array_source import ArraySource, limits
 from recon_node.files.hdf5 import open_hdf5, reading
+from recon_node.files.hdf5_tree import check_frame, members, text_of
 from recon_node.mrd.header import parse_header
 
 HEADER = "ismrmrd_header"
@@ -20,7 +21,7 @@ HEADER = "ismrmrd_header"
 
 def holds_fastmri(file: h5py.File) -> bool:
     """Whether an HDF5 file is of this data set."""
-    return HEADER in file
+    return HEADER in members(file)
 
 
 def open_fastmri(path: Path) -> ArraySource:
@@ -50,19 +51,19 @@ def open_fastmri(path: Path) -> ArraySource:
 
 
 def _array(path: Path, file: h5py.File) -> h5py.Dataset:
-    data = file.get("kspace")
+    data = members(file).get("kspace")
     if not isinstance(data, h5py.Dataset) or data.ndim not in (3, 4) or data.dtype.kind != "c":
         found = f"{data.dtype} {data.shape}" if isinstance(data, h5py.Dataset) else "none"
         raise UnsupportedScan(
             f"{path.name}: fastMRI k-space is {found}, expected complex (slice, coil, readout, ky)"
         )
+    check_frame(data, path, data.ndim - 1)
     return data
 
 
 def _header(path: Path, file: h5py.File, data: h5py.Dataset) -> ScanHeader:
     nx, ny = data.shape[-2:]
-    xml = np.asarray(file[HEADER][()], dtype=object).reshape(-1)[0]
-    header = parse_header(xml)[0]
+    header = parse_header(text_of(file[HEADER], path))[0]
     fov = header.encoded_fov_mm
     origin = dict(header.origin)
     if header.encoded_matrix[:2] != (nx, ny):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,13 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
-from recon_node.core.errors import InconsistentReadouts, SourceError, TruncatedStream, UnsupportedScan
+from recon_node.core.errors import (
+    InconsistentReadouts,
+    NoKSpace,
+    SourceError,
+    TruncatedStream,
+    UnsupportedScan,
+)
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.files.companions import what_it_is
+from recon_node.files.hdf5_tree import check_table, datasets, members, text_of
 from recon_node.files.heap import DirectTable
 from recon_node.mrd.header import parse_header
 
 BLOCK_BYTES = 4 << 20
 """Samples held in one run, unless a single readout is larger: so small that memory is used again."""
+
+_MOST_SHOWN = 5
 
 COMPRESSED = (
     AcquisitionFlag.COMPRESSION1
@@ -118,6 +128,8 @@ class Hdf5Source:
 
 def open_hdf5(path: Path) -> h5py.File:
     """Open a file for reading, also one that another process has locked, or say in one line why not."""
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{path.name}: is no plain file (a pipe or a device), expected a raw data file")
     try:
         return _open_ignoring_locks(path)
     except FileNotFoundError as error:
@@ -137,7 +149,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split())[:160]
         raise SourceError(f"{path.name}: the HDF5 file is damaged ({text})") from error
 
 
@@ -151,53 +163,80 @@ def _open_ignoring_locks(path: Path) -> h5py.File:
 
 
 def _find_dataset(file: h5py.File, path: Path, wanted: str | None) -> h5py.Group:
-    groups = {name: node for name, node in file.items() if isinstance(node, h5py.Group)}
-    if wanted is not None and wanted not in groups:
-        raise SourceError(f"{path.name}: no dataset {wanted!r}; it holds {sorted(file)}")
-    names = [wanted] if wanted else [name for name, group in groups.items() if "data" in group]
-    if "dataset" in groups and wanted is None:
-        names = ["dataset"]
-    if len(names) > 1:
-        raise SourceError(f"{path.name}: several datasets {sorted(names)}; choose one (--group NAME)")
-    if not names:
+    """The dataset of a name or path, else ``dataset``, else the only one there is."""
+    found = datasets(file)
+    if wanted is not None:
+        return _named(file, found, wanted, path)
+    if "dataset" in members(file) and isinstance(file["dataset"], h5py.Group):
+        return file["dataset"]
+    if len(found) > 1:
+        raise SourceError(f"{path.name}: several datasets {_shown(found)}; choose one (--group NAME)")
+    if not found:
         raise _nothing_to_reconstruct(file, path)
-    return groups[names[0]]
+    return next(iter(found.values()))
+
+
+def _named(file: h5py.File, found: dict[str, h5py.Group], wanted: str, path: Path) -> h5py.Group:
+    """By its path with or without the first slash, or by the last part of that where only one has it."""
+    name = wanted.strip("/")
+    top = members(file)
+    if name in found:
+        return found[name]
+    alike = [known for known in found if known.rpartition("/")[2] == name]
+    if len(alike) == 1:
+        return found[alike[0]]
+    if isinstance(top.get(name), h5py.Group):
+        return top[name]
+    raise SourceError(f"{path.name}: no dataset {wanted[:60]!r}; it holds {_shown(found or top)}")
+
+
+def _shown(names: Iterable[str]) -> str:
+    """A few names, in brackets."""
+    every = sorted(name or "/" for name in names)
+    more = f" and {len(every) - _MOST_SHOWN} more" if len(every) > _MOST_SHOWN else ""
+    return f"{[name[:40] for name in every[:_MOST_SHOWN]]}{more}"
 
 
 def _nothing_to_reconstruct(group: h5py.Group, path: Path) -> SourceError:
-    found = sorted(group)
-    if not found:
+    inside = members(group)
+    if not inside:
         return SourceError(f"{path.name}: the HDF5 file is empty; expected an ISMRMRD dataset")
-    images = [n for n, g in group.items() if isinstance(g, h5py.Group) and {"header", "attributes"} & set(g)]
+    groups = {name: node for name, node in inside.items() if isinstance(node, h5py.Group)}
+    images = [name for name, node in groups.items() if {"header", "attributes"} & set(node)]
     if images:
-        return UnsupportedScan(f"{path.name}: holds images only ({', '.join(images)}), no raw data")
-    return SourceError(f"{path.name}: holds {found}, no ISMRMRD dataset with 'xml' and 'data'")
+        return NoKSpace(f"{path.name}: holds images only ({_shown(images)}), no raw data")
+    if not groups and (what := next(filter(None, map(what_it_is, inside)), None)):
+        return NoKSpace(f"{path.name}: no k-space: holds {what} ({_shown(inside)})")
+    return SourceError(f"{path.name}: holds {_shown(inside)}, no ISMRMRD dataset with 'xml' and 'data'")
 
 
 def _xml(group: h5py.Group, path: Path) -> bytes:
-    if "xml" not in group:
-        if "data" in group:
+    inside = members(group)
+    if not isinstance(inside.get("xml"), h5py.Dataset):
+        if "data" in inside:
             raise SourceError(f"{path.name}: dataset {group.name} has no XML header ('xml')")
         raise _nothing_to_reconstruct(group, path)
-    flat = np.asarray(group["xml"][()], dtype=object).reshape(-1)
-    if not len(flat):
-        raise SourceError(f"{path.name}: dataset {group.name} has an empty XML header")
-    xml = flat[0]
-    return xml.encode() if isinstance(xml, str) else bytes(xml)
+    return text_of(inside["xml"], path)
 
 
 def _acquisitions(group: h5py.Group, path: Path) -> h5py.Dataset:
-    table = group.get("data")
+    table = members(group).get("data")
     if not isinstance(table, h5py.Dataset):
         raise SourceError(f"{path.name}: dataset {group.name} has no acquisitions ('data')")
     names = table.dtype.names or ()
     if "head" not in names or "data" not in names or table.ndim != 1:
-        raise SourceError(f"{path.name}: {table.name} is no table of ISMRMRD acquisitions ({table.dtype})")
+        what = f"columns {_shown(names)}" if names else f"{table.dtype}"
+        raise SourceError(
+            f"{path.name}: {table.name} is no table of ISMRMRD acquisitions: shape {table.shape}, {what}; "
+            "expected one row an acquisition, (N,), with head and data"
+        )
     head = table.dtype["head"]
     if set(head.names or ()) != set(ACQUISITION_HEADER.names or ()):
-        raise SourceError(f"{path.name}: {table.name} has an unknown acquisition header {head.names}")
+        odd = set(head.names or ()) ^ set(ACQUISITION_HEADER.names or ())
+        raise SourceError(f"{path.name}: {table.name} has an unknown acquisition header (by {_shown(odd)})")
     if table.shape[0] == 0:
         raise SourceError(f"{path.name}: dataset {group.name} has no acquisitions")
+    check_table(table, path)
     return table
 
 
@@ -237,9 +276,10 @@ def _stacked(rows: NDArray[Any], shape: tuple[int, int, int], path: Path) -> NDA
 
 
 def _waveforms(group: h5py.Group, path: Path) -> Iterator[Waveform]:
-    table = group.get("waveforms")
-    if not isinstance(table, h5py.Dataset) or table.ndim != 1:
+    table = members(group).get("waveforms")
+    if not isinstance(table, h5py.Dataset) or table.ndim != 1 or not table.shape[0]:
         return
+    check_table(table, path)
     with reading(path):
         rows = table[:]
     for row in rows:

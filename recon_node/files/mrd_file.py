@@ -7,6 +7,7 @@ message goes through the frame reader, as on a connection.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +22,22 @@ from recon_node.mrd.frames import FrameReader, WireLimits
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.messages import ID, MessageId
 from recon_node.mrd.rows import START, run_length, run_view, shape_of
-from recon_node.mrd.wire import Close, HeaderXml, Message, decode
+from recon_node.mrd.wire import Close, ConfigFile, ConfigText, HeaderXml, Message, decode
 
+_LEAST_BYTES = 8
+"""Behind a scan that can be another: fewer are some writer's padding."""
 _RUN_BYTES = 4 << 20
 """Acquisitions handed on together, unless one is larger: what is made of a run stays small."""
 
 
 class MrdFileSource:
-    """One scan in an MRD stream file, as a `Source`.
+    """One scan in an MRD stream file, as a `Source`; the file may hold others behind it.
+
+    Parameters
+    ----------
+    path : Path
+    start : int
+        Byte at which the scan begins.
 
     The samples of its runs lie in the file's map, read-only and not aligned: copies of them are plain arrays.
 
@@ -40,8 +49,10 @@ class MrdFileSource:
         The bytes end within a message, or are no messages; the file became shorter while it was read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, start: int = 0) -> None:
         self._path = path
+        self._start = start
+        self._next: int | None = None
         self._limits = WireLimits()
         try:
             with path.open("rb") as file:
@@ -76,39 +87,63 @@ class MrdFileSource:
     ) -> None:
         self.close()
 
+    def following(self) -> MrdFileSource | None:
+        """The scan behind this one; None where there is none.
+
+        Raises
+        ------
+        SourceError
+            What lies behind is no scan.
+        """
+        if self._next is None:
+            with contextlib.suppress(SourceError):  # that this scan is cut was told by whoever read it
+                for _ in self:
+                    pass
+        if self._next is None or len(self._map[self._next :].strip(b"\0 \r\n")) < _LEAST_BYTES:
+            return None
+        return MrdFileSource(self._path, start=self._next)
+
     def __iter__(self) -> Iterator[Readouts | Waveform]:
         """Readouts and waveforms in the order of the stream; other messages are passed over."""
-        for message in self._messages():
+        begun = False
+        for at, message in self._messages():
+            if begun and isinstance(message, ConfigFile | ConfigText | HeaderXml):
+                self._next = at  # a scan that did not end with CLOSE
+                return
             if isinstance(message, Readouts | Waveform):
+                begun |= isinstance(message, Readouts)
                 yield message
 
     def _header_xml(self) -> bytes | str:
-        for message in self._messages():
+        for _, message in self._messages():
             if isinstance(message, HeaderXml):
                 return message.xml
             if isinstance(message, Readouts):
                 break
-        raise SourceError(f"{self._path.name}: MRD stream without a header before its data")
+        where = f" (at byte {self._start}, behind another scan)" if self._start else ""
+        raise SourceError(f"{self._path.name}: MRD stream without a header before its data{where}")
 
-    def _messages(self) -> Iterator[Message]:
-        memory, at = memoryview(self._map), 0
+    def _messages(self) -> Iterator[tuple[int, Message]]:
+        """Each message, or run of acquisitions, and the byte at which it begins."""
+        memory, at = memoryview(self._map), self._start
         runs = _Runs(self._map, self._limits.acquisition_bytes)
         while at < len(memory):
             self._check_length()
             block = runs.view(at)
             if block is not None:
-                yield block
+                yield at, block
                 runs.forget()
                 at = runs.end
                 continue
             frame = FrameReader(memory[at:], limits=self._limits, close_optional=True).next_frame()
             if frame is None:
                 return
-            at += len(frame.raw)
+            begin, at = at, at + len(frame.raw)
             message = decode(frame)
-            yield message
             if isinstance(message, Close):
+                self._next = at
                 return
+            yield begin, message
 
     def _check_length(self) -> None:
         """Refuse to go on in a file that was cut: to touch its lost pages would end the process."""

@@ -13,12 +13,13 @@ from typing import Any
 
 import h5py
 
-from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
+from recon_node.core.errors import ConfigError, NoKSpace, ReconNodeError, SourceError
 from recon_node.core.plugins import imported, installed, told
 from recon_node.core.protocols import OpenSource
 from recon_node.files.array_source import ArraySource
 from recon_node.files.cmrx4dflow import holds_flow, open_cmrx4dflow
 from recon_node.files.cmrxrecon import holds_kspace, open_cmrxrecon
+from recon_node.files.companions import what_it_is
 from recon_node.files.fastmri import holds_fastmri, open_fastmri
 from recon_node.files.hdf5 import Hdf5Source, open_hdf5, reading
 from recon_node.files.mrd_file import MrdFileSource
@@ -124,10 +125,33 @@ def open_source(path: Path | str, *, group: str | None = None) -> OpenSource:
     found = next((one for one in formats() if one.recognises(path, start)), None)
     if found is not None:
         return found.open(path, group)
+    if start.startswith(b"MATLAB") and (what := what_it_is(path.stem)):
+        raise NoKSpace(f"{path.name}: no k-space: by its name {what}")
     raise SourceError(
         f"{path.name}: neither HDF5 nor an MRD stream (starts with {start[:8].hex(' ')}); "
         "expected an ISMRMRD .h5 or .mrd file, or a v7.3 .mat file"
     )
+
+
+def open_scans(path: Path | str, *, group: str | None = None) -> Iterator[OpenSource]:
+    """Every scan of a file, one after the other, open while it is being worked on.
+
+    Parameters
+    ----------
+    path, group
+        As for `open_source`. Streams may hold several scans; a group chooses one dataset of an HDF5 file.
+
+    Raises
+    ------
+    SourceError, ConfigError
+        As `open_source`; also where what lies behind a scan is none.
+    """
+    source: OpenSource | None = open_source(path, group=group)
+    while source is not None:
+        with source:
+            yield source
+            following = getattr(source, "following", None)
+            source = following() if following is not None else None
 
 
 def _is_hdf5(start: bytes) -> bool:
@@ -161,6 +185,8 @@ def _tried(who: str, path: Path, work: Callable[[], Any]) -> Any:
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise SourceError(f"{path.name}: is a folder, expected a raw data file")
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{path.name}: is no plain file (a pipe or a device), expected a raw data file")
     try:
         with path.open("rb") as file:
             start = file.read(_USER_BLOCKS[-1] + 8)

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from recon_node.core import durable
-from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
+from recon_node.core.errors import ConfigError, NoKSpace, ReconNodeError, SourceError, shown
+from recon_node.core.protocols import OpenSource
 from recon_node.core.version import __version__
-from recon_node.files.open import known_suffixes, open_source
+from recon_node.files.open import known_suffixes, open_scans
 from recon_node.pipeline.row import Pipeline, row
+from recon_node.pipeline.scan import told_together
 from recon_node.pipeline.summary import summary_entry, write_summary
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
@@ -41,6 +43,8 @@ class FileResult:
     """Entries of ``summary.json``."""
     error: str | None = None
     """One line, where the file could not be reconstructed whole."""
+    left_out: str | None = None
+    """What it is, where it is no k-space."""
 
 
 def find_inputs(names: Sequence[str]) -> list[Path]:
@@ -70,20 +74,33 @@ def find_inputs(names: Sequence[str]) -> list[Path]:
 def replay_file(path: Path, out: Path, settings: Settings) -> FileResult:
     """Reconstruct one file. An error is told in the result; every other slice is a complete series."""
     entries: list[dict[str, Any]] = []
-    error: str | None = None
+    troubles: list[str] = []
     try:
-        writer = SeriesWriter.from_settings(settings, out)
-        with open_source(path, group=settings.prep.group) as source:
-            for done in row(source, Pipeline(settings), writer=writer):
-                folders = {str(instance.path.parent.relative_to(out)) for instance in done.instances}
-                entries.append({**summary_entry(done, source=str(path)), "folders": sorted(folders)})
+        for source in open_scans(path, group=settings.prep.group):
+            try:
+                _replay_scan(source, path, out, settings, entries)
+            except ReconNodeError as trouble:
+                troubles.append(_without(path, str(trouble)))
+    except NoKSpace as trouble:
+        return FileResult(path=path, left_out=_without(path, str(trouble)))
     except ReconNodeError as trouble:
-        error = f"{path}: {_without(path, str(trouble))}"
+        troubles.append(_without(path, str(trouble)))
+    error = f"{shown(path)}: {told_together(troubles)}" if troubles else None
     return FileResult(path=path, series=entries, error=error)
 
 
+def _replay_scan(
+    source: OpenSource, path: Path, out: Path, settings: Settings, entries: list[dict[str, Any]]
+) -> None:
+    """One scan of a file; `entries` has what was finished, also where an error follows."""
+    writer = SeriesWriter.from_settings(settings, out)
+    for done in row(source, Pipeline(settings), writer=writer):
+        folders = {str(instance.path.parent.relative_to(out)) for instance in done.instances}
+        entries.append({**summary_entry(done, source=str(path)), "folders": sorted(folders)})
+
+
 def _without(path: Path, text: str) -> str:
-    for prefix in (f"{path}: ", f"{path.name}: "):
+    for prefix in (f"{shown(path)}: ", f"{shown(path.name)}: "):
         text = text.removeprefix(prefix)
     return text
 
@@ -265,7 +282,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _file(self, path: Path) -> Path:
-        return self.folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+        return self.folder / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]}.json"
 
     def note(self, result: FileResult) -> None:
         """Remember a file that was reconstructed whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import threading
@@ -15,16 +16,26 @@ from pathlib import Path
 import numpy as np
 
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
-from recon_node.core.errors import ProtocolError, SourceError, TruncatedStream
+from recon_node.core.errors import ProtocolError, SourceError, TruncatedStream, one_line
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.files.image_store import ImageStore
-from recon_node.files.open import open_source
+from recon_node.files.open import open_scans
 from recon_node.mrd.frames import WireLimits
-from recon_node.mrd.messages import Close, ConfigFile, HeaderXml, ImageMessage, Message, Text
+from recon_node.mrd.messages import (
+    Close,
+    ConfigFile,
+    HeaderXml,
+    ImageMessage,
+    Message,
+    RemoteError,
+    Text,
+)
 from recon_node.mrd.transport import SocketTransport
 from recon_node.mrd.wire import MessageWriter, read_messages
 
+_TOLD = re.compile(r"(?P<kind>ERR|ERROR|WRN|WARNING)\b[: ]?(?P<rest>.*)", re.DOTALL)
+"""Errors and warnings as this node's server and Gadgetron write them."""
 ImageHook = Callable[[ImageMessage], None]
 
 
@@ -35,20 +46,20 @@ class SendSummary:
     readouts: int
     images: int
     errors: tuple[str, ...]
-    """Texts of the server that start with ERR, without that word."""
+    """Texts of the server that start with ERR, or ERROR as Gadgetron's do, without that word."""
     warnings: tuple[str, ...]
     """The same for WRN."""
     texts: tuple[str, ...]
     """All other texts."""
     closed: bool
-    """Whether the server ended the scan with CLOSE."""
+    """Whether the server ended every scan with CLOSE."""
     seconds: float
     first_image_seconds: float | None
     """From connecting to the first image."""
 
     @property
     def ok(self) -> bool:
-        """Whether the server finished the scan without an error."""
+        """Whether the server finished every scan without an error."""
         return self.closed and not self.errors
 
 
@@ -61,13 +72,14 @@ def send_scan(
     properties: Mapping[str, str] | None = None,
     out: Path | None = None,
     group: str = "images",
+    dataset: str | None = None,
     realtime: bool = False,
     timeout: float = 600.0,
     tls: ssl.SSLContext | None = None,
     on_image: ImageHook | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> SendSummary:
-    """Send a file as a scanner would, receiving all the while.
+    """Send a file as a scanner would, receiving all the while; each of its scans on a connection of its own.
 
     Parameters
     ----------
@@ -83,6 +95,8 @@ def send_scan(
         HDF5 file for the images (`image_store.ImageStore`), appended to where it exists.
     group : str
         Group in `out`.
+    dataset : str, optional
+        Which dataset of an HDF5 file that holds several.
     realtime : bool
         Keep the pace of the acquisition time stamps instead of sending as fast as possible.
     timeout : float
@@ -104,22 +118,24 @@ def send_scan(
         connection.
     """
     started = time.monotonic()
-    with open_source(path) as source:
+    readouts, receivers = 0, []
+    for source in open_scans(path, group=dataset):
         xml = source.headers[0].xml
         with _connected(host, port, timeout, tls) as transport:
             receiver = _Receiver(transport, timeout, out, group, on_image, on_text)
-            readouts = _send(
+            receivers.append(receiver)
+            readouts += _send(
                 source, _opening(xml, config, properties), transport, realtime=realtime, receiver=receiver
             )
             receiver.finish()
-    first = receiver.first_image
+    first = next((r.first_image for r in receivers if r.first_image is not None), None)
     return SendSummary(
         readouts=readouts,
-        images=receiver.images,
-        errors=tuple(receiver.errors),
-        warnings=tuple(receiver.warnings),
-        texts=tuple(receiver.texts),
-        closed=receiver.closed,
+        images=sum(receiver.images for receiver in receivers),
+        errors=tuple(text for receiver in receivers for text in receiver.errors),
+        warnings=tuple(text for receiver in receivers for text in receiver.warnings),
+        texts=tuple(text for receiver in receivers for text in receiver.texts),
+        closed=all(receiver.closed for receiver in receivers),
         seconds=time.monotonic() - started,
         first_image_seconds=None if first is None else first - started,
     )
@@ -186,6 +202,8 @@ class _Receiver:
                     self._on_image(message)
             case Text():
                 self._take_text(message.text)
+            case RemoteError():
+                self.errors.append(one_line(message.text) or "it reported an error without a text")
             case Close():
                 self.closed = True
             case _:
@@ -194,12 +212,11 @@ class _Receiver:
                 )
 
     def _take_text(self, text: str) -> None:
-        kind, _, rest = text.partition(" ")
-        where = {"ERR": self.errors, "WRN": self.warnings}.get(kind)
-        if where is None:
+        told = _TOLD.match(text)
+        if told is None:
             self.texts.append(text)
         else:
-            where.append(rest)
+            (self.errors if told["kind"].startswith("E") else self.warnings).append(told["rest"].strip())
         if self._on_text is not None:
             self._on_text(text)
 

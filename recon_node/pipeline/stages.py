@@ -10,6 +10,7 @@ from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, fill_partial_fourier, finish
 from recon_node.methods.registry import Methods
+from recon_node.prep.calibration import LEAST_LINES
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, PromptSettings, ReconSettings
 from recon_node.solvers.device import on_device
@@ -38,9 +39,11 @@ def calibrate(kspace: KSpace, settings: CoilSettings | None = None, *, device: s
     """
     options = settings or CoilSettings()
     if kspace.calibration is None:
+        found = kspace.sampling.acs or "no"
         raise CalibrationError(
-            f"slice {kspace.index.slice}: found no fully sampled calibration (ACS) lines, expected at "
-            f"least {options.kernel}: acquire them, or send a separate calibration scan"
+            f"slice {kspace.index.slice}: found {found} fully sampled calibration (ACS) lines in the centre, "
+            f"expected at least {max(options.kernel, LEAST_LINES)}: acquire more, or send a separate "
+            "calibration scan (coils.kernel above 8 wants as many)"
         )
     calibration = kspace.calibration
     return on_device(
