@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,7 @@ from recon_node.methods.registry import find_method
 from recon_node.methods.table import BUILT_IN
 from recon_node.online.properties import PROPERTIES
 from recon_node.schema import Setting, settings_of
+from recon_node.schema.fields import class_in
 from recon_node.settings import CONFIG_VARIABLE, sections
 from recon_node.settings.show import written_default
 
@@ -39,6 +41,13 @@ file start at its own folder. `recon-node settings show` shows what is in force 
 `settings check` tries a file, `settings schema` writes all of this page as a JSON schema for editors.
 
 The column `peers` has the name by which a Gadgetron chain, or a client that may choose, can set it.
+"""
+_TRAINING_HEAD = f"""{_MADE}
+# Settings of a training run
+
+One TOML file with these tables ([training.md](training.md)); `recon-node train --set SECTION.KEY=VALUE`
+changes one of them for a run. Everything is checked before anything is loaded; the weights keep what they
+were made with. `[model.sensitivity]` is a table like `[model.unet]`.
 """
 
 _METHODS_HEAD = """## Methods
@@ -114,6 +123,31 @@ def _methods() -> str:
     return f"{_METHODS_HEAD}\n| method | | learned |\n|---|---|---|\n{rows}"
 
 
+def training_page() -> str:
+    """Every setting of a training run and of the network it makes, as Markdown."""
+    from recon_node.lab.training.config import TrainConfig
+
+    return "\n".join([_TRAINING_HEAD, *_tables(TrainConfig, "", set())])
+
+
+def _tables(kind: Any, section: str, seen: set[Any]) -> Iterator[str]:
+    """A table for `kind`, then one for each class in it that was not `seen`."""
+    seen.add(kind)
+    own = settings_of(kind, section)
+    inner = {s.key: part for s in own if (part := class_in(s.annotation)) is not None}
+    rows = "".join(
+        f"| {' | '.join(map(_cell, (f'`{s.key}`', _default(s), _takes(s), s.doc)))} |\n"
+        for s in own
+        if s.key not in inner or section
+    )
+    if rows:
+        text = inspect.cleandoc(kind.__doc__ or "")
+        yield f"## [{section}]\n\n{text}\n\n| key | default | takes | |\n|---|---|---|---|\n{rows}"
+    for key, part in inner.items():
+        if part not in seen:
+            yield from _tables(part, f"{section}.{key}".lstrip("."), seen)
+
+
 def _default(setting: Setting) -> str:
     value = written_default(setting)
     return "" if value is None else f"`{value}`"
@@ -145,6 +179,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.md").write_text(commands_page(), encoding="utf-8")
     (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (folder / "training-settings.md").write_text(training_page(), encoding="utf-8")
     chains = folder.parent / "gadget_configs" / "README.md"
     if chains.is_file():
         chains.write_text(chain_properties(chains.read_text(encoding="utf-8")), encoding="utf-8")

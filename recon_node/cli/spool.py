@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from recon_node.cli.options import config_option, json_option, print_json, settings_from
+from recon_node.core.choices import InstanceState
 
-State = Literal["waiting", "stored", "delivered", "dead"]
-STATES: tuple[State, ...] = ("waiting", "stored", "delivered", "dead")
+STATES: tuple[InstanceState, ...] = get_args(InstanceState)
 
 
 @click.group("spool", short_help="Look after the delivery queue.")

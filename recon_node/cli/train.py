@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from recon_node.cli.options import ANY_PATH, progress
+from recon_node.core.choices import Device
 
 
 @click.command("train", short_help="Train a network.")
 @click.option("--config", required=True, type=ANY_PATH, help="Settings of the run (TOML).")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
 @click.option(
     "--set",
     "changes",

@@ -48,6 +48,11 @@ MARKS: Mapping[Format, tuple[Mark, ...]] = {
 }
 """Marks on the picture that a format holds: the SOP class of Enhanced MR forbids burnt-in text."""
 
+InstanceState = Literal["waiting", "stored", "delivered", "dead"]
+"""Where an instance is on its way to a destination."""
+Believed = Literal["pass", "warn", "fallback"]
+"""How far an image is to be believed."""
+
 Order = Literal["newest", "oldest"]
 """Which of two waiting scans the device takes first."""
 LogStyle = Literal["text", "json"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.axes import frozen
+from recon_node.core.choices import Believed
 from recon_node.core.errors import DataError
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 
@@ -196,7 +197,7 @@ class ImageSeries:
 class Verdict:
     """How far an image is to be believed."""
 
-    verdict: Literal["pass", "warn", "fallback"]
+    verdict: Believed
     """`fallback`: the network's image was withheld and another method's stands in its place."""
     score: float
     """0 (not at all) to 1 (as good as the calibration set)."""

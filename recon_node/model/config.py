@@ -41,9 +41,13 @@ class UNetConfig(Checked):
     bank_components: Width = 3
     """Prompts that the undersampling text mixes."""
     encoder_blocks: tuple[Blocks, Blocks, Blocks] = (2, 3, 3)
+    """Attention blocks at each level on the way down."""
     decoder_blocks: tuple[Blocks, Blocks, Blocks] = (2, 2, 3)
+    """The same on the way up."""
     skip_blocks: tuple[Blocks, Blocks, Blocks] = (1, 1, 1)
+    """The same in each skip connection."""
     bottleneck_blocks: Blocks = 3
+    """The same at the bottom."""
     reduction: Width = 4
     """Channel attention squeezes to ``features // reduction``."""
 
@@ -65,7 +69,9 @@ class CardioMMConfig(Checked):
     """
 
     cascades: Annotated[int, Field(ge=1, le=100)] = 10
+    """UNet and data consistency, so many times."""
     unet: UNetConfig = UNetConfig()
+    """Widths of each cascade's UNet."""
     sensitivity: UNetConfig | None = None
     """Widths of the network that learns coil maps; None where maps are always given."""
     frames: Annotated[int, Field(ge=1, le=99)] = 1

@@ -16,8 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Literal, TextIO
+from typing import TextIO
 
+from recon_node.core.choices import LogStyle
 from recon_node.core.errors import ConfigError
 from recon_node.core.scan import PatientInfo, ScanHeader
 
@@ -165,7 +166,7 @@ class FloodFilter(logging.Filter):
 class LineFormatter(logging.Formatter):
     """One line per record: ``key=value`` pairs, or a JSON object."""
 
-    def __init__(self, style: Literal["text", "json"]) -> None:
+    def __init__(self, style: LogStyle) -> None:
         super().__init__()
         self._json = style == "json"
 
@@ -192,7 +193,7 @@ def _quoted(value: object) -> str:
 def setup_logging(
     level: str = "info",
     *,
-    style: Literal["text", "json"] = "text",
+    style: LogStyle = "text",
     stream: TextIO | None = None,
     patients: PatientFilter | None = None,
 ) -> PatientFilter:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
+from recon_node.core.choices import Device
 from recon_node.core.errors import DataError, DeliveryError
 from recon_node.core.protocols import Source
 from recon_node.core.types import KSpace
@@ -159,7 +160,7 @@ def reconstruct(
     *,
     method: str = "cardiomm",
     weights: str = "default",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     settings: Settings | None = None,
 ) -> Reconstruction:
     """Reconstruct one slice.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from recon_node.core.errors import ConfigError
 from recon_node.schema.coerce import Refused
-from recon_node.schema.fields import allowed, fields, options
+from recon_node.schema.fields import allowed, annotated, class_in, fields
 
 Label = str | Callable[[Sequence[str]], str]
 _MOST = 300
@@ -88,7 +87,7 @@ def closest(word: str, known: Collection[str]) -> str:
 
 def _unknown(path: Sequence[str], word: str, owner: Any) -> str:
     known = list(fields(owner))
-    sections = len(path) == 1 and all(_class(info.annotation) for info in fields(owner).values())
+    sections = len(path) == 1 and all(class_in(info.annotation) for info in fields(owner).values())
     place, what = (f"[{where(path)}]", "section") if sections else (where(path), "key")
     hint = closest(word, known)
     listed = "" if hint else f", allowed {', '.join(known)}"
@@ -120,24 +119,13 @@ def _walk(kind: Any, loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], Any, 
             path.append(str(part))
             owner, name = nested, str(part)
             info = fields(nested)[name]
-            annotation = (
-                typing.Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-            )
-            nested = _class(info.annotation)
+            annotation, nested = annotated(info), class_in(info.annotation)
         elif nested is not None and part is loc[-1]:
             path.append(str(part))
             owner = nested
         elif nested is None and isinstance(part, str) and _table(annotation):
             path.append(part)
     return tuple(path), owner, name, annotation
-
-
-def _class(annotation: Any) -> Any:
-    """The checked class in an annotation."""
-    for part in options(annotation):
-        if dataclasses.is_dataclass(part) and hasattr(part, "__pydantic_fields__"):
-            return part
-    return None
 
 
 def _table(annotation: Any) -> bool:

@@ -21,6 +21,10 @@ PathKind = Literal["path", "weights", "address", "destinations", "configurations
 ``address``: a folder, or files in its query; the others: tables that hold such."""
 
 
+_LONG = 10**12
+"""Numbers beyond it are written with an exponent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """Mark of an annotation: what is allowed, in words, where the type alone does not say it."""
@@ -181,6 +185,14 @@ def options(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def class_in(annotation: Any) -> Any:
+    """The checked class in an annotation."""
+    for part in options(annotation):
+        if dataclasses.is_dataclass(part) and hasattr(part, "__pydantic_fields__"):
+            return part
+    return None
+
+
 def optional(annotation: Any) -> bool:
     """Whether None is allowed."""
     return types.NoneType in typing.get_args(_bare(annotation))
@@ -224,10 +236,14 @@ def _list(bare: Any, whole: Any) -> str:
 
 def _range(bounds: Mapping[str, float]) -> str:
     if {"ge", "le"} <= set(bounds):
-        return f", {bounds['ge']:.15g} to {bounds['le']:.15g}"
+        return f", {_number(bounds['ge'])} to {_number(bounds['le'])}"
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    parts = [f"{words[name]} {bounds[name]:.15g}" for name in words if name in bounds]
+    parts = [f"{words[name]} {_number(bounds[name])}" for name in words if name in bounds]
     return f", {' and '.join(parts)}" if parts else ""
+
+
+def _number(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) and abs(bound) < _LONG else f"{bound:.15g}"
 
 
 def _bounds(annotation: Any) -> dict[str, float]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from recon_node.schema import Setting, settings_of
+from recon_node.schema.fields import class_in
 from recon_node.settings.load import Loaded
 from recon_node.settings.tree import Settings, sections
 
@@ -75,7 +76,9 @@ def written(value: Any) -> str:
 
 def written_default(setting: Setting) -> str | None:
     """The default of a setting, as its field has it; None where nothing is set."""
-    return None if setting.default in (None, (), {}) else written(setting.default).replace('"', "")
+    if setting.default in (None, (), {}) or class_in(setting.annotation) is not None:
+        return None
+    return written(setting.default).replace('"', "")
 
 
 def json_schema() -> dict[str, Any]:

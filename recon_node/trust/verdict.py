@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
+from recon_node.core.choices import Believed
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
 from recon_node.trust.calibration import group_of
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
@@ -56,7 +56,7 @@ def judge(
     """
     if not measures.finite:
         return Verdict(verdict="fallback", score=0.0, reasons=("the image holds values that are no numbers",))
-    worst: Literal["pass", "warn", "fallback"] = "warn" if unfamiliar else "pass"
+    worst: Believed = "warn" if unfamiliar else "pass"
     score = _UNFAMILIAR_SCORE if unfamiliar else 1.0
     reasons = []
     for name in MEASURES:

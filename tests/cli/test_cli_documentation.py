@@ -7,7 +7,7 @@ import click
 import pytest
 
 from recon_node.cli import COMMANDS
-from recon_node.cli.reference import chain_properties, commands, commands_page, settings_page
+from recon_node.cli.reference import chain_properties, commands, commands_page, settings_page, training_page
 from recon_node.settings import load_settings, sections
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,8 @@ def test_the_reference_in_the_documentation_is_what_the_program_says() -> None:
     how = "run: python -m recon_node.cli.reference docs"
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == commands_page(), how
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == settings_page(), how
+    runs = (ROOT / "docs" / "training-settings.md").read_text(encoding="utf-8")
+    assert runs == training_page(), how
     chains = (ROOT / "gadget_configs" / "README.md").read_text(encoding="utf-8")
     assert chains == chain_properties(chains), how
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -285,3 +286,17 @@ def test_settings_are_read_without_torch_pydicom_or_a_network() -> None:
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "[]"
+
+
+def test_no_set_of_words_is_written_down_twice() -> None:
+    seen: dict[frozenset[str], set[str]] = {}
+    package = Path(loading.__file__).parents[1]
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal"):
+                continue
+            words = {part.value for part in ast.walk(node.slice) if isinstance(part, ast.Constant)}
+            if len(words) > 2:
+                seen.setdefault(frozenset(map(str, words)), set()).add(f"{file.name}:{node.lineno}")
+    assert len(seen) > 10
+    assert {words: places for words, places in seen.items() if len(places) > 1} == {}

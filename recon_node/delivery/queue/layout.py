@@ -24,13 +24,13 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote, unquote
 
+from recon_node.core.choices import InstanceState
 from recon_node.core.durable import PRIVATE_MODE, sweep, sync_folder, write_all, write_text
 from recon_node.core.errors import ConfigError
 
-State = Literal["waiting", "stored", "delivered", "dead"]
+State = InstanceState
 STATES: tuple[State, ...] = ("dead", "waiting", "stored", "delivered")
 """From least to most advanced: where a file is found twice, the later one counts."""
 BALLAST_BYTES = 1 << 20

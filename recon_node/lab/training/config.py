@@ -31,11 +31,13 @@ class DataConfig(Checked):
     """Where training examples come from, and how they are undersampled."""
 
     source: Literal["simulator", "files"] = "simulator"
+    """The simulator on the fly, or raw data files."""
     files: tuple[Text, ...] = ()
     """Globs of raw data (`source = "files"`): anything `open_scan` reads, fully sampled."""
     matrix: tuple[Count, Count] = (128, 128)
     """(ky, kx) of simulated examples; files are cropped to it where larger."""
     frames: Count = 12
+    """Heart phases of an example."""
     rows: Count | None = None
     """Train on windows of this many rows where the mask consists of whole readout lines."""
     windows: Count = 1
@@ -43,16 +45,19 @@ class DataConfig(Checked):
     coils: tuple[Count, Count] = (5, 10)
     """Smallest and largest number of simulated coils."""
     patterns: tuple[str, ...] = setting(("uniform", "random", "radial"), min_length=1)
+    """Sampling patterns that masks are drawn from."""
     accelerations: tuple[Acceleration, ...] = setting((4, 8, 12, 16, 20, 24), min_length=1)
+    """Factors that they are drawn from."""
     acs: Count = 20
+    """Central lines that every mask keeps."""
     modalities: tuple[str, ...] = setting(("cine",), min_length=1)
     """Modalities the simulator draws from, evenly; one named twice is drawn twice as often."""
     free_breathing: Share = 0.0
     """Share of simulated examples with strong breathing and an irregular heartbeat."""
     hold_out_vendors: tuple[str, ...] = ()
-    hold_out_fields: tuple[float, ...] = ()
-    """Vendors and field strengths (T) that neither training nor its validation sees (simulator only), for
-    zero-shot measurements."""
+    """Vendors that neither training nor its validation sees (simulator only), for zero-shot measurements."""
+    hold_out_fields: tuple[float, ...] = setting((), unit="T")
+    """The same for field strengths."""
     true_maps: Share = 0.0
     """Share of examples that use the simulator's true coil maps in place of ESPIRiT's."""
     pool: Text | None = None
@@ -68,6 +73,8 @@ class DataConfig(Checked):
             "hold_out_vendors": VENDORS,
             "hold_out_fields": NOMINAL_FIELDS_T,
         }
+        if self.coils[0] > self.coils[1]:
+            raise Refused("the smaller number first", key="coils", found=self.coils)
         for key, known in vocabulary.items():
             for word in getattr(self, key):
                 if word not in known:
@@ -83,6 +90,7 @@ class TextConfig(Checked):
     """How the prompts reach the network."""
 
     encoder: Text = "minilm"
+    """Text encoder, which the weights then stay bound to."""
     folder: Text | None = None
     """Folder of a CLIP text tower in Hugging Face layout (`encoder = "clip"`)."""
     dropout: Share = 0.1
@@ -94,18 +102,27 @@ class OptimConfig(Checked):
     """Optimiser and schedule."""
 
     lr: Number = 2e-4
+    """Highest learning rate (AdamW)."""
     weight_decay: Number = 0.01
+    """Of AdamW."""
     steps: Count = 1000
+    """Optimiser steps of the run, where `run.minutes` is not set."""
     warmup: Annotated[int, Field(ge=0, le=10**9)] = 50
+    """Steps in which the rate rises to `lr`."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """How the rate falls after that."""
     step_at: tuple[Share, ...] = (0.73,)
     """For `step`: fractions of the run after which the rate falls tenfold (the paper: after 11 of 15)."""
     accumulate: Count = 1
+    """Examples whose gradients make one step."""
     clip_norm: Number = 1.0
+    """Largest norm of a step's gradient."""
     ema: Share = 0.995
     """Decay of the moving average that is shipped; 0 ships the raw weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the network while it trains."""
     loss: Mapping[str, float] = setting(factory=lambda: {"ssim": 1.0})
+    """Weights of the loss's terms: `ssim` (the paper's), `l1`, `rms`, `relative`."""
 
 
 @checked(section="run", label=LABEL)
@@ -113,12 +130,18 @@ class RunConfig(Checked):
     """Where the run lives and how often it looks at itself."""
 
     name: Text = "cardiomm"
+    """Name of the weights."""
     out: Text = "runs/cardiomm"
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """Folder of the run."""
+    seed: Annotated[int, Field(ge=0, le=10**18)] = 0
+    """Of everything that is drawn."""
     checkpoint_every: Count = 100
+    """Steps between two checkpoints."""
     validate_every: Count = 200
+    """Steps between two looks at examples that are not trained on."""
     validation_examples: Count = 4
-    minutes: Number | None = None
+    """How many of them."""
+    minutes: Number | None = setting(None, unit="min")
     """Wall-clock limit: the schedule runs over this time in place of `optim.steps`."""
     init: Text | None = None
     """Weights to start from."""

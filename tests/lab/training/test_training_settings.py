@@ -39,6 +39,7 @@ from recon_node.simulate import simulate_scan
         ("data", "modalities", ["cine", "cinema"], "phase contrast"),
         ("data", "hold_out_vendors", ["Siemans"], "Siemens, GE, Philips, UIH"),
         ("data", "hold_out_fields", [7.0], "0.55, 1.5, 3.0, 5.0"),
+        ("data", "coils", [8, 4], "the smaller number first"),
         ("run", "validate_every", 0, "1 to"),
         ("run", "out", 3, "text"),
     ],
