@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recon_node.solvers.total_variation import smooth
+
 LEVEL = 0.02
 """Of the brightest percent: magnitudes well below this share count as air."""
 PASSING = 0.2
@@ -42,15 +44,7 @@ def air_pull(images: Tensor, strength: float) -> Tensor:
     some = mean.flatten()[:: 1 + mean.numel() // _MOST]
     bright = torch.quantile(some.sqrt(), _BRIGHT).clamp_min(1e-20)
     once = images.abs().square().sum(dim=1).amax(dim=0).sqrt()
-    shown = torch.maximum(_smooth(mean).sqrt(), PASSING * once)
+    shown = torch.maximum(smooth(mean).sqrt(), PASSING * once)
     around = functional.pad(shown[None, None], (_NEAR // 2,) * 4, mode="circular")
     brightest = functional.max_pool2d(around, _NEAR, 1)[0, 0]
     return strength * torch.exp(-((brightest / (LEVEL * bright)) ** _STEEP))
-
-
-def _smooth(power: Tensor) -> Tensor:
-    """Binomial average over 5 x 5 neighbours (standard deviation one pixel)."""
-    for axis in (0, 1):
-        for _ in range(2):
-            power = 0.25 * power.roll(1, axis) + 0.5 * power + 0.25 * power.roll(-1, axis)
-    return power

@@ -23,15 +23,18 @@ class TotalVariation:
 
     Parameters
     ----------
-    temporal, spatial : float
-        Weights in units of the series; 0 leaves the direction out.
+    temporal : float
+        Weight in units of the series; 0 leaves the direction out.
+    spatial : float or tuple of Tensor
+        The same, or weights above 0 of every pixel along x and along y, `(x, y)` each.
     steps : int
         Dual steps per call.
     """
 
-    def __init__(self, temporal: float, spatial: float, *, steps: int = 4) -> None:
-        pairs = ((temporal, _TIME), (spatial, _ROWS), (spatial, _COLUMNS))
-        self._terms = [(weight, axis) for weight, axis in pairs if weight > 0]
+    def __init__(self, temporal: float, spatial: float | tuple[Tensor, Tensor], *, steps: int = 4) -> None:
+        down, across = spatial if isinstance(spatial, tuple) else (spatial, spatial)
+        pairs = ((temporal, _TIME), (down, _ROWS), (across, _COLUMNS))
+        self._terms = [(weight, axis) for weight, axis in pairs if isinstance(weight, Tensor) or weight > 0]
         self._steps = steps
         self._planes = torch.empty(0)
         self._made = False
@@ -61,7 +64,7 @@ class TotalVariation:
         self._power = torch.empty_like(self._planes[0, :step])
         self._made = True
 
-    def _climb(self, dual: Tensor, weight: float, axis: int, part: slice) -> None:
+    def _climb(self, dual: Tensor, weight: float | Tensor, axis: int, part: slice) -> None:
         """One gradient step of a dual variable, then back to magnitudes of at most `weight`."""
         some = dual[:, part]
         buffer, power = self._buffer[:, : some.shape[1]], self._power[: some.shape[1]]
@@ -77,6 +80,14 @@ class TotalVariation:
             primal.copy_(self._planes[:, part])
             for dual, (_, axis) in zip(self._duals, self._terms, strict=True):
                 primal.sub_(_difference(dual, axis, -1, buffer, part))
+
+
+def smooth(power: Tensor, *, rounds: int = 2) -> Tensor:
+    """Binomial average over cyclic neighbours in the last two axes; 2 rounds deviate by one pixel."""
+    for axis in (-2, -1):
+        for _ in range(rounds):
+            power = 0.25 * power.roll(1, axis) + 0.5 * power + 0.25 * power.roll(-1, axis)
+    return power
 
 
 def _difference(x: Tensor, axis: int, ahead: int, out: Tensor, part: slice) -> Tensor:

@@ -39,6 +39,7 @@ def unfold(
     air: float,
     iterations: int,
     start: Tensor,
+    shows_air: bool = False,
 ) -> Tensor:
     """Minimise.
 
@@ -56,6 +57,8 @@ def unfold(
         Number of ADMM iterations.
     start : Tensor
         First guess.
+    shows_air : bool
+        Whether air is looked for in `start`, and not again.
 
     Raises
     ------
@@ -63,12 +66,13 @@ def unfold(
         If the matrix cannot be inverted, as of coil maps that are far too large.
     """
     proximal = regulariser(PENALTY)
-    inverse = systems.inverses(PENALTY)
+    known = air > 0 and shows_air
+    inverse = systems.inverses(air_pull(start, air) + PENALTY if known else PENALTY)
     split, dual = start, torch.zeros_like(start)
     for done in range(1, iterations + 1):
         dual = dual + inverse(target + PENALTY * (split - dual))
         split = proximal(dual)
         dual = dual - split
-        if air > 0 and done in AIR_AFTER:
+        if air > 0 and not known and done in AIR_AFTER:
             inverse = systems.inverses(air_pull(split, air) + PENALTY)
     return split
