@@ -1,0 +1,224 @@
+"""An MRD 2 stream as a scan: read once, from beginning to end, with bounded memory."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from recon_node.core.errors import ProtocolError, SourceError, TruncatedStream, UnsupportedScan
+from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.mrd.header import parse_header
+from recon_node.mrd.v2.decode import MOST_ITEM_BYTES, Short, decoder, text, varint
+from recon_node.mrd.v2.encode import MAGIC
+from recon_node.mrd.v2.header import header_xml
+from recon_node.mrd.v2.items import AcquisitionReader, waveform
+from recon_node.mrd.v2.schema import Record, Schema, Vector, parse_schema
+
+_CHUNK = 1 << 20
+_RUN_BYTES = 4 << 20
+_BUCKET = (("data", "acquisition"), ("ref", "acquisition"), ("waveforms", "waveformuint32"))
+_SORTED = {"recondata", "acquisitionprototype"}
+"""Items that hold imaging data which nothing here reads: to pass them over would lose lines."""
+
+
+class MrdV2Source:
+    """One scan in an MRD 2 stream, as a `Source`.
+
+    Parameters
+    ----------
+    stream : binary stream
+        A file, a pipe, a socket's file; never sought in.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ProtocolError
+        No MRD 2 stream, or a schema that cannot be understood.
+    SourceError
+        The stream has no header.
+    TruncatedStream
+        The bytes end within the header.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str = "stream") -> None:
+        self._stream = stream
+        self._name = name
+        self._data = b""
+        self._at = 0
+        self.last_data = time.monotonic()
+        """When bytes came last, `time.monotonic()` seconds."""
+        self.passed: Counter[str] = Counter()
+        """Items that are no raw data, by kind."""
+        self._need(len(MAGIC))
+        if self._data[: len(MAGIC)] != MAGIC:
+            raise ProtocolError(f"{name}: no MRD 2 stream (starts with {self._data[:9].hex(' ')})")
+        self._at = len(MAGIC)
+        self.schema: Schema = parse_schema(self._take(text))
+        record = self._take(decoder(self.schema.header))
+        kind = self.schema.header.cases[0][1]
+        if record is None or not isinstance(kind, Record):
+            raise SourceError(f"{name}: an MRD 2 stream without a header, expected one before its data")
+        self._headers = parse_header(header_xml(kind, record))
+
+    @property
+    def headers(self) -> tuple[ScanHeader, ...]:
+        """One per encoding."""
+        return self._headers
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Readouts | Waveform]:
+        """Readouts and waveforms in the order of the stream, in runs of one shape."""
+        kinds = dict(self.schema.item.cases)
+        reader = AcquisitionReader(_record_of(kinds, "acquisition"))
+        run: list[tuple[Any, ...]] = []
+        for tag, record in self._records(kinds):
+            if run and (tag != "acquisition" or not reader.fits(run, record, _RUN_BYTES)):
+                yield reader.run(run)
+                run = []
+            if tag == "acquisition":
+                run.append(record)
+            elif tag == "waveformuint32":
+                yield waveform(_record_of(kinds, tag), record)
+        if run:
+            yield reader.run(run)
+
+    def _records(self, kinds: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Acquisitions and waveforms; an empty tag before more bytes are waited for."""
+        for item in self._items():
+            if item is None:
+                yield "", None
+            else:
+                yield from self._flat(item, kinds)
+
+    def _flat(self, item: tuple[str, Any], kinds: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Acquisitions and waveforms of one item; others are counted, or refused by name."""
+        tag, record = item[0].lower(), item[1]
+        if tag in ("acquisition", "waveformuint32"):
+            yield tag, record
+        elif tag == "acquisitionbucket":
+            index = _record_of(kinds, tag).index
+            for name, part in _BUCKET:
+                yield from ((part, inner) for inner in (record[index[name]] if name in index else ()))
+        elif tag in _SORTED:
+            raise UnsupportedScan(
+                f"{self._name}: holds {item[0]} items, whose lines this node does not read: send acquisitions"
+            )
+        else:
+            self.passed[item[0]] += 1
+
+    def _items(self) -> Iterator[tuple[str, Any] | None]:
+        """Items of the stream; None each time before more bytes are waited for."""
+        item = decoder(self.schema.item)
+        left = 0
+        while True:
+            try:
+                if not left:
+                    left, self._at = varint(self._data, self._at)
+                    if not left:
+                        break
+                value, self._at = item(self._data, self._at)
+            except Short as short:
+                yield None
+                self._more(short.wanted)
+                continue
+            left -= 1
+            yield value
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Refuse to be silent about what follows."""
+        if len(self._data) == self._at:
+            self._fill(1)
+        if len(self._data) > self._at:
+            raise SourceError(
+                f"{self._name}: more follows the end of its first scan, which was read: give each scan a "
+                "stream of its own"
+            )
+
+    def _take(self, read: Any) -> Any:
+        while True:
+            try:
+                value, self._at = read(self._data, self._at)
+            except Short as short:
+                self._more(short.wanted)
+            else:
+                return value
+
+    def _need(self, size: int) -> None:
+        while len(self._data) - self._at < size:
+            self._more(size - (len(self._data) - self._at))
+
+    def _more(self, wanted: int) -> None:
+        before = len(self._data) - self._at
+        if before + wanted > 2 * MOST_ITEM_BYTES:
+            raise ProtocolError(f"{self._name}: an item of over {MOST_ITEM_BYTES} bytes: data damaged?")
+        if not self._fill(wanted):
+            raise TruncatedStream(f"{self._name}: ends in the middle of an MRD 2 stream")
+
+    def _fill(self, wanted: int) -> bool:
+        """At least one byte more; as many as are wanted where the stream has them."""
+        parts, got = [self._data[self._at :]], 0
+        self._at = 0
+        while got < wanted:
+            try:
+                chunk = _read(self._stream, max(_CHUNK, wanted - got))
+            except OSError as error:
+                raise TruncatedStream(f"{self._name}: cannot be read on ({error.strerror})") from error
+            if not chunk:
+                break
+            parts.append(chunk)
+            got += len(chunk)
+        self.last_data = time.monotonic()
+        self._data = b"".join(parts)
+        return got > 0
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """What is there, without waiting for all of it."""
+    if isinstance(stream, io.BufferedReader):
+        return stream.read1(size)
+    return stream.read(size) or b""
+
+
+def _record_of(kinds: Mapping[str, Any], tag: str) -> Record:
+    for name, kind in kinds.items():
+        inner = kind.items if isinstance(kind, Vector) else kind
+        if name.lower() == tag and isinstance(inner, Record):
+            return inner
+    raise ProtocolError(f"MRD 2 stream: its schema has no {tag}")
+
+
+def open_v2(path: Path) -> MrdV2Source:
+    """An MRD 2 stream in a file.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read, or see `MrdV2Source`.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{path.name}: cannot be read ({error.strerror})") from error
+    try:
+        return MrdV2Source(stream, path.name)
+    except BaseException:
+        stream.close()
+        raise
