@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "Show what is in a raw data file.",
     "replay": "Reconstruct raw data files to DICOM.",
     "serve": "Run the MRD server that scanners connect to.",
+    "stream": "Reconstruct a stream of raw data to a stream of images.",
     "send": "Send a raw data file to an MRD server and keep the images.",
     "export": "Queue DICOM files and deliver them.",
     "deferred": "Look after scans whose reconstruction was deferred.",

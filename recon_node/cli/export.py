@@ -81,6 +81,7 @@ def export_and_report(
     *,
     deidentify: bytes | None = None,
     as_json: bool = False,
+    told_on_stderr: bool = False,
 ) -> int:
     """Export with a progress bar; the exit code."""
     from recon_node.offline.export import export
@@ -97,7 +98,8 @@ def export_and_report(
     if as_json:
         print_json(asdict(result))
     else:
-        click.echo(f"{result.delivered} of {result.found} instances delivered to {destination}")
+        told = f"{result.delivered} of {result.found} instances delivered to {destination}"
+        click.echo(told, err=told_on_stderr)
     for problem in (*result.unusable, *result.left_out):
         click.echo(f"recon-node: not sent: {problem}", err=True)
     for reason in dict.fromkeys(result.dead):

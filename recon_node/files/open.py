@@ -23,6 +23,8 @@ from recon_node.files.companions import what_it_is
 from recon_node.files.fastmri import holds_fastmri, open_fastmri
 from recon_node.files.hdf5 import Hdf5Source, open_hdf5, reading
 from recon_node.files.mrd_file import MrdFileSource
+from recon_node.mrd.v2.encode import MAGIC
+from recon_node.mrd.v2.source import open_v2
 
 GROUP = "recon_node.sources"
 """Entry point group of file formats from other packages."""
@@ -73,6 +75,11 @@ FORMATS: tuple[Format, ...] = (
         recognises=lambda path, start: start[:2] in _STREAM_STARTS,
         open=lambda path, group: MrdFileSource(path),
         suffixes=(".mrd",),
+    ),
+    Format(
+        recognises=lambda path, start: start.startswith(MAGIC),
+        open=lambda path, group: open_v2(path),
+        suffixes=(".mrd", ".mrd2"),
     ),
 )
 """Built-in formats."""

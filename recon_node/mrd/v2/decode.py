@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from recon_node.core.errors import ProtocolError
 from recon_node.mrd.v2.schema import Array, Enum, Map, Primitive, Record, Type, Union, Vector
 
-Decoder = Callable[[bytes, int], tuple[Any, int]]
+Bytes = bytes | bytearray
+Decoder = Callable[[Bytes, int], tuple[Any, int]]
 
 MOST_ITEM_BYTES = 1 << 30
 """Arrays that claim more are refused before they are read."""
@@ -59,7 +60,7 @@ class Short(Exception):
         """Bytes that are missing at least."""
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: Bytes, at: int) -> tuple[int, int]:
     """An unsigned integer."""
     try:
         byte = data[at]
@@ -79,7 +80,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         raise Short from None
 
 
-def _zigzag(data: bytes, at: int) -> tuple[int, int]:
+def _zigzag(data: Bytes, at: int) -> tuple[int, int]:
     value, at = varint(data, at)
     return (value >> 1) ^ -(value & 1), at
 
@@ -88,7 +89,7 @@ def _fixed(form: str) -> Decoder:
     pattern = struct.Struct(form)
     size, unpack = pattern.size, pattern.unpack_from
 
-    def decode(data: bytes, at: int) -> tuple[Any, int]:
+    def decode(data: Bytes, at: int) -> tuple[Any, int]:
         if len(data) - at < size:
             raise Short(size)
         return unpack(data, at)[0], at + size
@@ -99,7 +100,7 @@ def _fixed(form: str) -> Decoder:
 def _complex(form: str) -> Decoder:
     pattern = struct.Struct(form)
 
-    def decode(data: bytes, at: int) -> tuple[complex, int]:
+    def decode(data: Bytes, at: int) -> tuple[complex, int]:
         if len(data) - at < pattern.size:
             raise Short(pattern.size)
         return complex(*pattern.unpack_from(data, at)), at + pattern.size
@@ -107,7 +108,7 @@ def _complex(form: str) -> Decoder:
     return decode
 
 
-def text(data: bytes, at: int) -> tuple[str, int]:
+def text(data: Bytes, at: int) -> tuple[str, int]:
     """A string: its length in bytes, then UTF-8."""
     size, at = varint(data, at)
     if size > MOST_ITEM_BYTES:
@@ -120,7 +121,7 @@ def text(data: bytes, at: int) -> tuple[str, int]:
         raise ProtocolError("MRD 2 stream: a text is not UTF-8: the data are damaged") from error
 
 
-def _date(data: bytes, at: int) -> tuple[dt.date, int]:
+def _date(data: Bytes, at: int) -> tuple[dt.date, int]:
     days, at = _zigzag(data, at)
     try:
         return _EPOCH + dt.timedelta(days=days), at
@@ -172,7 +173,7 @@ def _record(kind: Record) -> Decoder:
         for together, group in _grouped([part for _, part in kind.fields])
     ]
 
-    def decode(data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
+    def decode(data: Bytes, at: int) -> tuple[tuple[Any, ...], int]:
         values: list[Any] = []
         add = values.append
         for step, several in steps:
@@ -213,7 +214,7 @@ def _side_by_side(parts: list[Type]) -> Decoder:
     ends = list(itertools.accumulate(map(_fixed_size, arrays)))
     places = [slice(end - size, end) for end, size in zip(ends, map(_fixed_size, arrays), strict=True)]
 
-    def decode(data: bytes, at: int) -> tuple[list[Any], int]:
+    def decode(data: Bytes, at: int) -> tuple[list[Any], int]:
         if len(data) - at < pattern.size:
             raise Short(at + pattern.size - len(data))
         flat = pattern.unpack_from(data, at)
@@ -229,7 +230,7 @@ def _union(kind: Union) -> Decoder:
     parts = [(tag, decoder(part)) for tag, part in kind.cases]
     offset = int(kind.nullable)
 
-    def decode(data: bytes, at: int) -> tuple[tuple[str, Any] | None, int]:
+    def decode(data: Bytes, at: int) -> tuple[tuple[str, Any] | None, int]:
         if at >= len(data):
             raise Short
         case = data[at]
@@ -247,7 +248,7 @@ def _union(kind: Union) -> Decoder:
 
 
 def _optional(part: Decoder) -> Decoder:
-    def decode(data: bytes, at: int) -> tuple[Any, int]:
+    def decode(data: Bytes, at: int) -> tuple[Any, int]:
         if at >= len(data):
             raise Short
         if not data[at]:
@@ -257,7 +258,7 @@ def _optional(part: Decoder) -> Decoder:
     return decode
 
 
-def _optional_varint(data: bytes, at: int) -> tuple[int | None, int]:
+def _optional_varint(data: Bytes, at: int) -> tuple[int | None, int]:
     """What most fields of an acquisition's head are, without a further call."""
     try:
         if not data[at]:
@@ -273,7 +274,7 @@ def _struct(code: str, count: int) -> struct.Struct:
     return struct.Struct(f"<{count}{code}")
 
 
-def _small(code: str, count: int, data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
+def _small(code: str, count: int, data: Bytes, at: int) -> tuple[tuple[Any, ...], int]:
     """A few numbers as they lie in memory."""
     pattern = _struct(code, count)
     if len(data) - at < pattern.size:
@@ -285,7 +286,7 @@ def _vector(kind: Vector) -> Decoder:
     part, length = decoder(kind.items), kind.length
     code = _code(kind.items)
 
-    def decode(data: bytes, at: int) -> tuple[Any, int]:
+    def decode(data: Bytes, at: int) -> tuple[Any, int]:
         count, at = (length, at) if length is not None else varint(data, at)
         if not count:
             return (), at
@@ -305,7 +306,7 @@ def _vector(kind: Vector) -> Decoder:
 def _map(kind: Map) -> Decoder:
     keys, values = decoder(kind.keys), decoder(kind.values)
 
-    def decode(data: bytes, at: int) -> tuple[dict[Any, Any], int]:
+    def decode(data: Bytes, at: int) -> tuple[dict[Any, Any], int]:
         count, at = varint(data, at)
         pairs: dict[Any, Any] = {}
         for _ in range(count):
@@ -322,7 +323,7 @@ def _array(kind: Array) -> Decoder:
     if code is not None and size:
         return lambda data, at: _small(code, size, data, at)
 
-    def decode(data: bytes, at: int) -> tuple[NDArray[Any], int]:
+    def decode(data: Bytes, at: int) -> tuple[NDArray[Any], int]:
         shape, at = _shape(kind, data, at)
         if plain is not None:
             return _view(data, at, shape, plain)
@@ -336,7 +337,7 @@ def _array(kind: Array) -> Decoder:
     return decode
 
 
-def _shape(kind: Array, data: bytes, at: int) -> tuple[tuple[int, ...], int]:
+def _shape(kind: Array, data: Bytes, at: int) -> tuple[tuple[int, ...], int]:
     if kind.shape is not None:
         return kind.shape, at
     rank, at = (kind.rank, at) if kind.rank is not None else varint(data, at)
@@ -367,7 +368,7 @@ def _integer(kind: Type) -> np.dtype[Any] | None:
     return _INTEGERS.get(kind.name) if isinstance(kind, Primitive) else None
 
 
-def _view(data: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+def _view(data: Bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
     count = math.prod(shape)
     size = count * dtype.itemsize
     if size > MOST_ITEM_BYTES:
@@ -377,7 +378,7 @@ def _view(data: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
     return np.frombuffer(data, dtype, count, at).reshape(shape), at + size
 
 
-def _varints(data: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+def _varints(data: Bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
     """All integers of an array at once."""
     count = math.prod(shape)
     if not count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -49,8 +48,9 @@ class MrdV2Source:
     def __init__(self, stream: BinaryIO, name: str = "stream") -> None:
         self._stream = stream
         self._name = name
-        self._data = b""
+        self._data: bytes | bytearray = b""
         self._at = 0
+        self._taken = 0
         self.last_data = time.monotonic()
         """When bytes came last, `time.monotonic()` seconds."""
         self.passed: Counter[str] = Counter()
@@ -61,6 +61,8 @@ class MrdV2Source:
         self._at = len(MAGIC)
         self.schema: Schema = parse_schema(self._take(text))
         record = self._take(decoder(self.schema.header))
+        self.header_bytes = self._data[self._taken : self._at]
+        """The header as it stands in the stream, for an answer."""
         kind = self.schema.header.cases[0][1]
         if record is None or not isinstance(kind, Record):
             raise SourceError(f"{name}: an MRD 2 stream without a header, expected one before its data")
@@ -154,6 +156,7 @@ class MrdV2Source:
 
     def _take(self, read: Any) -> Any:
         while True:
+            self._taken = self._at
             try:
                 value, self._at = read(self._data, self._at)
             except Short as short:
@@ -174,27 +177,28 @@ class MrdV2Source:
 
     def _fill(self, wanted: int) -> bool:
         """At least one byte more; as many as are wanted where the stream has them."""
-        parts, got = [self._data[self._at :]], 0
-        self._at = 0
-        while got < wanted:
+        left = len(self._data) - self._at
+        room = bytearray(left + max(_CHUNK, wanted))  # a fresh one: views of the last one live on
+        room[:left] = self._data[self._at :]
+        end = left
+        while end - left < wanted:
             try:
-                chunk = _read(self._stream, max(_CHUNK, wanted - got))
+                got = _read_into(self._stream, memoryview(room)[end:])
             except OSError as error:
                 raise TruncatedStream(f"{self._name}: cannot be read on ({error.strerror})") from error
-            if not chunk:
+            if not got:
                 break
-            parts.append(chunk)
-            got += len(chunk)
+            end += got
         self.last_data = time.monotonic()
-        self._data = b"".join(parts)
-        return got > 0
+        del room[end:]
+        self._data, self._at = room, 0
+        return end > left
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
-    """What is there, without waiting for all of it."""
-    if isinstance(stream, io.BufferedReader):
-        return stream.read1(size)
-    return stream.read(size) or b""
+def _read_into(stream: Any, room: memoryview) -> int:
+    """Bytes that are there, without waiting for all that have room."""
+    read = getattr(stream, "readinto1", stream.readinto)
+    return int(read(room) or 0)
 
 
 def _record_of(kinds: Mapping[str, Any], tag: str) -> Record:

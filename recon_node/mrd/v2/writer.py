@@ -20,13 +20,15 @@ class MrdV2Writer:
         Written from beginning to end, flushed after every image.
     schema : Schema
         Of the stream that is answered, so that whoever wrote it can read the answer.
+    header : bytes
+        The header as it stands in that stream; none by default.
     """
 
-    def __init__(self, stream: BinaryIO, schema: Schema) -> None:
+    def __init__(self, stream: BinaryIO, schema: Schema, *, header: bytes = b"\0") -> None:
         self._stream = stream
         self._schema = schema
         self._item = encoder(schema.item)
-        self._put(MAGIC + text(schema.text) + b"\0")
+        self._start = MAGIC + text(schema.text) + header
 
     def image(self, message: ImageMessage) -> None:
         """Write one image."""
@@ -41,7 +43,8 @@ class MrdV2Writer:
         self._put(b"\0")
 
     def _put(self, data: bytes) -> None:
-        self._stream.write(data)
+        start, self._start = self._start, b""
+        self._stream.write(start + data)
         self._stream.flush()
 
 
