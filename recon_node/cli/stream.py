@@ -12,7 +12,6 @@ import click
 from recon_node.cli.options import (
     ANY_PATH,
     WARNING,
-    by_section,
     prep_options,
     recon_options,
     settings_from,
@@ -68,7 +67,7 @@ def command(
     from recon_node.cli.export import check_destination, export_and_report
     from recon_node.online.stream import reconstruct_stream
 
-    settings = settings_from(config, **by_section(given))
+    settings = settings_from(config, given)
     if destination is not None:
         check_destination(destination, settings.delivery)
         out = out or Path(settings.server.out).expanduser()

@@ -131,7 +131,7 @@ def _swapped(images: int) -> str:
 class IsmrmrdSink:
     """Images as an ISMRMRD stream, behind the header of the scan."""
 
-    def __init__(self, stream: BinaryIO, header: str) -> None:
+    def __init__(self, stream: BinaryIO, header: bytes) -> None:
         self._stream = stream
         self._start = text_bytes(MessageId.HEADER, header)
 

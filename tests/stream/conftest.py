@@ -29,7 +29,7 @@ def heart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ismrmrd_stream(heart: Path) -> bytes:
     """The heart as an ISMRMRD stream."""
     with open_source(heart) as source:
-        parts = [bytes(message_bytes(HeaderXml(xml=source.headers[0].xml.encode())))]
+        parts = [bytes(message_bytes(HeaderXml(xml=source.headers[0].xml)))]
         parts += [bytes(message_bytes(block)) for block in source]
     return b"".join([*parts, close_bytes()])
 

@@ -135,7 +135,7 @@ def test_a_noise_scan_may_come_apart(heart: Path, ismrmrd_stream: bytes, tmp_pat
     flag = np.uint64(AcquisitionFlag.IS_NOISE_MEASUREMENT)
     parts, noise = [], []
     with open_source(heart) as source:
-        header = bytes(message_bytes(HeaderXml(xml=source.headers[0].xml.encode())))
+        header = bytes(message_bytes(HeaderXml(xml=source.headers[0].xml)))
         for block in source:
             if isinstance(block, Readouts) and (block.head["flags"] & flag).any():
                 noise.append(bytes(message_bytes(block)))
@@ -215,7 +215,7 @@ def test_named_pipes_in_an_empty_environment(mrd2_stream: bytes, heart: Path, tm
         os.mkfifo(tmp_path / name)
     flag = np.uint64(AcquisitionFlag.IS_NOISE_MEASUREMENT)
     with open_source(heart) as source:
-        header = bytes(message_bytes(HeaderXml(xml=source.headers[0].xml.encode())))
+        header = bytes(message_bytes(HeaderXml(xml=source.headers[0].xml)))
         blocks = [b for b in source if isinstance(b, Readouts) and (b.head["flags"] & flag).any()]
     noise = b"".join([header, *(bytes(message_bytes(b)) for b in blocks), close_bytes()])
     writers = [
