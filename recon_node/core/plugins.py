@@ -41,9 +41,8 @@ def imported(who: str, address: str) -> Any:
         for part in filter(None, path.split(".")):
             target = getattr(target, part)
     except Exception as error:
-        raise ConfigError(
-            f"{who}: {address[:80]} cannot be imported ({told(error)}): is its package installed?"
-        ) from error
+        what = who if address in who else f"{who}: {address[:80]}"
+        raise ConfigError(f"{what} cannot be imported ({told(error)}): is its package installed?") from error
     return target
 
 

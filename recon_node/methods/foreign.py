@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError, ModelError, ReconNodeError
-from recon_node.core.plugins import imported, installed, package_of, told
+from recon_node.core.plugins import UNKNOWN_VERSION, imported, installed, package_of, told
 from recon_node.core.protocols import Reconstructor
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy, TextEmbedding
 from recon_node.methods.record import LoadedMethod, MethodOptions, MethodRecord
@@ -144,14 +144,15 @@ class Guarded:
         return np.asarray(data).astype(np.complex64, copy=False)
 
     def _made_by(self, made: object) -> MadeBy:
-        if isinstance(made, ImageSeries):
-            return replace(made.made_by, method=self.name, package=self.package)
+        """What it says in `made_by` and in its attributes, under the name and version that the node knows."""
+        said = made.made_by if isinstance(made, ImageSeries) else MadeBy(method="", version=UNKNOWN_VERSION)
         return MadeBy(
             method=self.name,
-            version=self.version,
+            version=said.version if self.version == UNKNOWN_VERSION else self.version,
             package=self.package,
-            weights=_text(getattr(self.inner, "weights", None)),
-            weights_sha256=_text(getattr(self.inner, "weights_sha256", None)),
+            weights=said.weights or _text(getattr(self.inner, "weights", None)),
+            weights_sha256=said.weights_sha256 or _text(getattr(self.inner, "weights_sha256", None)),
+            settings=said.settings,
         )
 
 

@@ -20,7 +20,7 @@ class Reconstruction:
     """At the recon matrix, made by the method that the verdict lets stand."""
     verdict: Verdict
     validated: bool = False
-    """Whether the weights were validated for clinical use."""
+    """Whether the method that made the images was validated for clinical use."""
     source_id: str = ""
     """What tells its raw data from others whose headers are equal; goes into the UIDs."""
     seconds: Mapping[str, float]

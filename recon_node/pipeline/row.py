@@ -119,7 +119,7 @@ def _reconstructed(prepared: Prepared, pipeline: Pipeline, clock: _Stopwatch) ->
         prompts=prompts,
         images=images,
         verdict=verdict,
-        validated=methods.validated,
+        validated=methods.validated and images.made_by.method == methods.chosen.name,
         source_id=prepared.source_id,
         seconds=dict(clock),
     )

@@ -24,9 +24,11 @@ from recon_node.testing import Scene
 from recon_node.trust import Limits, TrainedOn
 
 CODE = '''
+import dataclasses
 import numpy as np
 from recon_node.core.fft import centred_ifft
 from recon_node.methods.record import LoadedMethod, MethodRecord
+from recon_node.methods.sense import Sense
 from recon_node.trust import Limits, TrainedOn
 
 class Plain:
@@ -47,6 +49,14 @@ class Told(Plain):
 class Garbage(Plain):
     def reconstruct(self, kspace, maps, text):
         return np.random.default_rng(0).standard_normal(kspace.mask.shape) * 1e3 + 0j
+
+class Smoothed(Plain):
+    validated, weights_sha256 = True, "cd" * 32
+    def __init__(self):
+        self.sense = Sense(device="cpu")
+    def reconstruct(self, kspace, maps, text):
+        made = self.sense.reconstruct(kspace, maps)
+        return dataclasses.replace(made, data=made.data * np.float32(0.5))
 
 class Failing(Plain):
     def reconstruct(self, kspace, maps, text):
@@ -257,6 +267,27 @@ def test_a_foreign_methods_images_are_withheld_where_they_fail(scene: Scene) -> 
     kept = Pipeline(chosen("mine:Garbage", on_distrust="warn")).run(kspace)
     assert kept.verdict.verdict == "warn"
     assert kept.images.made_by.method == "Garbage"
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_series_that_another_method_made_carries_the_name_and_version_of_who_changed_it(
+    scene: Scene,
+) -> None:
+    made = make_methods(ReconSettings(method="mine:Smoothed")).chosen.reconstruct(
+        scene.kspace(), scene.maps, None
+    )
+    assert (made.made_by.method, made.made_by.package, made.made_by.version) == ("Smoothed", "mine", "3.1")
+    assert made.made_by.weights_sha256 == "cd" * 32
+    assert made.made_by.settings["iterations"]
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_stands_in_for_a_validated_method_is_not_validated_by_that(scene: Scene) -> None:
+    kspace = scene.kspace(scene.lines(2))
+    kept = Pipeline(chosen("mine:Smoothed", on_distrust="warn")).run(kspace)
+    assert (kept.images.made_by.method, kept.validated) == ("Smoothed", True)
+    withheld = Pipeline(chosen("mine:Smoothed")).run(kspace)
+    assert (withheld.images.made_by.method, withheld.validated) == ("sense", False)
 
 
 @pytest.mark.usefixtures("mine")

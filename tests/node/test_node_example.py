@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -150,6 +151,16 @@ def test_it_is_as_short_as_the_documentation_promises(pytestconfig: pytest.Confi
     file = pytestconfig.rootpath / "examples" / "recon_node_example" / "recon_node_example.py"
     assert len([line for line in file.read_text().splitlines() if line.strip()]) <= 35
     assert file.read_text() in (pytestconfig.rootpath / "docs" / "plugins.md").read_text()
+
+
+def test_the_documentations_other_code_runs(pytestconfig: pytest.Config) -> None:
+    text = (pytestconfig.rootpath / "docs" / "plugins.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "docs/plugins.md", "exec"), names)
+    names["TestSenseDenoised"]().test_images_lie_on_the_grid_of_the_k_space()
+    assert names["Boxed"].recognises(Path("x"), b"BOXED")
+    assert names["Shelf"]("shelf://x", level=3).name == "shelf://x"
 
 
 def test_its_record_is_cautious_where_it_says_nothing() -> None:
