@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         LimitReached,
         ModelError,
         NodeBusy,
+        NoKSpace,
         PacsMisconfigured,
         PacsRejected,
         PacsUnreachable,
@@ -63,6 +64,7 @@ __all__ = [
     "KSpace",
     "LimitReached",
     "ModelError",
+    "NoKSpace",
     "NodeBusy",
     "PacsMisconfigured",
     "PacsRejected",
@@ -100,18 +102,28 @@ _HOMES = {
         ("CoilMaps", "ImageSeries", "KSpace", "TextEmbedding", "Verdict"), "recon_node.core.types"
     ),
 }
-"""Where a name lives; every other one is an error."""
+"""Where a name lives that is no error."""
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
-    if name not in __all__:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _errors():
+        value = _errors()[name]
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "recon_node.core.errors")), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     """The public names."""
-    return sorted(__all__)
+    return sorted({*__all__, *_errors()})
+
+
+def _errors() -> dict[str, Any]:
+    """Every error of the tree, those that were added since `__all__` was written as well."""
+    tree = vars(import_module("recon_node.core.errors"))
+    base = tree["ReconNodeError"]
+    return {name: kind for name, kind in tree.items() if isinstance(kind, type) and issubclass(kind, base)}
