@@ -1,6 +1,16 @@
 """Every kind of fault that `benchmarks.faults` injects."""
 
-from benchmarks import fault_disks, fault_kills, fault_peers
+from benchmarks import fault_disks, fault_files, fault_kills, fault_peers, fault_strangers, fault_web
 from benchmarks.fault_parts import KINDS, Experiments, Verdict
 
-__all__ = ["KINDS", "Experiments", "Verdict", "fault_disks", "fault_kills", "fault_peers"]
+__all__ = [
+    "KINDS",
+    "Experiments",
+    "Verdict",
+    "fault_disks",
+    "fault_files",
+    "fault_kills",
+    "fault_peers",
+    "fault_strangers",
+    "fault_web",
+]

@@ -13,20 +13,22 @@ from delivery_parts import make_instance
 from recon_node.delivery import DeliveryWorker, Outcome, Policy, Spool
 from recon_node.delivery.instance import read_instance
 
-EAGER = Policy(first_wait=0.01, longest_wait=0.05, poll=0.02, jitter=0.1)
+EAGER = Policy(first_wait=0.01, longest_wait=0.05, poll=0.02, jitter=0.1, looks=(0.02, 0.05))
 QUICK = "?connect=1&associate=1&answer=1&network=1"
 PATIENCE_S = 20.0
 
 
 @dataclass
 class Verdict:
-    """What one experiment showed."""
+    """What one experiment showed; see `benchmarks.faults` for the counts."""
 
     faults: int = 1
     lost: int = 0
     twice: int = 0
     stuck: int = 0
     doubt: int = 0
+    outside: int = 0
+    dead: int = 0
 
 
 Experiments = Callable[[Path, bool], Iterator[Verdict]]
@@ -57,7 +59,7 @@ class Ledger:
 
     def deliver(self, files: Sequence[Path]) -> Generator[Outcome, None, None]:
         for file in files:
-            record = f"{read_instance(file).uid} {hash_of(file)}\n".encode()
+            record = f"{hash_of(file)} {read_instance(file).uid}\n".encode()
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.write(handle, record)
             os.close(handle)
@@ -77,7 +79,7 @@ class Ledger:
 
     def received(self) -> Counter[tuple[str, str]]:
         text = self.path.read_text() if self.path.exists() else ""
-        return Counter((w[0], w[1]) for w in (line.split() for line in text.splitlines()))
+        return Counter((w[1], w[0]) for w in (line.split(" ", 1) for line in text.splitlines()))
 
 
 def hash_of(file: Path) -> str:

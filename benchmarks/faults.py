@@ -8,6 +8,8 @@ while, and then the worker may finish. Counted for each kind:
 lost          put had returned, yet the receiver never got it, or got other bytes
 stored twice  sent again although its success had been recorded: a sender that forgets
 stuck         neither delivered nor, where the fault is permanent, dead with a reason, at the end
+outside       a file written outside the folder that it was meant for
+dead          a thread of delivery that is down at the end, or an exception that nobody caught
 in doubt      sent again because the first answer was lost to the fault (a PACS recognises the SOP
               Instance UID and keeps one); for information
 """
@@ -15,11 +17,13 @@ in doubt      sent again because the first answer was lost to the fault (a PACS 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +42,8 @@ class Row:
     lost: int = 0
     twice: int = 0
     stuck: int = 0
+    outside: int = 0
+    dead: int = 0
     doubt: int = 0
     seconds: float = 0.0
 
@@ -46,6 +52,8 @@ class Row:
         self.lost += verdict.lost
         self.twice += verdict.twice
         self.stuck += verdict.stuck
+        self.outside += verdict.outside
+        self.dead += verdict.dead
         self.doubt += verdict.doubt
 
 
@@ -57,17 +65,36 @@ def campaign(
     for kind, experiments in kinds:
         row = Row(kind)
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        with tempfile.TemporaryDirectory(prefix="faults-") as folder, uncaught() as told:
             for verdict in experiments(Path(folder), short):
                 row.add(verdict)
+        row.dead += len(told)
         row.seconds = time.perf_counter() - start
         rows.append(row)
         print(line(row), flush=True)
     return rows
 
 
+@contextlib.contextmanager
+def uncaught() -> Iterator[list[str]]:
+    """Exceptions that end a thread while the block lasts."""
+    told: list[str] = []
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        told.append(f"{args.exc_type.__name__} in {args.thread}")
+        before(args)
+
+    threading.excepthook = hook
+    try:
+        yield told
+    finally:
+        threading.excepthook = before
+
+
 def line(row: Row) -> str:
-    numbers = f"{row.faults:7d}{row.lost:7d}{row.twice:14d}{row.stuck:7d}{row.doubt:10d}{row.seconds:9.1f}"
+    counts = f"{row.faults:7d}{row.lost:7d}{row.twice:14d}{row.stuck:7d}{row.outside:9d}{row.dead:6d}"
+    numbers = f"{counts}{row.doubt:10d}{row.seconds:9.1f}"
     return f"{row.kind:54s}{numbers}"
 
 
@@ -78,14 +105,14 @@ def main() -> int:
     options = parser.parse_args()
     logging.disable(logging.ERROR)
     kinds = [kind for kind in fault_kinds.KINDS if options.only in kind[0]]
-    print(f"{'kind of fault':54s} faults   lost  stored twice  stuck  in doubt  seconds")
+    print(f"{'kind of fault':54s} faults   lost  stored twice  stuck  outside  dead  in doubt  seconds")
     rows = campaign(kinds, options.short)
     total = Row(f"{len(rows)} kinds")
     for row in rows:
-        total.add(Verdict(row.faults, row.lost, row.twice, row.stuck, row.doubt))
+        total.add(Verdict(row.faults, row.lost, row.twice, row.stuck, row.doubt, row.outside, row.dead))
         total.seconds += row.seconds
     print(line(total))
-    return 1 if total.lost or total.twice or total.stuck else 0
+    return 1 if total.lost or total.twice or total.stuck or total.outside or total.dead else 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,10 @@ class PacsBusy(PacsUnreachable):
 
 
 class Unanswered(PacsUnreachable):
-    """Sent, but the answer is missing or says nothing: whether the PACS has the instance is not known."""
+    """Sent, but the answer is missing or says nothing: whether the PACS has the instance is not known.
+
+    Raised while delivering it speaks of the whole destination, and of the instance that was being sent.
+    """
 
 
 class SpoolFull(DeliveryError):

@@ -97,6 +97,8 @@ class Sending:
             self.pause(error)
             if alone:
                 self._make_way(rest, error)
+            elif isinstance(error, Unanswered) and rest:
+                self._doubt(rest, error)
         except Exception as error:  # noqa: BLE001 - a destination may be anyone's code, over anyone's library
             self._unforeseen(rest, error)
         else:
@@ -205,8 +207,14 @@ class Sending:
             else:
                 # Past the end of the destination's own wait, so that another one's turn comes first.
                 wait = 2.0 * max(0.0, self.health.resume - self.spool.clock.steady())
-                columns = {"in_doubt": entry.in_doubt, "counts": False}
+                columns = {"in_doubt": entry.in_doubt or isinstance(error, Unanswered), "counts": False}
                 self._write(partial(self.spool.postpone, entry, wait, str(error), **columns))
+
+    def _doubt(self, rest: dict[Path, Entry], error: Unanswered) -> None:
+        """The destination failed as a whole, but may have stored the instance that was being sent."""
+        entry = rest.pop(next(iter(rest)))
+        columns = {"in_doubt": True, "counts": False}
+        self._write(partial(self.spool.postpone, entry, 0.0, str(error), **columns))
 
     def pause(self, error: ReconNodeError) -> None:
         """The destination is in trouble: nothing is tried for a while, longer each time."""

@@ -26,7 +26,9 @@ from recon_node.delivery.peers.http import Answer, HttpAccess, HttpPeer
 from recon_node.delivery.peers.query import by_series
 from recon_node.delivery.peers.sender import OneByOne
 
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_BUSY = frozenset({408, 425, 429, 503, 507})
+_BROKE = frozenset({500, 502, 504})
+"""Something behind the server failed, perhaps after it had stored the instance."""
 _WRONG_SETTINGS = frozenset({401, 403, 404, 405, 406, 415})
 _TOO_LARGE = 413
 _JSON = "application/dicom+json"
@@ -72,7 +74,7 @@ class StowDestination(OneByOne):
         Raises
         ------
         PacsUnreachable, PacsBusy, PacsMisconfigured
-            About the server.
+            About the server; `Unanswered` where this file may have been stored all the same.
         """
         instance = read_instance(file)
         try:
@@ -83,10 +85,9 @@ class StowDestination(OneByOne):
         headers = {"Content-Type": kind, "Accept": _JSON}
         try:
             answer = self._http.request("POST", "/studies", headers=headers, body=body, limit=_ANSWER_BYTES)
-            error_, note = self._judge(answer, instance, len(body))
         except Unanswered as unanswered:
-            error_, note = unanswered, None
-        return Outcome(file, error_, note)
+            return Outcome(file, unanswered)
+        return Outcome(file, *self._judge(answer, instance, len(body)))
 
     def holds(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
         """SOP instance UID to whether it is there, by QIDO-RS; None where it cannot be asked.
@@ -113,7 +114,7 @@ class StowDestination(OneByOne):
         answer = self._http.get(path, accept=_JSON, limit=_LIST_BYTES)
         if answer.code in (204, 404):
             return set() if answer.code == 204 or self._answers_questions() else None
-        if answer.code in _BUSY:
+        if answer.code in _BUSY | _BROKE:
             raise PacsBusy(
                 f"{self.name}: too busy to say what it has (HTTP {answer.code})", wait_s=answer.retry_after_s
             )
@@ -167,7 +168,7 @@ class StowDestination(OneByOne):
         if 200 <= answer.code < 300:
             return self._without_words(answer.code, instance)
         fault = self._fault(answer, size)
-        if isinstance(fault, (PacsBusy, PacsMisconfigured)):
+        if isinstance(fault, (PacsBusy, PacsMisconfigured, Unanswered)):
             raise fault
         return fault, None
 
@@ -216,6 +217,8 @@ class StowDestination(OneByOne):
         if code in _BUSY:
             text = f"{self.name}: the server cannot take it now (HTTP {code})"
             return PacsBusy(text, wait_s=answer.retry_after_s)
+        if code in _BROKE:
+            return Unanswered(f"{self.name}: the server failed (HTTP {code})")
         if code == _TOO_LARGE:
             return PacsUnreachable(
                 f"{self.name}: the server takes no request of {size} bytes (HTTP 413): raise its limit"
