@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
 from recon_node.cli.options import WARNING, config_option, json_option, print_json, settings_from
-from recon_node.core.disk import free_bytes
-from recon_node.core.errors import ReconNodeError
+from recon_node.core.disk import check_room, free_bytes
+from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.version import __version__
 from recon_node.settings import Settings
 from recon_node.settings.weak import weaknesses
@@ -25,7 +27,7 @@ Check = tuple[str, int, str]
 @config_option
 @json_option
 def command(config: Path | None, as_json: bool) -> int:
-    """Check settings, weights, text encoder, device, spool and destinations.
+    """Check settings, weights, text encoder, device, folders, ports, spool and destinations.
 
     Exit 1 if one is not usable, 2 if that is because of a setting.
     """
@@ -47,6 +49,14 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield "settings", 0, "every value is allowed"
     yield _tried("device", lambda: _device(settings))
     yield _tried("weights and text encoder", lambda: _weights(settings))
+    server = settings.server
+    folders = {"images": server.out, "deferred scans": server.deferred, "recordings": server.record}
+    for what, folder in folders.items():
+        if folder is not None:
+            yield _tried(what, lambda what=what, folder=folder: _folder(what, folder, settings))  # type: ignore[misc]
+    yield _tried("port", lambda: _port(server.host, server.port))
+    if server.health_port is not None:
+        yield _tried("health port", lambda: _port("127.0.0.1", server.health_port or 0))
     yield _tried("spool", lambda: _spool(settings))
     for name in settings.delivery.destinations:
         yield _tried(f"destination {name}", lambda name=name: _destination(name, settings))  # type: ignore[misc]
@@ -79,6 +89,25 @@ def _weights(settings: Settings) -> str:
         return f"method {settings.recon.method} needs none"
     loaded = methods.weights
     return f"{loaded.name} {loaded.sha256[:12]}, encoder {loaded.encoder}"
+
+
+def _folder(what: str, folder: str, settings: Settings) -> str:
+    check_room(Path(folder), what, settings.delivery.reserve_mb << 20)
+    return f"{folder}, {free_bytes(Path(folder)) / GIB:.0f} GiB free"
+
+
+def _port(host: str, port: int) -> str:
+    """Whether a server could listen there; one that does already may be the node's own."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"{host}:{port} is taken: a node is running, or another program has it"
+        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
+    return f"{host}:{port} is free"
 
 
 def _spool(settings: Settings) -> str:

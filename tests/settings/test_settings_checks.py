@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import pickle
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,26 @@ def test_doctor_ends_with_2_where_a_method_is_not_there(
     file.write_text(f'[recon]\nmethod = "{method}"\n[delivery]\nspool = "spool"\n')
     assert run(["doctor", "--config", str(file)]) == 2
     assert "FAIL weights" in capsys.readouterr().out
+
+
+def test_doctor_tells_of_folders_and_ports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        file = tmp_path / "node.toml"
+        port = taken.getsockname()[1]
+        file.write_text(
+            f'[recon]\nmethod = "sense"\n[delivery]\nspool = "spool"\nreserve_mb = 0\n'
+            f'[server]\nport = {port}\nhealth_port = 0\nout = "file/images"\nrecord = "kept"\n'
+        )
+        assert run(["doctor", "--config", str(file)]) == 1
+        said = capsys.readouterr().out
+        assert "FAIL images: " in said
+        assert f"ok   recordings: {tmp_path}/kept, " in said
+        assert f"ok   port: 127.0.0.1:{port} is taken" in said
+        assert "ok   health port: 127.0.0.1:0 is free" in said
+    file.write_text('[recon]\nmethod = "sense"\n[delivery]\nspool = "spool"\n[server]\nhost = "192.0.2.1"\n')
+    assert run(["doctor", "--config", str(file)]) == 2
+    assert "FAIL port: cannot listen on 192.0.2.1:9002" in capsys.readouterr().out
 
 
 def test_settings_survive_a_copy_to_another_process() -> None:
