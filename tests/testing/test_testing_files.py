@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -14,6 +15,8 @@ from recon_node.core.errors import PacsUnreachable
 from recon_node.delivery import OpenDestination, StorageScp, open_destination, read_instance
 from recon_node.files.open import open_source
 from recon_node.mrd.messages import ConfigFile, HeaderXml, close_bytes, message_bytes
+from recon_node.mrd.v2.encode import encoder
+from recon_node.mrd.v2.writer import MrdV2Writer, installed_schema
 from recon_node.simulate import simulate_scan
 from recon_node.testing import DestinationTests, SourceTests
 
@@ -64,6 +67,23 @@ class TestFastMri(SourceTests):
             file["kspace"] = (rng.standard_normal((2, 3, 16, 12)) + 1j).astype(np.complex64)
             file["ismrmrd_header"] = source.headers[0].xml
         return folder / "scan.h5"
+
+
+class TestMrd2Stream(SourceTests):
+    rereads = False  # read forward, as from a pipe
+
+    def write(self, folder: Path) -> Path:
+        schema, out = installed_schema(), io.BytesIO()
+        space = {"matrixSize": {"x": 4, "y": 4, "z": 1}, "fieldOfViewMm": {"x": 100.0, "y": 100.0, "z": 5.0}}
+        header = encoder(schema.header)({"encoding": [{"encodedSpace": space, "reconSpace": space}]})
+        writer = MrdV2Writer(out, schema, header=header)
+        for line in range(4):
+            head = {"idx": {"kspaceEncodeStep1": line, "slice": 0}}
+            data = np.full((2, 4), line + 1, np.complex64)
+            writer.item("Acquisition", {"head": head, "data": data, "trajectory": np.zeros((0, 0))})
+        writer.close()
+        (folder / "scan.mrd2").write_bytes(out.getvalue())
+        return folder / "scan.mrd2"
 
 
 class TestFolder(DestinationTests):
