@@ -15,6 +15,14 @@ from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
 from recon_node.prep.calibration import CalibrationSum, central_block, central_window, phase_average
 from recon_node.prep.clock import read_clock
+from recon_node.prep.contradictions import (
+    Reference,
+    little_of_matrix,
+    on_own_grid,
+    only_plane,
+    refuse_echo_planar,
+    refuse_through_centre,
+)
 from recon_node.prep.expectation import expected_lines, line_limits
 from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
@@ -28,14 +36,6 @@ from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_
 
 MOST_NAMED = 8
 """Missing lines of a phase, or phases with missing lines, that a note names."""
-MANY_BACKWARDS = 0.25
-"""Of the lines of a slice, and of those read forwards, by which it is echo planar."""
-FEWEST_SPOKES = 16
-ALIKE, THROUGH, PEAKED = 0.9, 0.3, 0.3
-"""Non-Cartesian data: share of lines with their peak at one sample, energy of outer peaks over the
-highest, and mean over peak energy of a line."""
-LITTLE_PART = 3
-"""Lines over at most the matrix over this are fewer than any resolution setting makes."""
 FEW_LINES = 0.75
 """Fraction of the announced lines below which a note says so."""
 
@@ -51,6 +51,8 @@ class SliceContext:
     whitened: bool
     estimate_noise: bool
     calibration_width: int
+    announced: tuple[int, int] | None
+    """Samples along the readout of the header's encoded space and image, where lines fill little of them."""
     notes: tuple[str, ...]
     doubts: tuple[str, ...] = ()
 
@@ -66,20 +68,31 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
         A slab that is undersampled along its slice encoding; lines read in both directions; lines that all
         pass through the centre.
     """
-    _refuse_echo_planar(buffer)
+    refuse_echo_planar(buffer)
     buffer.average()
     notes, doubts = [*context.notes], [*context.doubts]
     seen = _phases(buffer, context, notes, doubts)
     data, mask, reference = _cube(buffer, seen, calibration, context.header)
     if data.shape[2] > 1 and np.count_nonzero(mask.any(axis=(0, 2, 3))) == 1:
-        data, mask, reference = _only_plane(data, mask, reference)
-        context = dataclasses.replace(context, header=as_slice(context.header))
+        data, mask, reference = only_plane(data, mask, reference)
+        header = as_slice(context.header)
+        fov = (*context.geometry.fov_mm[:2], header.recon_fov_mm[2])
+        geometry = dataclasses.replace(context.geometry, fov_mm=fov)
+        context = dataclasses.replace(context, header=header, geometry=geometry)
         doubts.append("the header announces a slab, lines of one partition came: taken for a single slice")
     if not mask.any():
         raise DataError(
             f"slice {buffer.index.slice}: its lines hold no sample within the matrix that is not exactly zero"
         )
-    _refuse_through_centre(data[0, :, data.shape[2] // 2])
+    if context.announced is not None:
+        data, mask, reference = on_own_grid(
+            data, mask, reference, context.announced, context.geometry.fov_mm[0], doubts
+        )
+        matrix = (data.shape[-1], *context.header.recon_matrix[1:])
+        context = dataclasses.replace(
+            context, header=dataclasses.replace(context.header, recon_matrix=matrix)
+        )
+    refuse_through_centre(data[0, :, data.shape[2] // 2])
     whitened = context.whitened
     data, reference = _without_silent_coils(data, reference, notes)
     if context.estimate_noise and not whitened:
@@ -89,9 +102,9 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     flat = np.ascontiguousarray(mask[:, 0])
     sampling = classify_sampling(flat)
     _missing_lines(buffer, seen, sampling, context, notes)
-    _little_of_matrix(flat, context.header, doubts)
+    little_of_matrix(flat, context.header, doubts)
     _check_centre(data[:, :, data.shape[2] // 2], flat, notes)
-    common = _common(buffer, seen, sampling, context, notes)
+    common = _common(buffer, seen, sampling, context, data.shape[-1], notes)
     count = data.shape[2]
     kept = _partitions(count, context.header)
     out = []
@@ -123,8 +136,6 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
     return out
 
 
-Reference = tuple[NDArray[np.complex64], NDArray[np.int32]]
-"""Averaged calibration lines `(coil, kz, ky, kx)`, and how often each sample was measured."""
 Block = tuple[NDArray[np.complex64], float]
 """Calibration data `(coil, ay, ax)`, and the standard deviation that unit noise has in them."""
 
@@ -155,64 +166,6 @@ def _phases(
         )
         notes.append(f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}")
     return seen
-
-
-def _refuse_echo_planar(buffer: SliceBuffer) -> None:
-    """Refuse slices many of whose lines were read backwards, and others not."""
-    total = int(buffer.count.sum())
-    if min(buffer.backwards, total - buffer.backwards) >= MANY_BACKWARDS * total > 0:
-        raise UnsupportedScan(
-            f"echo planar (EPI) scan behind a Cartesian header: {buffer.backwards} of {total} lines of slice "
-            f"{buffer.index.slice} were read backwards, which needs a phase correction that is not made here"
-        )
-
-
-def _refuse_through_centre(data: NDArray[np.complex64]) -> None:
-    """Refuse k-space `(coil, ky, kx)` whose outer lines are as strong as the central ones, at one sample.
-
-    Radial spokes and spiral interleaves all pass through the centre; of Cartesian lines only a few do.
-    """
-    energy = (data.real**2 + data.imag**2).sum(axis=0)
-    lines = np.flatnonzero(energy.any(axis=1))
-    if len(lines) < FEWEST_SPOKES:
-        return
-    peaks, strongest = energy[lines].argmax(axis=1), energy[lines].max(axis=1)
-    usual = int(np.median(peaks))
-    together = np.mean(np.abs(peaks - usual) <= 1)
-    outer = np.abs(lines - data.shape[1] // 2) > data.shape[1] // 4
-    spread = energy[lines].sum(axis=1) < PEAKED * strongest * data.shape[2]
-    if (
-        together > ALIKE
-        and outer.any()
-        and np.median(strongest[outer]) > THROUGH * strongest.max()
-        and spread.all()
-    ):
-        raise UnsupportedScan(
-            f"all {len(lines)} lines pass through the centre of k-space (sample {usual}): radial, spiral or "
-            "other non-Cartesian data behind a header that says cartesian"
-        )
-
-
-def _only_plane(
-    data: NDArray[np.complex64], mask: NDArray[np.bool_], reference: Reference | None
-) -> tuple[NDArray[np.complex64], NDArray[np.bool_], Reference | None]:
-    """The one plane of a slab that was measured."""
-    plane = int(np.argmax(mask.any(axis=(0, 2, 3))))
-    kept = slice(plane, plane + 1)
-    lines = None if reference is None else (reference[0][:, kept], reference[1][kept])
-    return np.ascontiguousarray(data[:, :, kept]), np.ascontiguousarray(mask[:, kept]), lines
-
-
-def _little_of_matrix(mask: NDArray[np.bool_], header: ScanHeader, doubts: list[str]) -> None:
-    """Say where lines fill a small part of the header's matrix, around its centre."""
-    lines = np.flatnonzero(mask.any(axis=(0, 2)))
-    count = mask.shape[1]
-    extent = int(lines[-1] - lines[0] + 1)
-    if extent * LITTLE_PART <= count and lines[0] <= count // 2 <= lines[-1]:
-        doubts.append(
-            f"lines fill {extent} of the header's {count} along the phase encoding: coarser than its "
-            f"pixels of {header.encoded_fov_mm[1] / count:.3g} mm"
-        )
 
 
 def _missing_lines(
@@ -406,11 +359,12 @@ def _common(
     seen: NDArray[np.bool_],
     sampling: Sampling,
     context: SliceContext,
+    columns: int,
     notes: list[str],
 ) -> dict[str, Any]:
     header, lines = context.header, buffer.count[seen] > 0
     recon = (header.recon_matrix[1], header.recon_matrix[0])
-    grid = (header.encoded_matrix[1], buffer.shape[2])
+    grid = (header.encoded_matrix[1], columns)
     announced = header.limits.get(context.dynamic)
     phases = max(len(lines), announced.size if announced else 0)
     stamps, physiology = buffer.clock[seen], buffer.physiology[seen]

@@ -53,8 +53,9 @@ class ReadoutGrid:
     """Whether the acquisitions came without the oversampling that the header announces."""
     notes: dict[str, None] = field(default_factory=dict)
     doubts: dict[str, None] = field(default_factory=dict)
-    shrunk: bool = False
-    """Whether lines fill so little of the header's matrix that the grid is theirs."""
+    announced: tuple[int, int] | None = None
+    """Samples of the header's encoded space, and of the image, where lines fill so little of them that the
+    grid is that of the lines, oversampling included."""
     _looked: bool = False
     _forward_centre: int | None = None
     _widths: set[int] = field(default_factory=set)
@@ -102,10 +103,7 @@ class ReadoutGrid:
         return Lines(head=block.head, data=data, covered=covered)
 
     def _look(self, block: Readouts) -> None:
-        """Take the grid from the first imaging line, where that fills a small part of the header's matrix.
-
-        Its field of view is the encoded one, unless there is signal where the oversampling would be.
-        """
+        """Take the grid from the first imaging line, where that fills a small part of the header's matrix."""
         imaging = np.flatnonzero(kinds(block.head["flags"]) != Kind.CALIBRATION)
         if self._looked or not len(imaging):
             return
@@ -120,15 +118,8 @@ class ReadoutGrid:
         if self._widths:
             self.doubts[f"lines have {length} samples, the header's matrix {full}: zero filled"] = None
             return
-        inner = max(2, round(length * size / full))
-        bare = energy_outside(np.ascontiguousarray(kept), inner) > MUCH_OUTSIDE
-        self.full, self.size = (length, length) if bare else (length, inner)
-        self.shrunk = True
-        self.doubts[
-            f"lines have {length} samples where the header's matrix has {full} (image {size}): pixels of "
-            f"{self.fov_mm / self.size:.3g} mm along the readout, as measured"
-            + (", without oversampling" if bare and size < full else "")
-        ] = None
+        self.full = self.size = length
+        self.announced = (full, size)
 
     def _group(
         self, samples: NDArray[np.complex64], layout: Any

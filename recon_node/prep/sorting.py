@@ -230,8 +230,6 @@ class Preparation:
         doubts = self._compared(buffer, header, geometry)
         if doubts and not geometry.known:
             header = replace(header, unknown=header.unknown | {"pitch"})
-        if grid.shrunk:
-            header = replace(header, recon_matrix=(grid.size, *header.recon_matrix[1:]))
         calibration, told = self._calibrations.of(buffer, grid.fov_mm, self._intake.grids)
         context = SliceContext(
             header=header,
@@ -241,6 +239,7 @@ class Preparation:
             whitened=self._intake.whitened,
             estimate_noise=self._estimate_noise,
             calibration_width=self._calibration_width,
+            announced=grid.announced,
             notes=(*self.notes, *grid.what_was_noticed(), *assumed, *told),
             doubts=(*self._book.doubts, *grid.doubts, *doubts),
         )
