@@ -181,11 +181,9 @@ def _unit_by_repetition(header: ScanHeader, stamps: NDArray[np.int64]) -> float 
 def _physiology_unit(stamps: NDArray[np.int64], physiology: NDArray[np.int64], unit_ms: float) -> float:
     """The unit in which time after the R wave passes as fast as the clock's."""
     passed, since = np.diff(stamps), np.diff(physiology)
-    beat = (passed > 0) & (since > 0)
-    if beat.sum() < _FEWEST:
+    beat = since >= 0
+    total = int(passed[beat].sum())
+    if beat.sum() < _FEWEST or total <= 0 or not since[beat].any():
         return unit_ms
-    rates = since[beat] / passed[beat]
-    for unit in UNITS_MS:
-        if np.median(np.abs(rates * unit / unit_ms - 1)) < _COUPLED:
-            return unit
-    return unit_ms
+    rate = int(since[beat].sum()) / total
+    return next((unit for unit in UNITS_MS if abs(rate * unit / unit_ms - 1) < _COUPLED), unit_ms)
