@@ -8,7 +8,7 @@ from torch import Tensor
 _TIME, _ROWS, _COLUMNS = 1, -2, -1
 _STEP = 1 / 12
 """One over the largest eigenvalue of all three differences together."""
-_PART_BYTES = 1 << 19
+_PART_BYTES = 1 << 21
 """Frames that are worked on together on a CPU: they and their differences stay in its cache."""
 
 
