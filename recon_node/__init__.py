@@ -7,7 +7,8 @@
         print(result.images.data.shape, result.verdict)
         write_dicom(result, "images")
 
-Names are loaded when they are first used, so that ``import recon_node`` is quick.
+Names are loaded when they are first used, so that ``import recon_node`` is quick. It sets `OMP_NUM_THREADS`
+to 1 where nothing is set: import it before other libraries of numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from recon_node.core.threads import one_thread_by_default
 from recon_node.core.version import __version__
+
+one_thread_by_default()
 
 if TYPE_CHECKING:
     from recon_node.core.errors import (

@@ -84,7 +84,6 @@ def cli(*, verbose: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _stop)
     sys.unraisablehook = _lost
     sys.exit(run(arguments))

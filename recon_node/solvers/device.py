@@ -7,7 +7,8 @@ takes over, so that a GPU that vanishes in the middle of a scan costs time and n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -44,6 +45,19 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one CPU thread of torch, whatever the process has: sums then do not depend on how many."""
+    before = torch.get_num_threads()
+    if before > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before > 1:
+            torch.set_num_threads(before)
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory is short, on any device."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -63,7 +77,7 @@ def failure_of(error: Exception, device: torch.device) -> DeviceError | None:
 
 
 def on_device(device: str, work: Callable[[torch.device], T]) -> T:
-    """Do `work` on a device; with ``auto`` on the CPU where the GPU fails.
+    """Do `work` on a device, by one CPU thread; with ``auto`` on the CPU where the GPU fails.
 
     Parameters
     ----------
@@ -79,7 +93,8 @@ def on_device(device: str, work: Callable[[torch.device], T]) -> T:
     """
     chosen = pick_device(device)
     try:
-        return work(chosen)
+        with one_thread():
+            return work(chosen)
     except (RuntimeError, MemoryError) as error:
         failure = failure_of(error, chosen)
         if failure is None:

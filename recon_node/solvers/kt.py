@@ -25,6 +25,7 @@ from torch import Tensor
 
 from recon_node.schema import Checked, checked
 from recon_node.solvers.air import air_pull
+from recon_node.solvers.device import one_thread
 from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.fista import fista
 from recon_node.solvers.operator import SenseOperator
@@ -80,6 +81,7 @@ class KtConfig(Checked):
     """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
 
 
+@one_thread()
 @torch.inference_mode()
 def kt_images(
     data: NDArray[np.complex64],
