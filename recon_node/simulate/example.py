@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,55 +59,52 @@ class Example(FullScan):
         return float(100 * (1 - self.lv_volume_ml.min() / self.lv_volume_ml.max()))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleDescription:
+    """What a drawn slice is of; what is None is drawn at random, as in life."""
+
+    matrix: tuple[int, int] | None = (128, 128)
+    """(ny, nx); None draws 128 to 192."""
+    phases: int | None = None
+    """Frames; None takes what a scan of this modality has."""
+    coils: int | None = None
+    """Receive coils; None draws 8 to 16."""
+    vendor: str | None = None
+    """With `model`: see `recon_node.simulate.scanner.MODELS`."""
+    model: str | None = None
+    field_t: float | None = None
+    """Nominal field strength (0.55, 1.5, 3.0, 5.0)."""
+    modality: str | None = None
+    """With `view` and `lifespan`: in the words of CardioMM's prompts."""
+    view: str | None = None
+    lifespan: str | None = None
+    level: float | None = None
+    """Where the slice cuts the ventricle, 0 (base) to 1 (apex); below 0 above the valves."""
+    breathing_mm: float | None = None
+    """Amplitude of the breathing left over; organs, vessels and the chest wall move with it."""
+    arrhythmia: float | None = None
+    """Beat jitter as a fraction of the RR interval."""
+    infarct: bool | None = None
+    """Give the heart a scar."""
+    snr_scale: float = 1.0
+    """Factor on the signal-to-noise ratio; ``inf`` leaves the noise out (units as for 1)."""
+    texture: float = 1.0
+    """Depth of the heart's texture, 1 as usual, 0 none."""
+
+
 def draw_example(
-    rng: np.random.Generator,
-    *,
-    matrix: tuple[int, int] | None = (128, 128),
-    phases: int | None = None,
-    coils: int | None = None,
-    vendor: str | None = None,
-    model: str | None = None,
-    field_t: float | None = None,
-    modality: str | None = None,
-    view: str | None = None,
-    lifespan: str | None = None,
-    level: float | None = None,
-    breathing_mm: float | None = None,
-    arrhythmia: float | None = None,
-    infarct: bool | None = None,
-    snr_scale: float = 1.0,
-    texture: float = 1.0,
+    rng: np.random.Generator, description: ExampleDescription | None = None, **fields: Any
 ) -> Example:
-    """Draw one slice of a simulated scan; what is None is drawn at random, as in life.
+    """Draw one slice of a simulated scan.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         The only source of chance: the same state gives the same arrays.
-    matrix : tuple of int
-        (ny, nx); None draws 128 to 192.
-    phases : int
-        Frames; None takes what a scan of this modality has.
-    coils : int
-        Receive coils; None draws 8 to 16.
-    vendor, model : str
-        See `recon_node.simulate.scanner.MODELS`.
-    field_t : float
-        Nominal field strength (0.55, 1.5, 3.0, 5.0).
-    modality, view, lifespan : str
-        In the words of CardioMM's prompts.
-    level : float
-        Where the slice cuts the ventricle, 0 (base) to 1 (apex); below 0 above the valves.
-    breathing_mm : float
-        Amplitude of the breathing left over; organs, vessels and the chest wall move with it.
-    arrhythmia : float
-        Beat jitter as a fraction of the RR interval.
-    infarct : bool
-        Give the heart a scar.
-    snr_scale : float
-        Factor on the signal-to-noise ratio; ``inf`` leaves the noise out (units as for 1).
-    texture : float
-        Depth of the heart's texture, 1 as usual, 0 none.
+    description : ExampleDescription, optional
+        What is fixed; the rest is drawn.
+    **fields
+        Fields of the description that differ from it: ``draw_example(rng, coils=8, modality="cine")``.
 
     Returns
     -------
@@ -117,31 +115,32 @@ def draw_example(
     ConfigError
         For a value that is not in the vocabulary or out of range.
     """
-    ny, nx = rng.choice([128, 144, 160, 176, 192], 2) if matrix is None else matrix
+    d = replace(description or ExampleDescription(), **fields)
+    ny, nx = rng.choice([128, 144, 160, 176, 192], 2) if d.matrix is None else d.matrix
     shape = (int(ny), int(nx))
-    _check_sizes(shape, phases, coils)
+    _check_sizes(shape, d.phases, d.coils)
     subject = draw_subject(
         rng,
-        phases=phases,
-        coils=coils,
-        vendor=vendor,
-        model=model,
-        field_t=field_t,
-        modality=modality,
-        view=view,
-        lifespan=lifespan,
-        breathing_mm=breathing_mm,
-        arrhythmia=arrhythmia,
-        infarct=infarct,
-        texture=texture,
+        phases=d.phases,
+        coils=d.coils,
+        vendor=d.vendor,
+        model=d.model,
+        field_t=d.field_t,
+        modality=d.modality,
+        view=d.view,
+        lifespan=d.lifespan,
+        breathing_mm=d.breathing_mm,
+        arrhythmia=d.arrhythmia,
+        infarct=d.infarct,
+        texture=d.texture,
     )
     low, high = (-0.3, -0.1) if subject.view == "through-plane" else (0.05, 0.85)
-    share = float(rng.uniform(low, high)) if level is None else level
+    share = float(rng.uniform(low, high)) if d.level is None else d.level
     plane = subject.plane(shape, level=share)
     frames = subject.scene.render(plane)
-    images, maps = receive(frames.signal, subject, subject.coils, plane, noise_scale=snr_scale)
+    images, maps = receive(frames.signal, subject, subject.coils, plane, noise_scale=d.snr_scale)
     kspace = centred_fft(maps[None] * images[:, None])
-    if np.isfinite(snr_scale):
+    if np.isfinite(d.snr_scale):
         kspace += complex_noise(rng, kspace.shape)
     lv, rv = subject.scene.volumes_ml()
     return Example(

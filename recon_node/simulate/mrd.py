@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import ACQUISITION_HEADER
+from recon_node.core.durable import writing
 from recon_node.core.errors import ConfigError
 
 _FLOATS = h5py.vlen_dtype(np.dtype("<f4"))
@@ -25,10 +27,8 @@ class AcquisitionFile:
     """An ISMRMRD file being written: ``dataset/xml`` and ``dataset/data``."""
 
     def __init__(self, path: Path, xml: str) -> None:
-        try:
-            self._file = h5py.File(path, "w")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error}") from error
+        self._path = path
+        self._file = in_memory()
         group = self._file.create_group("dataset")
         text = group.create_dataset("xml", (1,), maxshape=(None,), dtype=h5py.string_dtype("ascii"))
         text[0] = xml
@@ -41,7 +41,9 @@ class AcquisitionFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with self._file:
+            if kind is None:
+                write_image(self._file, self._path)
 
     def append(self, heads: NDArray[Any], samples: NDArray[np.complex64]) -> None:
         """Append acquisitions.
@@ -73,6 +75,27 @@ class AcquisitionFile:
             self._data.resize((self._written + count,))
             self._data[self._written :] = rows
         self._written += count
+
+
+def in_memory() -> h5py.File:
+    """An HDF5 file in memory: on a disk that is full, HDF5 ends the whole process."""
+    return h5py.File(secrets.token_hex(8), "w", driver="core", backing_store=False)
+
+
+def write_image(file: h5py.File, path: Path) -> None:
+    """Write an HDF5 file that is in memory to a disk.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be written, for example since the disk is full; what was there is left as it was.
+    """
+    file.flush()
+    try:
+        with writing(path) as target:
+            target.write(file.id.get_file_image())
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from recon_node.simulate.example import complex_noise, receive
 from recon_node.simulate.geometry import orientation
 from recon_node.simulate.heart import MYOCARDIUM_DENSITY_G_PER_ML
 from recon_node.simulate.masks import draw_mask
-from recon_node.simulate.mrd import AcquisitionFile
+from recon_node.simulate.mrd import AcquisitionFile, in_memory, write_image
 from recon_node.simulate.scene import Frames
 from recon_node.simulate.schedule import Timing, acquisition_heads
 from recon_node.simulate.subject import Subject, draw_subject
@@ -49,28 +48,48 @@ class _Slice:
         return self.images[part], self.maps[part]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanDescription:
+    """What a simulated scan is of, and how it is measured."""
+
+    acceleration: float = 8
+    """With `pattern` and `acs`: see `recon_node.simulate.draw_mask`."""
+    pattern: str = "random"
+    coils: int = 8
+    """Receive coils."""
+    slices: int = 3
+    """From base to apex."""
+    phases: int = 25
+    """Frames of each slice."""
+    matrix: int = 128
+    """Rows and columns of the image."""
+    field: float = 3.0
+    """Field strength, T; the header says what such scanners write (2.89362 for Siemens at 3 T)."""
+    vendor: str = "Siemens"
+    """With `modality`, `model`, `view` and `lifespan`: in the words of CardioMM's prompts."""
+    modality: str = "cine"
+    seed: int = 0
+    """Decides everything that chance decides: the same seed gives the same arrays."""
+    model: str | None = None
+    view: str = "short-axis"
+    lifespan: str = "Adult"
+    acs: int = 20
+    breathing_mm: float = 0.5
+    """With `arrhythmia`, `infarct` and `snr_scale`: see `recon_node.simulate.draw_example`."""
+    arrhythmia: float = 0.0
+    infarct: bool = False
+    snr_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(slices=self.slices, phases=self.phases, coils=self.coils, matrix=self.matrix, seed=self.seed)
+
+
 def simulate_scan(
     path: Path | str,
+    description: ScanDescription | None = None,
     *,
-    acceleration: float = 8,
-    pattern: str = "random",
-    coils: int = 8,
-    slices: int = 3,
-    phases: int = 25,
-    matrix: int = 128,
-    field: float = 3.0,
-    vendor: str = "Siemens",
-    modality: str = "cine",
-    seed: int = 0,
     truth: Path | str | None = None,
-    model: str | None = None,
-    view: str = "short-axis",
-    lifespan: str = "Adult",
-    acs: int = 20,
-    breathing_mm: float = 0.5,
-    arrhythmia: float = 0.0,
-    infarct: bool = False,
-    snr_scale: float = 1.0,
+    **fields: Any,
 ) -> None:
     """Write one scan as ISMRMRD HDF5.
 
@@ -83,24 +102,16 @@ def simulate_scan(
     ----------
     path : Path
         File to write; replaced if it exists.
-    acceleration, pattern, acs
-        See `recon_node.simulate.draw_mask`.
-    coils, slices, phases, matrix : int
-        Receive coils, slices from base to apex, frames of each, rows and columns of the image.
-    field : float
-        Field strength, T; the header says what such scanners write (2.89362 for Siemens at 3 T).
-    vendor, modality, model, view, lifespan : str
-        In the words of CardioMM's prompts.
-    seed : int
-        Decides everything that chance decides: the same seed gives the same arrays.
+    description : ScanDescription, optional
+        What is measured and how; the defaults otherwise.
     truth : Path, optional
         HDF5 file for the truth: ``images`` `(slice, phase, y, x)` complex64 noise-free in units of noise
         deviations, ``maps`` `(slice, coil, y, x)`, ``mask`` `(slice, phase, ky, kx)`, ``lv``,
         ``myocardium`` and ``rv`` `(slice, phase, y, x)` shares of each pixel, ``lv_volume_ml`` and
         ``rv_volume_ml`` `(phase,)`, ``trigger_times_ms``; attributes ``lvef_percent``, ``rvef_percent``,
         ``myocardial_mass_g``, ``slice_spacing_mm``, ``rr_interval_ms``, ``seed`` and the metadata's words.
-    breathing_mm, arrhythmia, infarct, snr_scale
-        See `recon_node.simulate.draw_example`.
+    **fields
+        Fields of the description that differ from it: ``simulate_scan(path, acceleration=4, seed=1)``.
 
     Raises
     ------
@@ -112,49 +123,50 @@ def simulate_scan(
     Siemens' direction vectors describe the image that a forward transform of the raw data gives: for
     that vendor the file holds conjugated k-space.
     """
-    _check(slices=slices, phases=phases, coils=coils, matrix=matrix, seed=seed)
-    rng = np.random.default_rng([seed, 20261124])
+    d = replace(description or ScanDescription(), **fields)
+    rng = np.random.default_rng([d.seed, 20261124])
     subject = draw_subject(
         rng,
-        phases=phases,
-        coils=coils,
-        vendor=vendor,
-        model=model,
-        field_t=field,
-        modality=modality,
-        view=view,
-        lifespan=lifespan,
-        breathing_mm=breathing_mm,
-        arrhythmia=arrhythmia,
-        infarct=infarct,
+        phases=d.phases,
+        coils=d.coils,
+        vendor=d.vendor,
+        model=d.model,
+        field_t=d.field,
+        modality=d.modality,
+        view=d.view,
+        lifespan=d.lifespan,
+        breathing_mm=d.breathing_mm,
+        arrhythmia=d.arrhythmia,
+        infarct=d.infarct,
     )
-    oversampling = 1 if pattern == "radial" and acceleration > 1 else 2
+    oversampling = 1 if d.pattern == "radial" and d.acceleration > 1 else 2
     encoding = Encoding(
-        encoded=(matrix * oversampling, matrix),
-        recon=(matrix, matrix),
+        encoded=(d.matrix * oversampling, d.matrix),
+        recon=(d.matrix, d.matrix),
         fov_mm=subject.fov_mm,
         thickness_mm=subject.thickness_mm,
         oversampling=oversampling,
-        slices=slices,
-        phases=phases,
-        acceleration=max(1, round(acceleration)) if oversampling > 1 else 1,
-        acs=acs if acceleration > 1 else 0,
+        slices=d.slices,
+        phases=d.phases,
+        acceleration=max(1, round(d.acceleration)) if oversampling > 1 else 1,
+        acs=d.acs if d.acceleration > 1 else 0,
+        grid=max(1, round(d.acceleration)) if d.pattern == "uniform" else 1,
     )
     masks = [
-        draw_mask(pattern, acceleration, shape=(phases, matrix, matrix), acs=acs, rng=rng)
-        for _ in range(slices)
+        draw_mask(d.pattern, d.acceleration, shape=(d.phases, d.matrix, d.matrix), acs=d.acs, rng=rng)
+        for _ in range(d.slices)
     ]
-    xml = xml_header(subject, encoding, seed=seed, pattern=pattern)
+    xml = xml_header(subject, encoding, seed=d.seed, pattern=d.pattern)
     parts: list[_Slice] = []
     with AcquisitionFile(Path(path), xml) as file:
         receiver = _Receiver(rng, subject, encoding)
         receiver.noise_scan(file)
         for number, mask in enumerate(masks):
-            part = _render(subject, encoding, number, snr_scale)
+            part = _render(subject, encoding, number, d.snr_scale)
             receiver.slice(file, part, mask, number)
             parts.append(part)
     if truth is not None:
-        _write_truth(Path(truth), subject, encoding, parts, masks, seed)
+        _write_truth(Path(truth), subject, encoding, parts, masks, d.seed)
 
 
 def _check(**sizes: int) -> None:
@@ -212,7 +224,7 @@ class _Receiver:
             gated=contrast.moves,
         )
         acs = e.acs if e.oversampling > 1 else 0  # a square of samples is no set of calibration lines
-        heads = acquisition_heads(mask, timing, acs=acs, slice_number=number, slices=e.slices)
+        heads = acquisition_heads(mask, timing, acs=acs, grid=e.grid, slice_number=number, slices=e.slices)
         heads["sample_time_us"] = self.dwell_us
         self._place(heads, part.z)
         samples = np.empty((len(heads), len(self.mixing), e.encoded[0]), np.complex64)
@@ -256,18 +268,16 @@ def _write_truth(
     }
     for name in ("lv", "myocardium", "rv"):
         arrays[name] = np.stack([getattr(p.frames, name)[..., start : start + columns] for p in parts])
-    try:
-        with h5py.File(path, "w") as file:
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array, compression="gzip" if array.dtype == bool else None)
-            file.attrs["lvef_percent"] = 100 * (1 - lv.min() / lv.max())
-            file.attrs["rvef_percent"] = 100 * (1 - rv.min() / rv.max())
-            file.attrs["myocardial_mass_g"] = subject.scene.heart.myocardium_ml * MYOCARDIUM_DENSITY_G_PER_ML
-            file.attrs["slice_spacing_mm"] = subject.spacing_mm(encoding.slices)
-            file.attrs["pixel_mm"] = subject.fov_mm / columns
-            file.attrs["rr_interval_ms"] = subject.scene.moments.rr_ms
-            file.attrs["seed"] = seed
-            for slot, word in subject.words().items():
-                file.attrs[slot] = word
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error}") from error
+    with in_memory() as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, compression="gzip" if array.dtype == bool else None)
+        file.attrs["lvef_percent"] = 100 * (1 - lv.min() / lv.max())
+        file.attrs["rvef_percent"] = 100 * (1 - rv.min() / rv.max())
+        file.attrs["myocardial_mass_g"] = subject.scene.heart.myocardium_ml * MYOCARDIUM_DENSITY_G_PER_ML
+        file.attrs["slice_spacing_mm"] = subject.spacing_mm(encoding.slices)
+        file.attrs["pixel_mm"] = subject.fov_mm / columns
+        file.attrs["rr_interval_ms"] = subject.scene.moments.rr_ms
+        file.attrs["seed"] = seed
+        for slot, word in subject.words().items():
+            file.attrs[slot] = word
+        write_image(file, path)

@@ -55,7 +55,7 @@ def order_lines(mask: NDArray[np.bool_], timing: Timing) -> tuple[NDArray[np.int
 
 
 def acquisition_heads(
-    mask: NDArray[np.bool_], timing: Timing, *, acs: int, slice_number: int, slices: int
+    mask: NDArray[np.bool_], timing: Timing, *, acs: int, slice_number: int, slices: int, grid: int = 1
 ) -> Heads:
     """Headers of one slice in the order of acquisition; counters, flags and time stamps are set.
 
@@ -65,9 +65,12 @@ def acquisition_heads(
         `(phase, ky, kx)` bool.
     timing : Timing
     acs : int
-        Central lines flagged as calibration and imaging; 0 for none.
+        Central lines flagged as calibration, and as imaging where they lie on the grid; 0 for none.
     slice_number, slices : int
         Which slice of how many.
+    grid : int
+        Every how manieth line is one of the accelerated image, from line 0. Scanners flag the others of the
+        central block as calibration only: a reconstruction that fills a regular grid must not take them.
     """
     phase, line, beat, turn = order_lines(mask, timing)
     heads = np.zeros(len(phase), ACQUISITION_HEADER)
@@ -79,12 +82,12 @@ def acquisition_heads(
     heads["physiology_time_stamp"][:, 0] = np.rint(since_wave / TIME_STAMP_UNIT_MS)
     wave = np.rint((timing.start_ms + beat * timing.rr_ms) / TIME_STAMP_UNIT_MS)
     heads["acquisition_time_stamp"] = wave + heads["physiology_time_stamp"][:, 0]
-    heads["flags"] = _flags(phase, line, acs_range(mask.shape[1], acs), slice_number, slices)
+    heads["flags"] = _flags(phase, line, acs_range(mask.shape[1], acs), grid, slice_number, slices)
     return heads
 
 
 def _flags(
-    phase: NDArray[np.intp], line: NDArray[np.intp], acs: slice, slice_number: int, slices: int
+    phase: NDArray[np.intp], line: NDArray[np.intp], acs: slice, grid: int, slice_number: int, slices: int
 ) -> NDArray[np.uint64]:
     flag = AcquisitionFlag
     flags = np.zeros(len(phase), np.uint64)
@@ -92,7 +95,9 @@ def _flags(
     def put(where: NDArray[np.bool_] | NDArray[np.intp] | int, value: int) -> None:
         flags[where] |= np.uint64(value)
 
-    put((line >= acs.start) & (line < acs.stop), flag.IS_PARALLEL_CALIBRATION_AND_IMAGING)
+    central = (line >= acs.start) & (line < acs.stop)
+    put(central & (line % grid == 0), flag.IS_PARALLEL_CALIBRATION_AND_IMAGING)
+    put(central & (line % grid != 0), flag.IS_PARALLEL_CALIBRATION)
     first = np.unique(phase, return_index=True)[1]
     last = len(phase) - 1 - np.unique(phase[::-1], return_index=True)[1]
     put(first, flag.FIRST_IN_PHASE | flag.FIRST_IN_ENCODE_STEP1)

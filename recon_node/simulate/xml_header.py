@@ -32,6 +32,8 @@ class Encoding:
     phases: int
     acceleration: int
     acs: int
+    grid: int = 1
+    """Every how manieth line the accelerated image has; 1 where its lines lie on no grid."""
 
 
 def uid(seed: int, what: str) -> str:
