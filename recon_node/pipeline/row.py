@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -43,6 +44,7 @@ def row(
     ahead: Callable[[Iterator[Prepared]], AbstractContextManager[Iterable[Prepared]]] = nullcontext,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     salvage: bool = True,
+    choose: Callable[[KSpace], KSpace | None] = lambda kspace: kspace,
 ) -> Iterator[Slice]:
     """Every slice of a scan, as soon as its last line was read, and after it is safe on disk.
 
@@ -62,6 +64,8 @@ def row(
         A context in which a slice is reconstructed, for example the device's queue.
     salvage : bool
         Where the source breaks off: still reconstruct the slices that had all of their lines.
+    choose : callable
+        What is reconstructed of a prepared slice: itself, something made of it, or nothing (None).
 
     Yields
     ------
@@ -83,9 +87,12 @@ def row(
     with ahead(prepare(source, pipeline.settings.prep, salvage=salvage)) as scan:
         for prepared in scan:
             clock = _Stopwatch(prep=prepared.seconds)
+            kspace = choose(prepared.kspace)
+            if kspace is None:
+                continue
             try:
                 with turn():
-                    result = _reconstructed(prepared, pipeline, clock)
+                    result = _reconstructed(replace(prepared, kspace=kspace), pipeline, clock)
             except DataError as error:
                 refused.append(str(error))
                 continue

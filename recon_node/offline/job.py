@@ -1,0 +1,226 @@
+"""One input of a replay: every slice once, remembered in the ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.errors import NoKSpace, ReconNodeError, shown
+from recon_node.core.protocols import OpenSource
+from recon_node.core.scan import SliceIndex
+from recon_node.core.types import KSpace
+from recon_node.core.version import __version__
+from recon_node.files.open import open_scans
+from recon_node.images import Scaling, finish
+from recon_node.methods.zero_filled import ZeroFilled
+from recon_node.offline.ledger import COUNTERS, Ledger, index_of, values_of
+from recon_node.offline.nifti import NiftiStack
+from recon_node.offline.undersample import Undersampling, reference_images
+from recon_node.pipeline.result import Slice
+from recon_node.pipeline.row import Pipeline, row
+from recon_node.pipeline.scan import told_together
+from recon_node.pipeline.summary import summary_entry
+from recon_node.pipeline.write import SeriesWriter
+from recon_node.settings import Settings
+
+Measure = Callable[[NDArray[np.complex64], NDArray[np.complex64]], Mapping[str, float]]
+"""Images and reference `(phase, y, x)` to figures such as ``psnr``."""
+OnSlice = Callable[[Slice, Path], None]
+"""Told of a finished slice and the output folder, in the process that made it."""
+_SECTIONS = ("prep", "coils", "recon", "prompts", "dicom")
+"""Settings that decide an image or its instance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a replay does beside reconstructing."""
+
+    undersample: Undersampling | None = None
+    measure: Measure | None = None
+    """For undersampled slices, against the full reconstruction."""
+    nifti: bool = False
+    on_slice: OnSlice | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One input, and where its images go."""
+
+    path: Path
+    out: Path
+    settings: Settings
+    resume: bool = False
+    """Leave out slices that the ledger knows as finished, with the same bytes, settings and weights."""
+    only: frozenset[SliceIndex] | None = None
+    """Slices wanted; all by default."""
+    extras: Extras = Extras()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileResult:
+    """What became of one input."""
+
+    path: Path
+    series: list[dict[str, Any]] = field(default_factory=list)
+    """Entries of ``summary.json``."""
+    skipped: int = 0
+    """Of these, finished by an earlier replay."""
+    error: str | None = None
+    """One line, where the file could not be reconstructed whole."""
+    left_out: str | None = None
+    """What it is, where it is no k-space."""
+
+
+def replay_file(job: Job) -> FileResult:
+    """Reconstruct one file. An error is told in the result; every other slice is a complete series."""
+    work = _Work(job)
+    troubles: list[str] = []
+    left_out: str | None = None
+    try:
+        with Ledger(job.out) as ledger:
+            try:
+                work.run(ledger, troubles)
+            except NoKSpace as trouble:
+                left_out = _without(job.path, str(trouble))
+            except ReconNodeError as trouble:
+                troubles.append(_without(job.path, str(trouble)))
+            if troubles or left_out:
+                work.failed(ledger, left_out or told_together(troubles), left_out=left_out is not None)
+    except ReconNodeError as trouble:
+        troubles.append(str(trouble))
+    error = f"{shown(job.path)}: {told_together(troubles)}" if troubles else None
+    entries = sorted(work.entries, key=lambda item: item[0])
+    return FileResult(
+        path=job.path,
+        series=[entry for _, entry in entries],
+        skipped=work.skipped,
+        error=error,
+        left_out=left_out,
+    )
+
+
+class _Work:
+    """The state of one input at work."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.entries: list[tuple[tuple[int, SliceIndex], dict[str, Any]]] = []
+        self.skipped = 0
+        self._sha256 = self._key = ""
+
+    def run(self, ledger: Ledger, troubles: list[str]) -> None:
+        """All scans of the input; those that fail are told in `troubles`."""
+        job = self._job
+        pipeline = Pipeline(job.settings)
+        scans = open_scans(job.path, group=job.settings.prep.group)
+        self._sha256, self._key = content_hash(job.path), settings_key(job.settings, pipeline, job.extras)
+        known = ledger.done(self._sha256, self._key) if job.resume else []
+        for number, source in enumerate(scans):
+            try:
+                self._scan(number, source, pipeline, ledger, [row for row in known if row["scan"] == number])
+            except ReconNodeError as trouble:
+                troubles.append(_without(job.path, str(trouble)))
+
+    def failed(self, ledger: Ledger, reason: str, *, left_out: bool) -> None:
+        """Remember that the input did not end well."""
+        nothing = dict.fromkeys(COUNTERS, -1)
+        status = "left out" if left_out else "failed"
+        self._note(ledger, -1, {**nothing, "status": status, "error": reason})
+
+    def _scan(
+        self,
+        number: int,
+        source: OpenSource,
+        pipeline: Pipeline,
+        ledger: Ledger,
+        known: list[dict[str, Any]],
+    ) -> None:
+        job, extras = self._job, self._job.extras
+        finished = {index_of(row): row for row in known if _is_complete(row, job.out)}
+        for index, row_ in finished.items():
+            self.entries.append(((number, index), json.loads(row_["entry"])))
+        self.skipped += len(finished)
+        writer = SeriesWriter.from_settings(job.settings, job.out)
+        scalings = [row_["scaling"] for row_ in finished.values() if row_["scaling"]]
+        if scalings:  # all slices of a scan share a window, also with those of an earlier run
+            writer.scaling = Scaling(**json.loads(scalings[-1]))
+        stack = NiftiStack(job.out) if extras.nifti else None
+        references: dict[SliceIndex, NDArray[np.complex64]] = {}
+
+        def choose(kspace: KSpace) -> KSpace | None:
+            if kspace.index in finished or (job.only is not None and kspace.index not in job.only):
+                return None
+            if extras.undersample is None:
+                return kspace
+            less = extras.undersample(kspace)
+            references[kspace.index] = reference_images(kspace, job.settings.coils)
+            return less
+
+        for done in row(source, pipeline, writer=writer, choose=choose):
+            index = done.result.kspace.index
+            metrics = self._measured(done, references.pop(index, None), pipeline)
+            entry = {
+                **summary_entry(done, source=str(job.path), metrics=metrics),
+                "folders": sorted({str(one.path.parent.relative_to(job.out)) for one in done.instances}),
+            }
+            scaling = None if writer.scaling is None else dataclasses.asdict(writer.scaling)
+            self._note(ledger, number, values_of(done, entry, scaling))
+            self.entries.append(((number, index), entry))
+            if stack is not None:
+                stack.add(done.result.images)
+            if extras.on_slice is not None:
+                extras.on_slice(done, job.out)
+        if stack is not None:
+            stack.write()
+
+    def _measured(
+        self, done: Slice, reference: NDArray[np.complex64] | None, pipeline: Pipeline
+    ) -> dict[str, Mapping[str, float]] | None:
+        measure = self._job.extras.measure
+        if reference is None or measure is None:
+            return None
+        result = done.result
+        found = {result.images.made_by.method: measure(result.images.data, reference)}
+        for method in (pipeline.methods.fallback, ZeroFilled()):
+            if method.name not in found:
+                images = method.reconstruct(result.kspace, result.maps, None)
+                found[method.name] = measure(finish(images, shape=reference.shape[1:]).data, reference)
+        return found
+
+    def _note(self, ledger: Ledger, number: int, values: Mapping[str, Any]) -> None:
+        mine = {"input": str(self._job.path), "scan": number, "input_sha256": self._sha256, "key": self._key}
+        ledger.note({**mine, **values})
+
+
+def settings_key(settings: Settings, pipeline: Pipeline, extras: Extras) -> str:
+    """Hash of everything but the raw data that decides an image: settings, weights, software."""
+    weights = pipeline.methods.weights
+    parts = [__version__, None if weights is None else weights.sha256, repr(extras.undersample)]
+    parts += [repr(getattr(settings, name)) for name in _SECTIONS]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_complete(row_: Mapping[str, Any], out: Path) -> bool:
+    """Whether the instances that a row tells of are still there."""
+    folders = [out / name for name in (row_["folders"] or "").split("; ") if name]
+    return sum(len(list(folder.glob("*.dcm"))) for folder in folders) >= row_["instances"]
+
+
+def _without(path: Path, text: str) -> str:
+    for prefix in (f"{shown(path)}: ", f"{shown(path.name)}: "):
+        text = text.removeprefix(prefix)
+    return text
