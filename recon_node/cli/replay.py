@@ -19,16 +19,30 @@ from recon_node.cli.options import (
 from recon_node.core.errors import shown
 
 if TYPE_CHECKING:
-    from recon_node.offline.replay import FileResult
+    from recon_node.offline.job import Extras, FileResult
+    from recon_node.settings import Settings
 
 
 @click.command("replay", short_help="Reconstruct raw data files to DICOM.")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("--out", required=True, type=ANY_PATH, help="Folder for DICOM files and summary.json.")
 @recon_options
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work.")
-@click.option("--resume", is_flag=True, help="Leave out inputs an earlier replay to this folder finished.")
+@click.option("--resume", is_flag=True, help="Leave out slices an earlier replay to this folder finished.")
+@click.option(
+    "--undersample",
+    metavar="R:PATTERN",
+    help="Take lines of fully sampled data away, such as 8x:random, and measure what that costs.",
+)
+@click.option("--nifti", is_flag=True, help="Also write NIfTI with BIDS-like names, in OUT/nifti.")
+@click.option(
+    "--from-ledger",
+    "listed",
+    metavar="FILE|-",
+    help="Slices that `ledger query` printed (a file, or - for standard input), in place of INPUTs.",
+)
+@click.option("--watch", "watching", is_flag=True, help="INPUTs are folders: do what appears in them.")
 @click.option(
     "--to",
     "destination",
@@ -43,6 +57,10 @@ def command(
     workers: int,
     scheduler: str | None,
     resume: bool,
+    undersample: str | None,
+    nifti: bool,
+    listed: str | None,
+    watching: bool,
     destination: str | None,
     config: Path | None,
     as_json: bool,
@@ -50,35 +68,96 @@ def command(
 ) -> int:
     """Reconstruct INPUTs (files, folders or globs; HDF5 or MRD stream) to DICOM.
 
-    Writes OUT/<study>/<series>/*.dcm and OUT/summary.json. Exit 1 if any input failed; the others are
-    reconstructed all the same. Images are not for clinical use until validated.
+    Writes OUT/<study>/<series>/*.dcm, OUT/summary.json and OUT/ledger.sqlite. Exit 1 if any input failed; the
+    others are reconstructed all the same. Images are not for clinical use until validated.
     """
-    from recon_node.cli.export import check_destination, export_and_report
-    from recon_node.offline.replay import SUMMARY, find_inputs, replay
+    from recon_node.cli.export import check_destination
+    from recon_node.offline.ledger import read_listed
+    from recon_node.offline.replay import announced, find_inputs, replay
 
+    if bool(inputs) is (listed is not None):
+        raise click.UsageError("give INPUTs, or --from-ledger in their place")
     settings = settings_from(config, given)
-    paths = find_inputs(inputs)
+    extras = _extras(undersample, nifti=nifti)
     if destination is not None:
         check_destination(destination, settings.delivery)
-    with progress("reconstructing", len(paths)) as advance:
+    if watching:
+        return _watch([Path(name) for name in inputs], out, settings, extras, destination)
+    only = None if listed is None else read_listed(listed)
+    paths, missing = (list(only), []) if only is not None else find_inputs(inputs)
+    for line in missing:
+        click.echo(f"recon-node: {line}", err=True)
+    total = announced(paths, settings.prep.group) if only is None else sum(map(len, only.values()))
+    with progress("reconstructing slices", total) as advance:
 
         def report(result: FileResult) -> None:
-            advance(1, shown(result.path.name))
-            if result.error is not None:
-                click.echo(f"recon-node: {result.error}", err=True)
-            elif result.left_out is not None:
-                click.echo(f"note: {shown(result.path.name)} left out: {result.left_out}", err=True)
+            advance(result.skipped, shown(result.path.name))
+            _tell_trouble(result)
 
         results = replay(
-            paths, out, settings, workers=workers, scheduler=scheduler, resume=resume, report=report
+            paths,
+            out,
+            settings,
+            workers=workers,
+            scheduler=scheduler,
+            resume=resume,
+            only=only,
+            extras=extras,
+            report=report,
+            progress=advance,
         )
+    code = _summary(results, out, as_json=as_json)
+    return code | bool(missing) | _deliver(results, out, destination, settings)
+
+
+def _extras(undersample: str | None, *, nifti: bool) -> Extras:
+    from recon_node.offline.job import Extras
+
+    if undersample is None:
+        return Extras(nifti=nifti)
+    from recon_node.lab.evaluation.metrics import figures
+    from recon_node.offline.undersample import parse_undersampling
+
+    return Extras(undersample=parse_undersampling(undersample), measure=figures, nifti=nifti)
+
+
+def _watch(
+    folders: list[Path], out: Path, settings: Settings, extras: Extras, destination: str | None
+) -> int:
+    from recon_node.offline.watch import watch
+
+    click.echo(f"watching {', '.join(map(str, folders))}; Ctrl-C ends", err=True)
+
+    def report(result: FileResult) -> None:
+        _tell_trouble(result)
+        _tell(result)
+
+    def deliver(results: list[FileResult]) -> None:
+        _deliver(results, out, destination, settings)
+
+    watch(folders, out, settings, deliver=deliver, extras=extras, report=report)
+    return 0
+
+
+def _tell_trouble(result: FileResult) -> None:
+    if result.error is not None:
+        click.echo(f"recon-node: {result.error}", err=True)
+    elif result.left_out is not None:
+        click.echo(f"note: {shown(result.path.name)} left out: {result.left_out}", err=True)
+
+
+def _summary(results: list[FileResult], out: Path, *, as_json: bool) -> int:
+    from recon_node.offline.replay import SUMMARY
+
     entries = [entry for result in results for entry in result.series]
     failed = [result for result in results if result.error is not None]
     left_out = [result for result in results if result.left_out is not None]
+    skipped = sum(result.skipped for result in results)
     if as_json:
         print_json(
             {
                 "series": entries,
+                "skipped": skipped,
                 "errors": [result.error for result in failed],
                 "left_out": [f"{shown(result.path)}: {result.left_out}" for result in left_out],
             }
@@ -87,12 +166,20 @@ def command(
         for result in results:
             _tell(result)
         whole = f"{len(results) - len(failed) - len(left_out)} of {len(results)} files"
-        click.echo(f"{len(entries)} series from {whole}: {out / SUMMARY}")
-    code = 1 if failed or len(left_out) == len(results) else 0
-    if destination is not None and entries:
-        made = dict.fromkeys(out / folder for entry in entries for folder in entry["folders"])
-        code |= export_and_report(list(made), destination, settings.delivery)
-    return code
+        before = f", {skipped} skipped as finished before" if skipped else ""
+        click.echo(f"{len(entries)} series from {whole}{before}: {out / SUMMARY}")
+    return 1 if failed or len(left_out) == len(results) else 0
+
+
+def _deliver(results: list[FileResult], out: Path, destination: str | None, settings: Settings) -> int:
+    from recon_node.cli.export import export_and_report
+
+    folders = dict.fromkeys(
+        out / folder for result in results for entry in result.series for folder in entry["folders"]
+    )
+    if destination is None or not folders:
+        return 0
+    return export_and_report(list(folders), destination, settings.delivery)
 
 
 def _tell(result: FileResult) -> None:
@@ -109,5 +196,8 @@ def _tell(result: FileResult) -> None:
         )
         for reason in entry["trust"]["reasons"]:
             click.echo(f"    {reason}")
+        for method, found in entry.get("metrics", {}).items():
+            words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+            click.echo(f"    {method} against the full reconstruction: {words}")
     for note in dict.fromkeys(note for entry in result.series for note in entry["notes"]):
         click.echo(f"note: {note}")

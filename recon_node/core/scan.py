@@ -185,8 +185,8 @@ class Waveform:
 class SliceGeometry:
     """Where an image lies in the patient (DICOM LPS coordinates, mm).
 
-    `position_mm` is the centre of the field of view: the point between pixels for even sizes,
-    that is pixel index ``n / 2 - 0.5`` counted from 0 at the first pixel's centre.
+    `position_mm` is where the centred Fourier transform puts the scanner's centre of the slice: the centre of
+    pixel ``n // 2``, counted from 0.
     """
 
     position_mm: tuple[float, float, float]

@@ -135,6 +135,8 @@ def _on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[FileResult]:
             job = of[future.key]
             mine = asked[job.path].path
             if future.status == "error":  # its worker died twice, or it cannot be unpickled there
-                yield FileResult(path=mine, error=f"{mine}: no worker could do it ({future.exception()!r:.120})")
+                yield FileResult(
+                    path=mine, error=f"{mine}: no worker could do it ({future.exception()!r:.120})"
+                )
             else:
                 yield replace(future.result(), path=mine)

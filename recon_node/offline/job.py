@@ -143,43 +143,61 @@ class _Work:
         ledger: Ledger,
         known: list[dict[str, Any]],
     ) -> None:
-        job, extras = self._job, self._job.extras
-        finished = {index_of(row): row for row in known if _is_complete(row, job.out)}
-        for index, row_ in finished.items():
-            self.entries.append(((number, index), json.loads(row_["entry"])))
-        self.skipped += len(finished)
+        job = self._job
         writer = SeriesWriter.from_settings(job.settings, job.out)
-        scalings = [row_["scaling"] for row_ in finished.values() if row_["scaling"]]
-        if scalings:  # all slices of a scan share a window, also with those of an earlier run
-            writer.scaling = Scaling(**json.loads(scalings[-1]))
-        stack = NiftiStack(job.out) if extras.nifti else None
+        finished = self._finished(number, known, writer)
+        stack = NiftiStack(job.out) if job.extras.nifti else None
         references: dict[SliceIndex, NDArray[np.complex64]] = {}
 
         def choose(kspace: KSpace) -> KSpace | None:
             if kspace.index in finished or (job.only is not None and kspace.index not in job.only):
                 return None
-            if extras.undersample is None:
+            if job.extras.undersample is None:
                 return kspace
-            less = extras.undersample(kspace)
+            less = job.extras.undersample(kspace)
             references[kspace.index] = reference_images(kspace, job.settings.coils)
             return less
 
         for done in row(source, pipeline, writer=writer, choose=choose):
-            index = done.result.kspace.index
-            metrics = self._measured(done, references.pop(index, None), pipeline)
-            entry = {
-                **summary_entry(done, source=str(job.path), metrics=metrics),
-                "folders": sorted({str(one.path.parent.relative_to(job.out)) for one in done.instances}),
-            }
-            scaling = None if writer.scaling is None else dataclasses.asdict(writer.scaling)
-            self._note(ledger, number, values_of(done, entry, scaling))
-            self.entries.append(((number, index), entry))
+            metrics = self._measured(done, references.pop(done.result.kspace.index, None), pipeline)
+            self._remember(number, done, metrics, writer.scaling, ledger)
             if stack is not None:
                 stack.add(done.result.images)
-            if extras.on_slice is not None:
-                extras.on_slice(done, job.out)
+            if job.extras.on_slice is not None:
+                job.extras.on_slice(done, job.out)
         if stack is not None:
             stack.write()
+
+    def _finished(
+        self, number: int, known: list[dict[str, Any]], writer: SeriesWriter
+    ) -> frozenset[SliceIndex]:
+        """Slices of a scan that are complete; the others share their window."""
+        complete = [one for one in known if _is_complete(one, self._job.out)]
+        for one in complete:
+            self.entries.append(((number, index_of(one)), json.loads(one["entry"])))
+        self.skipped += len(complete)
+        scalings = [one["scaling"] for one in complete if one["scaling"]]
+        if scalings:
+            writer.scaling = Scaling(**json.loads(scalings[-1]))
+        return frozenset(map(index_of, complete))
+
+    def _remember(
+        self,
+        number: int,
+        done: Slice,
+        metrics: dict[str, Mapping[str, float]] | None,
+        scaling: Scaling | None,
+        ledger: Ledger,
+    ) -> None:
+        out = self._job.out
+        entry = {
+            **summary_entry(done, source=str(self._job.path), metrics=metrics),
+            "folders": sorted({str(one.path.parent.relative_to(out)) for one in done.instances}),
+        }
+        self._note(
+            ledger, number, values_of(done, entry, None if scaling is None else dataclasses.asdict(scaling))
+        )
+        self.entries.append(((number, done.result.kspace.index), entry))
 
     def _measured(
         self, done: Slice, reference: NDArray[np.complex64] | None, pipeline: Pipeline
@@ -217,7 +235,8 @@ def content_hash(path: Path) -> str:
 def _is_complete(row_: Mapping[str, Any], out: Path) -> bool:
     """Whether the instances that a row tells of are still there."""
     folders = [out / name for name in (row_["folders"] or "").split("; ") if name]
-    return sum(len(list(folder.glob("*.dcm"))) for folder in folders) >= row_["instances"]
+    found = sum(len(list(folder.glob("*.dcm"))) for folder in folders)
+    return found >= int(row_["instances"])
 
 
 def _without(path: Path, text: str) -> str:

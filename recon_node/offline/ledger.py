@@ -7,8 +7,10 @@ input under one set of settings; `Ledger.done` tells which need not be made agai
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ _PATIENCE_S = 30.0
 _COLUMNS = {
     "input": "TEXT NOT NULL",
     "scan": "INTEGER NOT NULL",
-    **{name: "INTEGER NOT NULL" for name in COUNTERS},
+    **dict.fromkeys(COUNTERS, "INTEGER NOT NULL"),
     "input_sha256": "TEXT NOT NULL",
     "key": "TEXT NOT NULL",
     "status": "TEXT NOT NULL",
@@ -230,6 +232,35 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
 
 
+def read_listed(name: str) -> dict[Path, frozenset[SliceIndex]]:
+    """Slices by input, from what ``ledger query`` printed: its table, or its JSON.
+
+    Parameters
+    ----------
+    name : str
+        A file, or ``-`` for standard input.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read, or names no slices.
+    """
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        rows = json.loads(text) if text.lstrip().startswith("[") else list(csv.DictReader(io.StringIO(text)))
+        found: dict[Path, set[SliceIndex]] = {}
+        for one in rows:
+            if int(one["slice"]) >= 0:
+                found.setdefault(Path(one["input"]), set()).add(index_of(one))
+    except OSError as error:
+        raise SourceError(f"{name}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{name}: is not what `recon-node ledger query` prints") from error
+    if not found:
+        raise SourceError(f"{name}: names no slices: nothing to do again")
+    return {path: frozenset(indices) for path, indices in found.items()}
+
+
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
@@ -239,4 +270,6 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise SourceError(f"{path}: the ledger cannot be used ({error}): move it away, or free the disk") from error
+        raise SourceError(
+            f"{path}: the ledger cannot be used ({error}): move it away, or free the disk"
+        ) from error

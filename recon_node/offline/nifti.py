@@ -82,7 +82,9 @@ class NiftiStack:
         subject = f"sub-{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
         day = re.sub(r"\D", "", study.study_date or "")
         words = [subject, *([f"ses-{day}"] if day else []), f"acq-{_word(images.header.protocol or 'scan')}"]
-        words += [f"{name}-{value + 1}" for name, value in zip(("echo", "set", "run"), key, strict=False) if value]
+        words += [
+            f"{name}-{value + 1}" for name, value in zip(("echo", "set", "run"), key, strict=False) if value
+        ]
         words += [] if part is None else [f"slice-{part + 1:02d}"]
         words += [f"rec-{_word(images.made_by.method)}", "cine"]
         return self._out / subject / "cine" / f"{'_'.join(words)}.nii"
@@ -115,7 +117,7 @@ def _is_stack(slices: list[ImageSeries]) -> bool:
 
 
 def _affine(group: list[ImageSeries]) -> np.ndarray:
-    """Index (x, y, slice) to RAS mm; the geometry's position is the centre of the field of view."""
+    """Index (x, y, slice) to RAS mm; the geometry's position is that of pixel ``n // 2``."""
     first = group[0]
     geometry, (rows, columns) = first.geometry, first.data.shape[1:]
     dx, dy = geometry.fov_mm[0] / columns, geometry.fov_mm[1] / rows
@@ -125,7 +127,7 @@ def _affine(group: list[ImageSeries]) -> np.ndarray:
         step = (np.subtract(group[-1].geometry.position_mm, geometry.position_mm)) / (len(group) - 1)
     else:
         step = _normal(first) * geometry.fov_mm[2]
-    corner = np.asarray(geometry.position_mm) - across * (columns - 1) / 2 - down * (rows - 1) / 2
+    corner = np.asarray(geometry.position_mm) - across * (columns // 2) - down * (rows // 2)
     affine = np.eye(4)
     affine[:3, :3] = _LPS_TO_RAS @ np.stack([across, down, step], axis=1)
     affine[:3, 3] = _LPS_TO_RAS @ corner
@@ -149,5 +151,9 @@ def _sidecar(images: ImageSeries) -> dict[str, Any]:
         "RepetitionTime": [value / 1000 for value in header.tr_ms],
         "FlipAngle": list(header.flip_deg),
         "TriggerTimesMs": None if images.trigger_times_ms is None else list(images.trigger_times_ms),
-        "Reconstruction": {"Method": made.method, "Version": made.version, "WeightsSHA256": made.weights_sha256},
+        "Reconstruction": {
+            "Method": made.method,
+            "Version": made.version,
+            "WeightsSHA256": made.weights_sha256,
+        },
     }

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import glob
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recon_node.core.disk import check_room
 from recon_node.core.errors import ConfigError, ReconNodeError, SourceError, shown
 from recon_node.core.scan import SliceIndex
 from recon_node.files.open import known_suffixes, open_source
 from recon_node.offline.engine import run_jobs
-from recon_node.offline.job import Extras, FileResult, Job, OnSlice, content_hash
-from recon_node.offline.ledger import FILE as LEDGER
+from recon_node.offline.job import Extras, FileResult, Job
 from recon_node.offline.ledger import Ledger
+from recon_node.pipeline.result import Slice
 from recon_node.pipeline.row import Pipeline
+from recon_node.pipeline.scan import expected_slices
 from recon_node.pipeline.summary import write_summary
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
-__all__ = ["Extras", "FileResult", "OnSlice", "Replay", "content_hash", "find_inputs", "replay", "watch"]
-
 SUMMARY = "summary.json"
 LOCK = ".replay.lock"
 """Held while a replay writes to a folder."""
-_QUIET_S = 2.0
-"""How long a file of a watched folder must not change before it counts as whole."""
-_LOOK_S = 1.0
-"""How often a watched folder is looked at."""
 Progress = Callable[[int], None]
 
 
@@ -51,7 +45,7 @@ def find_inputs(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     found: dict[Path, None] = {}
     missing: list[str] = []
     for name in names:
-        matches = _matches(name)
+        matches = raw_files(name)
         if not matches:
             missing.append(f"{shown(name)}: no such file, and no raw data file matches it")
         found.update(dict.fromkeys(matches))
@@ -60,7 +54,8 @@ def find_inputs(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     return list(found), missing
 
 
-def _matches(name: str) -> list[Path]:
+def raw_files(name: str) -> list[Path]:
+    """Files that a path, a folder or a glob names, sorted."""
     path = Path(name)
     if path.is_dir():
         known = known_suffixes()
@@ -170,14 +165,12 @@ def _ticking(extras: Extras, counted: _Counter | None) -> Extras:
         return extras
     also = extras.on_slice
 
-    def on_slice(done: Any, out: Path) -> None:
+    def on_slice(done: Slice, out: Path) -> None:
         counted()
         if also is not None:
             also(done, out)
 
-    return Extras(
-        undersample=extras.undersample, measure=extras.measure, nifti=extras.nifti, on_slice=on_slice
-    )
+    return replace(extras, on_slice=on_slice)
 
 
 def _entries(inputs: Sequence[Path], results: dict[Path, FileResult]) -> list[dict[str, Any]]:
@@ -198,94 +191,21 @@ def alone(out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(
-                f"{out}: another replay writes here, expected one at a time: wait for it, or choose another --out"
+                f"{out}: another replay writes here, expected one at a time: wait, or choose another --out"
             ) from error
         yield
 
 
-class Replay:
-    """Slices announced by headers, for progress with an end."""
-
-    @staticmethod
-    def announced(inputs: Sequence[Path], group: str | None) -> int | None:
-        """How many slices the inputs' headers announce together; None where one does not say."""
-        from recon_node.pipeline.scan import expected_slices
-
-        total = 0
-        for path in inputs:
-            try:
-                with open_source(path, group=group) as source:
-                    count = expected_slices(source.headers)
-            except ReconNodeError:
-                continue  # told when its turn comes
-            if count is None:
-                return None
-            total += count
-        return total
-
-
-def watch(
-    folders: Sequence[Path],
-    out: Path,
-    settings: Settings,
-    *,
-    deliver: Callable[[list[FileResult]], None] = lambda results: None,
-    extras: Extras | None = None,
-    report: Callable[[FileResult], None] = lambda result: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Reconstruct files that appear in folders, once they are whole, until `stop` says so.
-
-    A file is whole when it has not changed for two seconds. What the ledger in `out` knows is not done again,
-    so a watch that was stopped goes on where it was; a file that failed is tried again when it changes.
-
-    Parameters
-    ----------
-    folders : sequence of Path
-    out, settings, extras, report
-        As for `replay`.
-    deliver : callable
-        Told of what each file became, after it was reconstructed.
-    stop : callable
-        Asked between two looks.
-
-    Raises
-    ------
-    SourceError
-        A folder is none.
-    ConfigError, WeightsError
-        As for `replay`.
-    DiskFull
-        No room for images is left.
-    """
-    for folder in folders:
-        if not folder.is_dir():
-            raise SourceError(f"{folder}: is no folder, expected one to watch")
-    seen: dict[Path, tuple[int, int]] = {}
-    settled: dict[Path, tuple[int, int]] = {}
-    while not stop():
-        for path in [path for folder in folders for path in _matches(str(folder))]:
-            state = _state(path)
-            if state is None or settled.get(path) == state:
-                continue
-            if seen.get(path) != state or time.time() - state[1] / 1e9 < _QUIET_S:
-                seen[path] = state
-                continue
-            settled[path] = state
-            check_room(out, "the images", settings.delivery.reserve_mb << 20)
-            results = replay([path], out, settings, resume=True, extras=extras, report=report)
-            deliver(results)
-        time.sleep(_LOOK_S)
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def ledger_exists(out: Path) -> bool:
-    """Whether a folder is the output of a replay."""
-    return (out / LEDGER).is_file()
+def announced(inputs: Sequence[Path], group: str | None) -> int | None:
+    """How many slices the inputs' headers announce together, for progress; None where one does not say."""
+    total = 0
+    for path in inputs:
+        try:
+            with open_source(path, group=group) as source:
+                count = expected_slices(source.headers)
+        except ReconNodeError:
+            continue  # told when its turn comes
+        if count is None:
+            return None
+        total += count
+    return total

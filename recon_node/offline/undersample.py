@@ -44,8 +44,8 @@ class Undersampling:
         found = kspace.sampling.effective_acceleration
         if found > _FULL:
             raise DataError(
-                f"slice {kspace.index.slice}: is {found:.3g}x undersampled already, expected a fully sampled one "
-                "for --undersample"
+                f"slice {kspace.index.slice}: is {found:.3g}x undersampled already, expected a fully sampled "
+                "one for --undersample"
             )
         frames, _, rows, columns = kspace.data.shape
         seed = zlib.crc32(repr((kspace.index, self)).encode())
@@ -85,7 +85,7 @@ def parse_undersampling(text: str) -> Undersampling:
     whole = pattern != "uniform" or acceleration == int(acceleration)
     if pattern not in PATTERNS or not 1 <= acceleration <= 64 or not whole:
         raise ConfigError(
-            f"undersample {text!r}: expected R:PATTERN such as 8x:random, R from 1 to 64 (whole for uniform), "
+            f"undersample {text!r}: expected R:PATTERN such as 8x:random, R 1 to 64 (whole for uniform), "
             f"PATTERN one of {', '.join(PATTERNS)}"
         )
     return Undersampling(acceleration, pattern)

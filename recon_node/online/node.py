@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from recon_node.core.disk import check_room
 from recon_node.core.durable import HIDDEN_FOLDER, sweep
 from recon_node.core.errors import TruncatedStream
-from recon_node.core.scan import ScanHeader
 from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
 from recon_node.online.device_queue import Turns
@@ -24,6 +23,7 @@ from recon_node.online.prefetch import Ahead
 from recon_node.pipeline.queue import enqueue
 from recon_node.pipeline.result import Slice
 from recon_node.pipeline.row import Pipeline, Queue, row
+from recon_node.pipeline.scan import expected_slices
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
@@ -181,16 +181,3 @@ class Progress:
         self._session.text(f"slice {count}{of}{left}")
         for reason in (*result.verdict.reasons, *result.kspace.notes):
             self._session.text(f"WRN slice {result.kspace.index.slice}: {reason}")
-
-
-def expected_slices(headers: Sequence[ScanHeader]) -> int | None:
-    """How many k-spaces the headers announce; None where they do not say."""
-    total = 0
-    for header in headers:
-        if "slice" not in header.limits:
-            return None
-        count = 1
-        for name in ("slice", "contrast", "set", "repetition"):
-            count *= header.limits[name].size if name in header.limits else 1
-        total += count
-    return total

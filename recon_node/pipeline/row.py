@@ -87,10 +87,10 @@ def row(
     with ahead(prepare(source, pipeline.settings.prep, salvage=salvage)) as scan:
         for prepared in scan:
             clock = _Stopwatch(prep=prepared.seconds)
-            kspace = choose(prepared.kspace)
-            if kspace is None:
-                continue
             try:
+                kspace = choose(prepared.kspace)
+                if kspace is None:
+                    continue
                 with turn():
                     result = _reconstructed(replace(prepared, kspace=kspace), pipeline, clock)
             except DataError as error:

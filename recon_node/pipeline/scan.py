@@ -11,7 +11,7 @@ from recon_node.core.budget import ScanLimits
 from recon_node.core.errors import DataError, ReconNodeError, SourceError
 from recon_node.core.identity import ScanIdentity
 from recon_node.core.protocols import Source
-from recon_node.core.scan import Readouts, Waveform
+from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import KSpace
 from recon_node.files.open import open_source
 from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
@@ -133,6 +133,19 @@ def _compressed(kspace: KSpace, options: PrepSettings) -> KSpace:
     if options.compression == "none" or kspace.calibration is None:
         return kspace
     return compress_coils(kspace, options.virtual_coils, method=options.compression)
+
+
+def expected_slices(headers: Sequence[ScanHeader]) -> int | None:
+    """How many k-spaces the headers announce; None where they do not say."""
+    total = 0
+    for header in headers:
+        if "slice" not in header.limits:
+            return None
+        count = 1
+        for name in ("slice", "contrast", "set", "repetition"):
+            count *= header.limits[name].size if name in header.limits else 1
+        total += count
+    return total
 
 
 def told_together(problems: Sequence[str]) -> str:

@@ -63,7 +63,8 @@ class SeriesWriter:
     contrasts: bool = False
     """The images of a slice are not heart phases but one contrast each."""
     fsync: bool = False
-    _scaling: Scaling | None = None
+    scaling: Scaling | None = None
+    """Of the magnitude images so far; an earlier run's, where slices follow it."""
     _reference: dict[tuple[int, ...], ImageSeries] = field(default_factory=dict)
     """Images without velocity encoding (set 0), by slice."""
 
@@ -133,14 +134,14 @@ class SeriesWriter:
 
     def _magnitude(self, images: ImageSeries) -> StoredPixels:
         """With the first slice's scaling, unless that would cut this slice's bright pixels off."""
-        pixels = scale_series(images, scaling=self._scaling)
-        if self._scaling is not None and pixels.clipped:
+        pixels = scale_series(images, scaling=self.scaling)
+        if self.scaling is not None and pixels.clipped:
             own = scale_series(images)
             if own.clipped < pixels.clipped:
-                window = {k: getattr(self._scaling, k) for k in ("window_center", "window_width")}
-                self._scaling = replace(own.scaling, **window)
-                return replace(own, scaling=self._scaling)
-        self._scaling = pixels.scaling
+                window = {k: getattr(self.scaling, k) for k in ("window_center", "window_width")}
+                self.scaling = replace(own.scaling, **window)
+                return replace(own, scaling=self.scaling)
+        self.scaling = pixels.scaling
         return pixels
 
     def _velocity(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:

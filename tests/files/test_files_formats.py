@@ -53,7 +53,7 @@ def test_a_format_of_an_installed_package_is_read_like_any_other(
     with open_source(boxed) as source:
         assert sum(len(block) for block in source) == 4
     assert ".boxed" in known_suffixes()
-    assert boxed in find_inputs([str(boxed.parent)])
+    assert boxed in find_inputs([str(boxed.parent)])[0]
 
 
 def test_files_of_the_built_in_formats_are_still_read_by_them(

@@ -18,9 +18,9 @@ from recon_node.delivery import Spool, SpoolFull, StorageScp
 from recon_node.files.open import open_source
 from recon_node.offline.send import send_scan
 from recon_node.online.log import setup_logging
-from recon_node.online.node import expected_slices
 from recon_node.online.serve import serving
 from recon_node.pipeline.queue import open_spool
+from recon_node.pipeline.scan import expected_slices
 from recon_node.settings import Settings, with_properties
 
 

@@ -86,6 +86,11 @@ def series_metrics(images: NDArray[Any], reference: NDArray[Any], *, normalise: 
     )
 
 
+def figures(images: NDArray[Any], reference: NDArray[Any]) -> dict[str, float]:
+    """`series_metrics` of images in the reference's unit, for ``summary.json``."""
+    return series_metrics(images, reference, normalise=False).as_dict()
+
+
 def ssim_map(image: NDArray[Any], reference: NDArray[Any], *, data_range: float) -> NDArray[np.float64]:
     """Structural similarity at every pixel whose window lies inside the frame.
 
