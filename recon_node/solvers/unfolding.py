@@ -73,6 +73,6 @@ def unfold(
         dual = dual + inverse(target + PENALTY * (split - dual))
         split = proximal(dual)
         dual = dual - split
-        if air > 0 and not known and done in AIR_AFTER:
+        if air > 0 and not known and done in AIR_AFTER and done < iterations:
             inverse = systems.inverses(air_pull(split, air) + PENALTY)
     return split
