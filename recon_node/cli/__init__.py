@@ -16,6 +16,7 @@ import click
 
 from recon_node.core.errors import ReconNodeError
 from recon_node.core.version import __version__
+from recon_node.online.signals import leave
 
 COMMANDS = {
     "demo": "A simulated beating heart from raw data to PACS, with a report.",
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C."""
     signal.signal(signal.SIGTERM, _stop)
     sys.unraisablehook = _lost
-    sys.exit(run(arguments))
+    leave(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

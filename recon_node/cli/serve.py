@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recon_node.cli import Terminated
 from recon_node.cli.options import WARNING, recon_options, setting_options, settings_from
 
 
@@ -28,6 +26,7 @@ def command(
     """
     from recon_node.online.log import setup_logging
     from recon_node.online.serve import serving
+    from recon_node.online.signals import stopped_by_signals
     from recon_node.settings.weak import weaknesses
 
     settings = settings_from(
@@ -38,15 +37,11 @@ def command(
     for weak in weaknesses(settings):
         click.echo(f"warning: {weak}", err=True)
     patients = setup_logging(settings.log.level, style=settings.log.format)
-    with serving(settings, patients=patients) as running:
+    with stopped_by_signals() as stop, serving(settings, patients=patients) as running:
         where = f"{settings.server.host}:{running.server.port}"
         click.echo(f"listening on {where}, images to {settings.server.out}. {WARNING}")
         if running.health_port is not None:
             click.echo(f"health: http://127.0.0.1:{running.health_port}/healthz")
-        code = 0
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt as stop:
-            click.echo("stopping: running scans may end", err=True)
-            code = 0 if isinstance(stop, Terminated) else 130
-    return code
+        stop.wait()
+        click.echo("stopping: running scans may end", err=True)
+    return stop.exit_code

@@ -19,5 +19,6 @@ CHAIN_PROPERTIES: dict[str, str] = {
     "mode": "reconstruct; both (pass the data on as well); deferred (quick images now, the others to the "
     "PACS); retrieve (fetch those); or pass-through (no images, for commissioning).",
     "scan": "With mode retrieve: the id of one deferred scan.",
+    "ticket": "With mode retrieve: what was handed over with the quick images.",
 }
 """Properties that belong to a chain: name to one line of description. The others are settings."""

@@ -126,19 +126,35 @@ def parameters_from_json(text: str) -> ScanConfig | None:
     Raises
     ------
     ProtocolError
-        A parameter holds a list, an object or null.
+        It looks like an object but is none, or a parameter holds a list, an object or null: a scan must not
+        be made with other parameters than those that were meant.
     """
+    if not text.lstrip().startswith("{"):
+        return None
     try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(tree, dict):
-        return None
+        tree = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        kind = type(error).__name__
+        raise ProtocolError(f"parameters are malformed JSON ({kind}), expected an object") from error
     parameters = tree.get("parameters", tree)
     if not isinstance(parameters, dict) or len(parameters) > _MAX_PROPERTIES:
         raise ProtocolError(f"parameters are not an object of at most {_MAX_PROPERTIES} names")
     properties = {name: _value(name, value) for name, value in parameters.items() if name != "customconfig"}
     return replace(config_from_name(properties.pop("config", "")), properties=properties)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object none of whose names stands twice.
+
+    Raises
+    ------
+    ValueError
+        One does: nobody knows which was meant.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def _value(name: str, value: object) -> str:

@@ -52,6 +52,10 @@ class ScanSession(Protocol):
         """Address of the peer; empty where there is none."""
 
     @property
+    def attributes(self) -> dict[str, str]:
+        """Meta attributes of all images answered from now on."""
+
+    @property
     def peer_gone(self) -> bool:
         """Whether answers cannot reach the peer any more."""
 
@@ -110,6 +114,8 @@ class Answering(ABC):
         self._last_data = time.monotonic()
         self.peer = ""
         """Address of the peer; empty where there is none."""
+        self.attributes: dict[str, str] = {}
+        """Meta attributes of all images answered from now on."""
         self.images = 0
         """Images answered so far."""
 
@@ -154,6 +160,7 @@ class Answering(ABC):
             description=description,
             verdict=verdict,
             pixels=pixels,
+            attributes=self.attributes,
         )
         self.images += len(messages)
         return self._put(b"".join(map(image_bytes, messages)))

@@ -19,10 +19,13 @@ from recon_node.mrd.wire import read_messages
 from recon_node.online.deferred_job import Job
 from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.deferred_session import Following
+from recon_node.online.entitled import Identity, Tries, new_ticket
 from recon_node.online.node import Node
 from recon_node.settings import Settings
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger("recon_node.audit")
+"""Who fetched, or tried to fetch, whose images."""
 
 
 def nothing() -> None:
@@ -65,9 +68,16 @@ class Deferral:
             There is no room for the scan.
         """
         check_room(self.scans.folder, "deferred scans", settings.delivery.reserve_mb << 20)
-        configuration = session.config.name
+        ticket = new_ticket()
+        session.attributes["DeferredScan"] = session.scan_id
+        session.attributes["DeferredTicket"] = ticket
         with self.scans.start(
-            session.scan_id, session.headers, configuration=configuration, properties=properties
+            session.scan_id,
+            session.headers,
+            configuration=session.config.name,
+            properties=properties,
+            peer=session.peer,
+            ticket=ticket,
         ) as arriving:
             following = Following(session, arriving.following)
             try:
@@ -78,7 +88,9 @@ class Deferral:
                     self._on_kept()
                 raise
             arriving.keep(whole=True)
-        session.text(f"deferred as {arriving.job.scan_id}: the {settings.recon.method} series follows")
+        session.text(
+            f"deferred as {arriving.job.scan_id}, ticket {ticket}: the {settings.recon.method} series follows"
+        )
         self._on_kept()
 
     def _quick(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
@@ -107,39 +119,74 @@ def _read_on(session: ScanSession, reason: str) -> None:
         pass
 
 
-def retrieve(scans: DeferredScans, session: ScanSession, scan_id: str | None) -> None:
-    """Hand back the finished scans of this patient that were not handed back yet.
+def retrieve(
+    scans: DeferredScans,
+    tries: Tries,
+    session: ScanSession,
+    *,
+    scan_id: str | None = None,
+    ticket: str | None = None,
+) -> None:
+    """Hand back the finished scans that the peer is entitled to, and that were not handed back yet.
 
     Parameters
     ----------
     scans : DeferredScans
+    tries : Tries
+        Wrong ones, by address.
     session : ScanSession
-        Its header says whose scans are asked for; its data is not used.
+        Its header and address say whose scans are asked for; its data is not used.
     scan_id : str, optional
         This scan alone, also if it was handed back before.
+    ticket : str, optional
+        What was handed over with the quick images.
 
     Raises
     ------
     DataError
-        Nothing is known of such a scan, or it failed.
+        Nothing of the kind is known, all was handed over before, or it failed.
+    LimitReached
+        There were too many wrong tries from this address.
     """
     for _ in session:
         pass
-    jobs = scans.of_patient(session.headers, scan_id)
+    if ticket is None:
+        tries.check(session.peer)
+    asking = Identity.of(session.headers, session.peer)
+    jobs = scans.fetchable(asking, scan_id=scan_id, ticket=ticket)
     if not jobs:
+        audit.warning(
+            "no deferred scan for this peer", extra=_who(session, asking, tries.wrong(session.peer))
+        )
         raise DataError(
-            "no deferred scan of this patient is known to this node: expected the same patient and study "
-            "in the header, and without a patient the property scan"
+            "no deferred scan of this patient is known to this node: expected the same patient and study in "
+            "the header and the address that sent it, or with another address the property ticket"
         )
     fresh = [job for job in jobs if job.state == "done" and (scan_id is not None or not job.handed)]
     for job in fresh:
+        audit.info("deferred scan fetched", extra={**_who(session, asking), "config": job.scan_id})
         _hand_over(job, session)
-    for job in jobs:
-        if job.state in ("waiting", "arriving"):
-            session.text(f"WRN deferred scan {job.scan_id} is not finished yet: ask again later")
+    waiting = [job for job in jobs if job.state in ("waiting", "arriving")]
+    for job in waiting:
+        session.text(f"WRN deferred scan {job.scan_id} is not finished yet: ask again later")
     failed = [f"deferred scan {job.scan_id} failed: {job.reason}" for job in jobs if job.state == "failed"]
     if failed and not fresh:
         raise DataError("; ".join(failed))
+    if not fresh and not waiting:
+        names = ", ".join(job.scan_id for job in jobs[-3:])
+        raise DataError(
+            f"nothing new to hand over: {names} was fetched before; property scan fetches it again"
+        )
+
+
+def _who(session: ScanSession, asking: Identity, tries: int = 0) -> dict[str, str | int]:
+    """Who asks, and for whom, without a patient's data."""
+    return {
+        "scan": session.scan_id,
+        "peer": session.peer or "local",
+        "patient": asking.patient[:12] or "none",
+        **({"tries": tries} if tries else {}),
+    }
 
 
 def _hand_over(job: Job, session: ScanSession) -> None:

@@ -12,6 +12,7 @@ The files hold patient data: they are readable for their owner only.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from recon_node.core.durable import PART, PRIVATE_MODE, rename, sync_folder, write_text, writing
+from recon_node.online.entitled import Identity
 
 State = Literal["arriving", "waiting", "done", "failed"]
 
@@ -31,16 +33,15 @@ class Job:
     """One deferred scan."""
 
     folder: Path
-    patient: str
-    """Hash of the patient's identifiers; empty where the header has none."""
-    study: str | None
-    """Hash of the study instance UID; None where the header has none."""
+    identity: Identity
     number: int
     """By order of arrival."""
     configuration: str
     properties: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
     """False where the client vanished before the end of its scan."""
+    ticket: str = ""
+    """Hash of the secret that was handed over with the quick images."""
 
     @property
     def scan_id(self) -> str:
@@ -84,16 +85,28 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job | None:
-        """The scan of a folder; None where it is being made or deleted at this moment."""
+        """The scan of a folder; None where it is being made or deleted at this moment, or is damaged."""
         try:
-            return cls(folder=folder, **json.loads((folder / JOB).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            kept = json.loads((folder / JOB).read_bytes())
+            identity = Identity(**_texts(kept.pop("identity")))
+            job = cls(
+                folder=folder,
+                identity=identity,
+                number=int(kept.pop("number")),
+                properties=_texts(kept.pop("properties")),
+                whole=bool(kept.pop("whole")),
+                **_texts(kept),
+            )
+            _ = job.state
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
+        return job
 
     def describe(self) -> None:
         """Write what was asked for."""
-        names = ("patient", "study", "number", "configuration", "properties", "whole")
-        text = json.dumps({n: getattr(self, n) for n in names}, indent=2)
+        names = ("number", "configuration", "properties", "whole", "ticket")
+        identity = dataclasses.asdict(self.identity)
+        text = json.dumps({"identity": identity, **{n: getattr(self, n) for n in names}}, indent=2)
         write_text(self.folder / JOB, text, mode=PRIVATE_MODE)
 
     def keep(self) -> None:
@@ -118,3 +131,16 @@ class Job:
     def hand_over(self) -> None:
         """Note that a console has got the images."""
         write_text(self.folder / _HANDED, "", mode=PRIVATE_MODE)
+
+
+def _texts(table: Mapping[str, object]) -> dict[str, str]:
+    """A table of texts, as it should be.
+
+    Raises
+    ------
+    TypeError
+        It is none.
+    """
+    if any(not isinstance(value, str) for value in table.values()):
+        raise TypeError("expected texts")
+    return {key: str(value) for key, value in table.items()}

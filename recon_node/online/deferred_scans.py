@@ -6,8 +6,6 @@ See `deferred_job` for the files.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import threading
@@ -22,6 +20,7 @@ from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.mrd.messages import Close, HeaderXml, message_bytes
 from recon_node.online.deferred_job import JOB, Job
+from recon_node.online.entitled import Identity, hashed, matches
 from recon_node.settings import ServerSettings
 
 _ROOM_AT_A_TIME = 16 << 20
@@ -95,25 +94,26 @@ class DeferredScans:
             counts[job.state] += 1
         return counts
 
-    def of_patient(self, headers: Sequence[ScanHeader], scan_id: str | None = None) -> list[Job]:
-        """Scans of the patient (and study, where both headers name one) that `headers` belong to.
+    def fetchable(
+        self, asking: Identity, *, scan_id: str | None = None, ticket: str | None = None
+    ) -> list[Job]:
+        """Scans that whoever asks is entitled to fetch.
 
         Parameters
         ----------
-        headers : sequence of ScanHeader
-            Of the scan that asks. Where they name no patient, nothing is found without `scan_id`.
+        asking : Identity
+            Of the header that asks, and of its sender.
         scan_id : str, optional
-            Only this scan, if it is this patient's.
+            Only this scan.
+        ticket : str, optional
+            What was handed over with the quick images.
         """
-        patient, study = _patient(headers), _study(headers)
-        if scan_id is None and not patient:
-            return []
         return [
             job
             for job in self.jobs()
-            if job.patient == patient
-            and (job.study == study or None in (job.study, study))
+            if job.identity.same_patient(asking)
             and scan_id in (None, job.scan_id)
+            and (matches(ticket, job.ticket) or (ticket is None and asking.proves(job.identity)))
         ]
 
     def start(
@@ -123,6 +123,8 @@ class DeferredScans:
         *,
         configuration: str,
         properties: Mapping[str, str],
+        peer: str = "",
+        ticket: str = "",
     ) -> Arriving:
         """Begin to keep a scan; its folder's name comes from the node, never from the network.
 
@@ -136,8 +138,8 @@ class DeferredScans:
             with self._lock:
                 job = Job(
                     folder=folder,
-                    patient=_patient(headers),
-                    study=_study(headers),
+                    identity=Identity.of(headers, peer),
+                    ticket=hashed([ticket]) if ticket else "",
                     number=1 + max((job.number for job in self.jobs()), default=0),
                     configuration=configuration,
                     properties=dict(properties),
@@ -272,18 +274,3 @@ class Arriving:
         if not self._kept:
             shutil.rmtree(self.job.folder, ignore_errors=True)
         self._file.close()
-
-
-def _patient(headers: Sequence[ScanHeader]) -> str:
-    patient = headers[0].patient
-    values = [patient.patient_id, patient.name, patient.birth_date]
-    return _hash(values) if patient.patient_id or patient.name else ""
-
-
-def _study(headers: Sequence[ScanHeader]) -> str | None:
-    uid = headers[0].study.study_instance_uid
-    return None if uid is None else _hash([uid])
-
-
-def _hash(values: list[str | None]) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

@@ -34,6 +34,7 @@ class Following:
         self.headers = session.headers
         self.config = session.config
         self.peer = session.peer
+        self.attributes = session.attributes
         self.text = session.text
         self.reply = session.reply
         self.send_image = session.send_image

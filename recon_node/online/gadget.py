@@ -13,13 +13,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from recon_node.core.budget import Budget
@@ -31,6 +28,7 @@ from recon_node.mrd.gadget_properties import TARGETS
 from recon_node.mrd.session import ScanHandler
 from recon_node.online.log import PatientFilter, setup_logging
 from recon_node.online.properties import PROPERTIES
+from recon_node.online.signals import Stop, stopped_by_signals
 from recon_node.settings import ServerSettings, load_settings
 
 log = logging.getLogger(__name__)
@@ -121,7 +119,7 @@ def listen(
     make_handler: MakeHandler = node_handler,
     *,
     host: str = "127.0.0.1",
-    stopping: threading.Event | None = None,
+    stopping: threading.Event | Stop | None = None,
     on_port: Callable[[int], None] | None = None,
     limits: ServerLimits = LIMITS,
     drain_seconds: float = _DRAIN_SECONDS,
@@ -171,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     _quiet_log()
     try:
-        with _stopped_by_signals() as stopping:
+        with stopped_by_signals() as stopping:
             server = load_settings().server
             listen(
                 options.port,
@@ -184,9 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ReconNodeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return stopping.exit_code
 
 
 def _limits(server: ServerSettings) -> ServerLimits:
@@ -197,21 +193,3 @@ def _limits(server: ServerSettings) -> ServerLimits:
         handshake_seconds=server.handshake_s,
         wire=dataclasses.replace(LIMITS.wire, channels=server.max_channels),
     )
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """Set by the first SIGTERM or Ctrl-C; the second ends the program at once."""
-    stopping = threading.Event()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -35,6 +35,9 @@ FIELDS = (
     "destination",
     "seconds",
     "stage",
+    "peer",
+    "patient",
+    "tries",
 )
 """Fields of ``extra=`` that a log line may show; all others are left out."""
 

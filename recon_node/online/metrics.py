@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -14,8 +15,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import ConfigError, where_it_failed
 from recon_node.delivery import DestinationStatus
+
+log = logging.getLogger(__name__)
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -137,9 +140,17 @@ class _Watched(Collector):
     def collect(self) -> Iterable[Metric]:
         """The gauge with its values."""
         gauge = GaugeMetricFamily(f"recon_node_{self._name}", self._text, labels=self._labels)
-        for labels, value in self._values():
+        for labels, value in self._counted():
             gauge.add_metric(labels, value)
         return [gauge]
+
+    def _counted(self) -> list[tuple[tuple[str, ...], int]]:
+        """The values; none where they cannot be counted, which ends no other gauge."""
+        try:
+            return self._values()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other counters are shown
+            log.warning("%s cannot be counted: %s", self._name, where_it_failed(error))
+            return []
 
 
 class _Destinations(Collector):

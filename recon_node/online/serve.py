@@ -23,6 +23,7 @@ from recon_node.mrd.session import ScanHandler, ScanSession
 from recon_node.online.deferral import Deferral, retrieve
 from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.deferred_worker import Background
+from recon_node.online.entitled import Tries
 from recon_node.online.log import PatientFilter
 from recon_node.online.metrics import HealthServer, Metrics
 from recon_node.online.node import Node
@@ -63,16 +64,17 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
     ConfigError
         A configuration of the settings is not usable.
     """
+    tries = Tries()
 
     def handler(name: str) -> ScanHandler:
         configured(node.settings, name, {})
 
         def handle(session: ScanSession) -> None:
             properties = dict(session.config.properties)
-            scan_id = properties.pop("scan", None)
+            fetched = _popped(properties)
             settings = configured(node.settings, name, properties)
             if settings.server.mode == "retrieve":
-                retrieve(deferral.scans, session, scan_id)
+                retrieve(deferral.scans, tries, session, **fetched)
             elif settings.server.mode == "deferred":
                 deferral.defer(session, settings, properties)
             else:
@@ -83,6 +85,13 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
     return {name: handler(name) for name in names(node.settings)}
 
 
+def _popped(properties: dict[str, str]) -> dict[str, str | None]:
+    """What says which deferred scan is fetched, taken out of the properties."""
+    return {"scan_id": properties.pop("scan", None), "ticket": properties.pop("ticket", None)}
+
+
+_TRIES = Tries()
+"""Of this process's modules."""
 _gadget_nodes: list[tuple[Settings, Node]] = []
 _gadget_lock = threading.Lock()
 
@@ -111,10 +120,11 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     """
     base = load_settings()
     asked = dict(properties)
-    scan_id = asked.pop("scan", None)
+    fetched = _popped(asked)
     settings = with_properties(base, asked)
     if settings.server.mode == "retrieve":
-        return lambda session: retrieve(DeferredScans.from_settings(settings.server), session, scan_id)
+        scans = DeferredScans.from_settings(settings.server)
+        return lambda session: retrieve(scans, _TRIES, session, **fetched)
     node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
     Pipeline(settings)
     if settings.server.mode == "deferred":

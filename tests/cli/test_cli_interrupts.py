@@ -181,6 +181,30 @@ def test_a_server_is_ended_by_either_signal_and_says_so(signal_: int, expected: 
     assert told == "stopping: running scans may end"
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_server_at_once_and_aborts_nothing(second: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recon_node", "serve", "--port", "0", "--method", "sense"]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "images")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        port = int(process.stdout.readline().partition(",")[0].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 20) as silent:
+            silent.sendall(b"\x05\x00")  # the beginning of a message: the connection is being served
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            told = iter(process.stderr.readline, "")
+            assert any("stopping" in line for line in told)
+            process.send_signal(second)
+            assert process.wait(20) == (1 if second == signal.SIGTERM else 130)
+        assert "Fatal Python error" not in process.stderr.read()
+
+
 def test_ctrl_c_ends_an_export_to_a_pacs_that_never_answers_and_loses_nothing(
     heart: Path, silent: Silent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
