@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import CalibrationError
+from recon_node.core.grid import central
 
 
 def calibration_region(
@@ -49,15 +50,10 @@ def calibration_region(
             f"the fully sampled centre of k-space is {ay} x {ax}, expected at least {smallest} x {smallest}:"
             " acquire central lines or give a separate calibration scan"
         )
-    rows, columns = _centred(kspace.shape[2], ay), _centred(kspace.shape[3], ax)
+    rows, columns = central(kspace.shape[2], ay), central(kspace.shape[3], ax)
     block = kspace[:, :, rows, columns].sum(axis=0, dtype=np.complex128)
     mean: NDArray[np.complex64] = (block / counts[rows, columns]).astype(np.complex64)
     return mean
-
-
-def _centred(full: int, part: int) -> slice:
-    first = full // 2 - part // 2
-    return slice(first, first + part)
 
 
 def _extent(sampled: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int]:
@@ -65,9 +61,9 @@ def _extent(sampled: NDArray[np.bool_], size: tuple[int, int]) -> tuple[int, int
     best = (0, 0)
     limit = min(size[1], sampled.shape[1])
     for ay in range(min(size[0], sampled.shape[0]), 0, -1):
-        full: NDArray[np.bool_] = np.all(sampled[_centred(sampled.shape[0], ay)], axis=0)
+        full: NDArray[np.bool_] = np.all(sampled[central(sampled.shape[0], ay)], axis=0)
         ax = limit
-        while ax > 0 and not full[_centred(sampled.shape[1], ax)].all():
+        while ax > 0 and not full[central(sampled.shape[1], ax)].all():
             ax -= 1
         if min(ay, ax) > min(best) or (min(ay, ax) == min(best) and ay * ax > best[0] * best[1]):
             best = (ay, ax)

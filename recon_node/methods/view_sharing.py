@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.coils import combine
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.record import classical
@@ -27,7 +28,7 @@ class ViewSharing:
         check(kspace, maps)
         images = np.zeros((kspace.data.shape[0], *kspace.data.shape[2:]), np.complex64)
         for phase, coil_images in enumerate(_coil_images(share_views(kspace.data, kspace.mask))):
-            images[phase] = np.einsum("mcyx,cyx->yx", maps.data.conj(), coil_images)
+            images[phase] = combine(coil_images, maps)
         return series(kspace, images, self.name, {})
 
 

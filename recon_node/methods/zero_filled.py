@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from recon_node.coils import combine
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.record import classical
@@ -36,7 +37,7 @@ class ZeroFilled:
             if maps is None:
                 images[phase] = np.linalg.norm(coil_images, axis=0)
             else:
-                images[phase] = np.einsum("mcyx,cyx->yx", maps.data.conj(), coil_images)
+                images[phase] = combine(coil_images, maps)
         return series(kspace, images, self.name, {"combination": "rss" if maps is None else "maps"})
 
 

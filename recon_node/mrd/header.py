@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from recon_node.core.errors import DataError, SourceError
+from recon_node.core.physics import GYROMAGNETIC_HZ_PER_T
 from recon_node.core.scan import Limit, PatientInfo, ScanHeader, StudyInfo
 from recon_node.mrd.xml_tree import Node, parse_xml
-
-GYROMAGNETIC_HZ_PER_T = 42.577478518e6
-"""Proton gyromagnetic ratio over two pi (CODATA 2018)."""
 
 LIMIT_NAMES = (
     "kspace_encoding_step_0",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError, UnsupportedScan
 from recon_node.core.fft import centred_ifft
+from recon_node.core.grid import central
 from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
 from recon_node.prep.calibration import CalibrationSum, central_block, central_window, phase_average
@@ -277,8 +278,7 @@ def _partitions(count: int, header: ScanHeader) -> range:
     """Partitions of the image: the central ones where slices were oversampled."""
     encoded, wanted = header.encoded_fov_mm[2], header.recon_fov_mm[2]
     keep = min(count, max(1, round(count * wanted / encoded))) if count > 1 else 1
-    first = count // 2 - keep // 2
-    return range(first, first + keep)
+    return range(count)[central(count, keep)]
 
 
 def _calibration(
@@ -324,8 +324,7 @@ def _watch_edges(block: NDArray[np.complex64], lines: int, header: ScanHeader, n
     if kept >= lines:
         return
     wide = np.zeros((block.shape[0], block.shape[2], lines), np.complex64)
-    first = lines // 2 - block.shape[1] // 2
-    wide[:, :, first : first + block.shape[1]] = block.swapaxes(1, 2)
+    wide[:, :, central(lines, block.shape[1])] = block.swapaxes(1, 2)
     outside = energy_outside(wide, kept)
     if outside > MUCH_OUTSIDE:
         notes.append(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recon_node.core.choices import CoilCompression
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.grid import central
 from recon_node.core.types import KSpace
 
 Matrices = NDArray[np.complex128]
@@ -98,9 +99,8 @@ def _signal_coils(kspace: KSpace) -> int:
 
 def _measured_apart(kspace: KSpace, lines: int) -> bool:
     """Whether calibration lines are no imaging lines, so that their brightness says nothing of those."""
-    first = kspace.mask.shape[1] // 2 - lines // 2
     sampled = np.asarray(np.any(kspace.mask, axis=(0, 2)))
-    return not bool(sampled[first : first + lines].all())
+    return not bool(sampled[central(len(sampled), lines)].all())
 
 
 def _apply(
@@ -123,14 +123,13 @@ def _geometric(kspace: KSpace, count: int) -> tuple[NDArray[np.complex64], NDArr
     ):
         raise UnsupportedScan("geometric coil compression needs fully sampled readouts: use 'pca'")
     nx, ax = kspace.data.shape[3], kspace.calibration.shape[2]
-    first = nx // 2 - ax // 2
     wide = np.zeros((*kspace.calibration.shape[:2], nx), dtype=np.complex64)
-    wide[:, :, first : first + ax] = kspace.calibration
+    wide[:, :, central(nx, ax)] = kspace.calibration
     hybrid = centred_ifft(wide, (-1,))
     matrices = _aligned(_smoothed_grams(hybrid), count).astype(np.complex64)
     calibration = centred_fft(_along_readout(matrices, hybrid[None]), (-1,))[0]
     data = centred_fft(_along_readout(matrices, centred_ifft(kspace.data, (-1,))), (-1,))
-    block = np.ascontiguousarray(calibration[:, :, first : first + ax], dtype=np.complex64)
+    block = np.ascontiguousarray(calibration[:, :, central(nx, ax)], dtype=np.complex64)
     return data.astype(np.complex64, copy=False), block
 
 

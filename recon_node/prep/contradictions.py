@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import UnsupportedScan
+from recon_node.core.grid import central
 from recon_node.core.scan import ScanHeader
 from recon_node.prep.readout import energy_outside, remove_oversampling
 from recon_node.prep.slices import SliceBuffer
@@ -88,11 +89,11 @@ def on_own_grid(
     middle = data[:, :, data.shape[2] // 2, data.shape[3] // 2]
     bare = inner == length or energy_outside(middle, inner) > EMPTY
     if not bare:
-        first = length // 2 - inner // 2
-        data, mask = remove_oversampling(data, inner), mask[..., first : first + inner]
+        part = central(length, inner)
+        data, mask = remove_oversampling(data, inner), mask[..., part]
         if reference is not None:
             lines = remove_oversampling(reference[0], inner)
-            reference = lines, reference[1][..., first : first + inner]
+            reference = lines, reference[1][..., part]
     doubts.append(
         f"lines have {length} samples where the header's matrix has {full} (image {size}): pixels of "
         f"{fov_mm / data.shape[-1]:.3g} mm along the readout, as measured"

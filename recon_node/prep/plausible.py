@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 
 from recon_node.core.errors import UnsupportedScan
+from recon_node.core.physics import GYROMAGNETIC_HZ_PER_T
 from recon_node.core.scan import ScanHeader
 
 Vector = tuple[float, float, float]
 
-GYROMAGNETIC_HZ_PER_T = 42.577478518e6
-"""Proton gyromagnetic ratio over two pi (CODATA 2018)."""
 WEAKEST_T, STRONGEST_T = 0.01, 12.0
 """Magnets for people: the strongest has 11.7 T."""
 FIELDS_DIFFER = 0.1

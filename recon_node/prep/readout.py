@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from recon_node.core.acquisition import AcquisitionFlag
 from recon_node.core.errors import DataError, InconsistentReadouts
 from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.grid import central
 from recon_node.core.scan import Readouts, ScanHeader
 from recon_node.prep.kinds import Kind, has_any, kinds
 
@@ -227,9 +228,8 @@ class ReadoutGrid:
 def energy_outside(samples: NDArray[np.complex64], size: int) -> float:
     """Fraction of the energy of lines `(..., n)` beyond the central `size` pixels."""
     image = np.abs(centred_ifft(samples, (-1,))) ** 2
-    first = image.shape[-1] // 2 - size // 2
     total = float(image.sum())
-    return 1 - float(image[..., first : first + size].sum()) / total if total > 0 else 0.0
+    return 1 - float(image[..., central(image.shape[-1], size)].sum()) / total if total > 0 else 0.0
 
 
 def _layouts(head: NDArray[Any]) -> NDArray[Any]:
@@ -269,8 +269,7 @@ def remove_oversampling(samples: NDArray[np.complex64], size: int) -> NDArray[np
     full = samples.shape[-1]
     if full % 2 or size % 2:
         image = centred_ifft(samples, (-1,))
-        first = full // 2 - size // 2
-        return centred_fft(image[..., first : first + size], (-1,)).astype(np.complex64, copy=False)
+        return centred_fft(image[..., central(full, size)], (-1,)).astype(np.complex64, copy=False)
     # For even sizes the shifts are sign alternations that cancel between the two transforms.
     image = scipy.fft.ifft(samples, axis=-1, norm="ortho")
     half = size // 2

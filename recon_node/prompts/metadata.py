@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.physics import GYROMAGNETIC_HZ_PER_T
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import Prompt
 from recon_node.prompts.vocabulary import (
@@ -24,9 +25,6 @@ from recon_node.prompts.vocabulary import (
 
 SLOTS = ("lifespan", "field", "vendor", "scanner", "modality", "view")
 """Slots of the metadata sentence, and the keys of its provenance and overrides."""
-
-_PROTON_HZ_PER_T = 42.577478518e6
-"""Proton gyromagnetic ratio over 2 pi (CODATA 2018)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ def _field(header: ScanHeader, vocabulary: Vocabulary) -> _Word:
     path = header.origin.get("field_strength_t", path)
     shown = f"{tesla}"
     if not tesla and header.resonance_frequency_hz:
-        tesla = header.resonance_frequency_hz / _PROTON_HZ_PER_T
+        tesla = header.resonance_frequency_hz / GYROMAGNETIC_HZ_PER_T
         path, shown = "experimentalConditions/H1resonanceFrequency_Hz", f"{header.resonance_frequency_hz}"
     if not tesla or not 0 < tesla < 30:
         return _Word(UNKNOWN, "as the header gives no field strength")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.physics import GYROMAGNETIC_HZ_PER_T
 
 FloatArray = NDArray[np.float64]
 
@@ -244,7 +245,7 @@ def _t1_rho_mapping(tissue: Relaxation, _field_t: float, phases: int) -> Contras
 def _t2_star_mapping(tissue: Relaxation, field_t: float, phases: int) -> Contrast:
     te = 1.6 + np.arange(phases) * (2.2 if field_t < 2 else 1.7)
     excited = spoiled(tissue, flip_deg=20, tr_ms=20, te_ms=0)
-    fat_hz = 3.4e-6 * 42.577e6 * field_t
+    fat_hz = 3.4e-6 * GYROMAGNETIC_HZ_PER_T * field_t
     signals = excited * np.exp(-te[:, None] / tissue.t2_star_ms)
     signals[:, FAT] *= np.cos(2 * np.pi * fat_hz * te / 1e3)
     signals[:, BLOOD] *= 0.35  # double inversion darkens it

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.grid import central
 
 MaskPattern = Literal["full", "uniform", "random", "radial"]
 Mask = NDArray[np.bool_]
@@ -87,8 +88,7 @@ def spoke_count(acceleration: float) -> int:
 
 def acs_range(size: int, acs: int) -> slice:
     """The `acs` central indices of an axis of `size`; index ``size // 2`` is the k-space centre."""
-    start = size // 2 - acs // 2
-    return slice(max(start, 0), min(max(start, 0) + acs, size))
+    return central(size, min(acs, size))
 
 
 def _full(_r: float, shape: tuple[int, int, int], _acs: int, _rng: np.random.Generator, _il: bool) -> Mask:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recon_node.core.acquisition import ACQUISITION_HEADER, AcquisitionFlag
 from recon_node.core.errors import ConfigError
 from recon_node.core.fft import centred_fft
+from recon_node.core.grid import central
 from recon_node.simulate.example import complex_noise, receive
 from recon_node.simulate.geometry import orientation
 from recon_node.simulate.heart import MYOCARDIUM_DENSITY_G_PER_ML
@@ -43,8 +44,7 @@ class _Slice:
     z: float
 
     def crop(self, columns: int) -> tuple[Complex, Complex]:
-        start = self.images.shape[-1] // 2 - columns // 2
-        part = np.s_[..., start : start + columns]
+        part = np.s_[..., central(self.images.shape[-1], columns)]
         return self.images[part], self.maps[part]
 
 
@@ -255,8 +255,8 @@ def _write_truth(
     seed: int,
 ) -> None:
     columns = encoding.recon[0]
-    start = encoding.encoded[0] // 2 - columns // 2
-    cropped = [part.crop(columns) for part in parts]
+    part = central(encoding.encoded[0], columns)
+    cropped = [one.crop(columns) for one in parts]
     lv, rv = subject.scene.volumes_ml()
     arrays: dict[str, NDArray[Any]] = {
         "images": np.stack([images for images, _ in cropped]),
@@ -267,7 +267,7 @@ def _write_truth(
         "trigger_times_ms": subject.scene.moments.trigger_ms,
     }
     for name in ("lv", "myocardium", "rv"):
-        arrays[name] = np.stack([getattr(p.frames, name)[..., start : start + columns] for p in parts])
+        arrays[name] = np.stack([getattr(p.frames, name)[..., part] for p in parts])
     with in_memory() as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, compression="gzip" if array.dtype == bool else None)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from recon_node.core.physics import GYROMAGNETIC_HZ_PER_T
 from recon_node.simulate.scanner import vendor_in_header
 from recon_node.simulate.subject import BIRTH_DATES, STUDY_DATE, Subject, protocol_name
 
@@ -14,7 +15,6 @@ Tree = Mapping[str, object]
 NAMESPACE = "http://www.ismrm.org/ISMRMRD"
 NOISE_BANDWIDTH = 0.793
 """Mean over centre of the receivers' noise spectrum, as Siemens scanners report it."""
-GYROMAGNETIC_HZ_PER_T = 42_577_478.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

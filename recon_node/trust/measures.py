@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.holdout import HeldOut, hold_out
-from recon_node.trust.offgrid import calibration_error, central
+from recon_node.trust.offgrid import calibration_error, place_of_block
 from recon_node.trust.prediction import energies, squared_errors
 
 Reconstruct = Callable[[KSpace], ImageSeries]
@@ -223,7 +223,7 @@ def _calibration_images(kspace: KSpace) -> NDArray[np.complex64] | None:
     """Low-resolution coil images `(coil, y, x)` on the full grid, None without calibration."""
     if kspace.calibration is None:
         return None
-    block = central(kspace, kspace.calibration.shape)
+    block = place_of_block(kspace, kspace.calibration.shape)
     if block is None:
         return None
     grid = np.zeros(kspace.data.shape[1:], np.complex64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.grid import central
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.trust.prediction import predict
 
@@ -16,14 +17,13 @@ LEAST_SHARE = 0.02
 """Error below which no image is doubted: what averaging over phases and another contrast may leave."""
 
 
-def central(kspace: KSpace, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+def place_of_block(kspace: KSpace, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
     """Where a calibration block `(coil, ay, ax)` lies in k-space; None where it does not fit."""
     found = []
     for size, full in zip(shape[1:], kspace.data.shape[2:], strict=True):
         if size > full:
             return None
-        start = full // 2 - size // 2
-        found.append(slice(start, start + size))
+        found.append(central(full, size))
     return found[0], found[1]
 
 
@@ -45,7 +45,7 @@ def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMa
         sample, too.
     """
     calibration = kspace.calibration
-    block = None if calibration is None else central(kspace, calibration.shape)
+    block = None if calibration is None else place_of_block(kspace, calibration.shape)
     if calibration is None or block is None:
         return None
     unseen = np.asarray(~np.any(kspace.mask, axis=0))[block]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.grid import central
 
 F32 = NDArray[np.float32]
 DROP = 6.0
@@ -42,8 +43,7 @@ def restored(
     ny, nx = (min(size, max(16, most)) for size, most in zip(shape, wanted, strict=True))
     if (ny, nx) == shape:
         return images, pixel_mm
-    y, x = shape[0] // 2 - ny // 2, shape[1] // 2 - nx // 2
-    kspace = centred_fft(images)[:, y : y + ny, x : x + nx]
+    kspace = centred_fft(images)[:, central(shape[0], ny), central(shape[1], nx)]
     smaller = np.abs(centred_ifft(kspace)).astype(np.float32)
     smaller *= np.float32(np.sqrt(ny * nx / (shape[0] * shape[1])))
     return smaller, (pixel_mm[0] * shape[0] / ny, pixel_mm[1] * shape[1] / nx)

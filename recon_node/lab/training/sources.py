@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recon_node.coils import combine, espirit
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.grid import central
 from recon_node.core.types import KSpace
 from recon_node.lab.training.config import DataConfig
 from recon_node.pipeline.scan import open_scan
@@ -153,8 +154,7 @@ def _cropped(kspace: NDArray[np.complex64], matrix: tuple[int, int]) -> NDArray[
     for axis, size in zip((-2, -1), matrix, strict=True):
         full = images.shape[axis]
         if full > size:
-            start = full // 2 - size // 2
-            images = np.take(images, np.arange(start, start + size), axis=axis)
+            images = np.take(images, np.arange(full)[central(full, size)], axis=axis)
     return centred_fft(images).astype(np.complex64)
 
 
