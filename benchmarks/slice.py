@@ -90,7 +90,7 @@ def with_bart(folder: Path) -> dict[str, float | str]:
     frames = np.stack([bart.coil_last(frame) for frame in kspace.data], axis=-1)
     bart.write(names[1], frames.reshape(*frames.shape[:4], *(1,) * 6, frames.shape[-1]))
     lines = min(kspace.calibration.shape[1:])
-    seconds = bart.run("ecalib", "-m1", f"-r{lines}", "-k6", names[0], names[2])
+    seconds = bart.run("ecalib", "-m1", "-c0", f"-r{lines}", "-k6", names[0], names[2])
     over = (f"-RT:{1 << 10}:0:{TEMPORAL}", f"-RT:3:0:{SPATIAL}", f"-i{ITERATIONS}", "-w1")
     seconds += bart.run("pics", *over, *names[1:])
     images = bart.read(names[3]).squeeze().transpose(2, 1, 0)

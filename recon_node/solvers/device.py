@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from recon_node.core.allocator import keep_freed_memory
 from recon_node.core.errors import ConfigError, DeviceError
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def on_device(device: str, work: Callable[[torch.device], T]) -> T:
         If the device fails or is full and no other may take over.
     """
     chosen = pick_device(device)
+    keep_freed_memory()
     try:
         with one_thread():
             return work(chosen)

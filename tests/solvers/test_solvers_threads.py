@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,3 +60,31 @@ def test_a_series_is_the_same_to_the_bit_whatever_the_number_of_threads(*, movin
 def test_work_on_a_device_uses_one_thread_and_leaves_the_others_as_they_were() -> None:
     assert on_device("cpu", lambda _: torch.get_num_threads()) == 1
     assert torch.get_num_threads() == 2
+
+
+_ALLOCATE = """
+import resource, torch
+from recon_node.solvers.device import on_device
+def allocate(_):
+    for _ in range(60):
+        torch.ones(1 << 21)
+on_device("cpu", allocate)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+on_device("cpu", allocate)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_arrays_that_come_and_go_cause_no_page_faults_under_dask() -> None:
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    found = subprocess.run(
+        [sys.executable, "-c", _ALLOCATE],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    each = (1 << 23) // 4096
+    assert int(found.stdout) < 5 * each
