@@ -257,7 +257,8 @@ class ServerConnection(ScanConnection):
         recordings = self._shared.recordings
         recording = None if recordings is None else guard.enter_context(recordings.start(self.scan_id))
         watch = self._watch(transport, recording)
-        session = WireSession(self.scan_id, reader, outbox.put, peer=self.peer, on_frame=watch)
+        put = outbox.put if recording is None else _after(recording, outbox.put)
+        session = WireSession(self.scan_id, reader, put, peer=self.peer, on_frame=watch)
         on_session(session)
         handler = self._handshake(session, guard)
         with self._turn(session, guard):
@@ -347,3 +348,15 @@ class ServerConnection(ScanConnection):
         if outbox.finish():
             transport.finish_sending()
             transport.drain(self._limits.linger_seconds)
+
+
+def _after(
+    recording: Recording, put: Callable[[bytes | memoryview], bool]
+) -> Callable[[bytes | memoryview], bool]:
+    """`put`, once what has been received is on the disk."""
+
+    def answer(data: bytes | memoryview) -> bool:
+        recording.sync()
+        return put(data)
+
+    return answer

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from recon_node.core.disk import free_bytes
+from recon_node.core.durable import sync_file
 from recon_node.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class Recording:
         self.path = folder.folder / f"{scan_id}{SUFFIX}"
         self.complete = False
         self._room = 0
+        self._synced = True
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -120,9 +122,20 @@ class Recording:
                 self._give_up(f"the limit of {self._folder.max_bytes} bytes, or of the disk, is reached")
                 return
             self._file.write(raw)
+            self._synced = False
             self._file.flush()
         except OSError as error:
             self._give_up(str(error))
+
+    def sync(self) -> None:
+        """Return when all that came is on the disk; an answer leaves only then."""
+        if self._file is None or self._synced:
+            return
+        try:
+            sync_file(self._file)
+        except OSError as error:
+            self._give_up(str(error))
+        self._synced = True
 
     def _has_room(self, size: int) -> bool:
         """Take `size` bytes of the room that was granted; the folder is only looked at where that ends."""

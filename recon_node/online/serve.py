@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.scan import Readouts
 from recon_node.core.supervise import Supervisor
 from recon_node.core.tls import server_tls
 from recon_node.delivery import DeliveryWorker
@@ -73,7 +74,9 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
             properties = dict(session.config.properties)
             fetched = _popped(properties)
             settings = configured(node.settings, name, properties)
-            if settings.server.mode == "retrieve":
+            if settings.server.mode == "echo":
+                echo(session)
+            elif settings.server.mode == "retrieve":
                 retrieve(deferral.scans, tries, session, **fetched)
             elif settings.server.mode == "deferred":
                 deferral.defer(session, settings, properties)
@@ -83,6 +86,20 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
         return handle
 
     return {name: handler(name) for name in names(node.settings)}
+
+
+def echo(session: ScanSession) -> None:
+    """Test a site's transport: images that come go back, readouts are counted, nothing is reconstructed."""
+    readouts = waveforms = samples = 0
+    for item in session:
+        if isinstance(item, Readouts):
+            readouts += len(item)
+            samples += item.samples.nbytes
+        else:
+            waveforms += 1
+    session.text(
+        f"echo: {readouts} readouts of {samples} bytes, {waveforms} waveforms; nothing reconstructed"
+    )
 
 
 def _popped(properties: dict[str, str]) -> dict[str, str | None]:
@@ -122,6 +139,8 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     asked = dict(properties)
     fetched = _popped(asked)
     settings = with_properties(base, asked)
+    if settings.server.mode == "echo":
+        return echo
     if settings.server.mode == "retrieve":
         scans = DeferredScans.from_settings(settings.server)
         return lambda session: retrieve(scans, _TRIES, session, **fetched)

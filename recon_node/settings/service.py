@@ -82,9 +82,9 @@ class ServerSettings(Checked):
     """How long running scans may go on after SIGTERM or Ctrl-C."""
     out: Filename = setting("images", path="path")
     """Folder for DICOM instances."""
-    mode: Literal["direct", "deferred", "retrieve"] = setting("direct", peer="mode", openrecon=True)
+    mode: Literal["direct", "deferred", "retrieve", "echo"] = setting("direct", peer="mode", openrecon=True)
     """`deferred` answers with the fallback's images and makes the method's after the connection has closed;
-    `retrieve` hands back what was deferred for the same patient."""
+    `retrieve` hands back what was deferred, to who sent it; `echo` only says what came."""
     deferred: Filename = setting("~/.local/state/recon-node/deferred", path="path")
     """Folder of deferred scans."""
     deferred_limit_mb: int = setting(20_000, ge=0, le=_MOST_MB, unit="MB")

@@ -16,10 +16,12 @@ from recon_node.core.errors import ConfigError, SourceError
 from recon_node.core.scan import Readouts
 from recon_node.core.tls import client_tls, server_tls
 from recon_node.files.open import open_source
+from recon_node.mrd import recording
 from recon_node.mrd.messages import Close, HeaderXml, message_bytes
 from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.server import ServerLimits
 from recon_node.offline.send import send_scan
+from recon_node.online.serve import echo
 
 
 def test_a_recorded_stream_is_read_back_exactly_and_sent_again(
@@ -39,6 +41,38 @@ def test_a_recorded_stream_is_read_back_exactly_and_sent_again(
     np.testing.assert_array_equal(*both)
     again = send_scan(kept, port=serve().port)
     assert (again.ok, again.images) == (True, 2)
+
+
+def test_all_that_came_is_on_the_disk_before_an_answer_leaves(
+    serve, scan_file: Path, tmp_path: Path, helpers, monkeypatch
+) -> None:
+    folder = tmp_path / "kept"
+    synced: list[int] = []
+    sent: list[int] = []
+    real = recording.sync_file
+
+    def watched(file) -> None:
+        real(file)
+        synced.append(file.tell())
+
+    def handler(session) -> None:
+        list(session)
+        session.text("done")
+        (part,) = folder.iterdir()
+        sent.append(part.stat().st_size)
+
+    monkeypatch.setattr(recording, "sync_file", watched)
+    assert send_scan(
+        scan_file, port=serve(handler, recordings=RecordingFolder(folder, max_bytes=1 << 30)).port
+    ).ok
+    assert synced == sent, "once, with every byte that had come"
+
+
+def test_echo_says_what_came_and_reconstructs_nothing(serve, scan_file: Path) -> None:
+    summary = send_scan(scan_file, port=serve(echo).port)
+    assert summary.ok
+    assert summary.images == 0
+    assert any("echo: 32 readouts of 18432 bytes, 0 waveforms" in text for text in summary.texts)
 
 
 def test_recordings_make_room_by_deleting_the_oldest(serve, scan_file: Path, tmp_path: Path, helpers) -> None:
