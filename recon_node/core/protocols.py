@@ -39,7 +39,7 @@ class OpenSource(Source, Protocol):
 
 
 class TextEncoder(Protocol):
-    """Turns sentences into feature vectors (frozen; never trained here)."""
+    """DeviceQueue sentences into feature vectors (frozen; never trained here)."""
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ class Place:
     """By order of arrival, so that the scan that goes first is the smaller."""
 
 
-class Turns:
+class DeviceQueue:
     """Hands out turns, one at a time, to the waiting scan that comes first.
 
     Scans at a console go before deferred ones, then those of higher priority, then by age. A turn that has

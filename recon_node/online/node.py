@@ -17,9 +17,9 @@ from recon_node.core.durable import HIDDEN_FOLDER, sweep
 from recon_node.core.errors import TruncatedStream
 from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
-from recon_node.online.device_queue import Turns
+from recon_node.online.device_queue import DeviceQueue
 from recon_node.online.metrics import Metrics
-from recon_node.online.prefetch import Ahead
+from recon_node.online.prefetch import Prefetch
 from recon_node.pipeline.queue import enqueue
 from recon_node.pipeline.result import Slice
 from recon_node.pipeline.row import Pipeline, Queue, row
@@ -59,7 +59,7 @@ class Node:
         self.spool = spool
         self.observer = observer
         self.metrics = metrics or Metrics()
-        self.turns = Turns(settings.server.queue)
+        self.device_queue = DeviceQueue(settings.server.queue)
         SeriesWriter.from_settings(settings, Path(settings.server.out))
         sweep(Path(settings.server.out), f"*/{HIDDEN_FOLDER}*")
         Pipeline(settings)
@@ -139,14 +139,14 @@ class Node:
         ReconNodeError
             As `recon_node.pipeline.row.row`.
         """
-        place = self.turns.place(priority=settings.delivery.priority, background=background)
+        place = self.device_queue.place(priority=settings.delivery.priority, background=background)
         return row(
             session,
             Pipeline(settings),
             writer=writer,
             queue=queue,
-            ahead=lambda prepared: Ahead(prepared, settings.server.slices_ahead),
-            turn=lambda: self.turns.turn(place),
+            ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
+            turn=lambda: self.device_queue.turn(place),
             salvage=settings.server.on_vanish == "finish",
         )
 

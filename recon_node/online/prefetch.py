@@ -20,7 +20,7 @@ class _End:
         self.error = error
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """The same items in the same order, taken from `items` by a thread that is at most `size` ahead.
 
     What `items` raises is raised here, after the items before it. Once the ``with`` block has ended, the

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from recon_node.core.errors import ReconNodeError, SourceError
 from recon_node.mrd.images import image_messages
 from recon_node.online.pipes import ImageSink, Protocols, open_pipe, open_sink, with_noise
-from recon_node.online.prefetch import Ahead
+from recon_node.online.prefetch import Prefetch
 from recon_node.pipeline.result import Slice
 from recon_node.pipeline.row import Pipeline, row
 from recon_node.pipeline.summary import summary_entry
@@ -81,7 +81,7 @@ def reconstruct_stream(
                 scan,
                 pipeline,
                 writer=writer,
-                ahead=lambda prepared: Ahead(prepared, settings.server.slices_ahead),
+                ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
             ):
                 summary.images += sink.send(done)
                 summary.series.append(summary_entry(done, source="stream"))

@@ -176,13 +176,13 @@ def test_a_scan_at_the_console_goes_before_the_slices_of_a_deferred_one(
         order: list[str] = []
         before_slices(order.append)
         assert ask(running, heart[0], "later")[0].ok
-        assert eventually(lambda: running.node.turns.busy)
+        assert eventually(lambda: running.node.device_queue.busy)
         order.clear()
         console = threading.Thread(
             target=ask, args=(running, heart[0], "default"), kwargs={"properties": {"method": "zero-filled"}}
         )
         console.start()
-        assert eventually(lambda: running.node.turns.waiting == 1)
+        assert eventually(lambda: running.node.device_queue.waiting == 1)
         release.set()
         console.join(30)
         assert eventually(lambda: states(tmp_path) == ["done"])

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from recon_node.core.errors import TruncatedStream
-from recon_node.online.device_queue import Place, Turns
-from recon_node.online.prefetch import Ahead
+from recon_node.online.device_queue import DeviceQueue, Place
+from recon_node.online.prefetch import Prefetch
 
 
-def order_of(turns: Turns, places: dict[str, Place]) -> list[str]:
+def order_of(turns: DeviceQueue, places: dict[str, Place]) -> list[str]:
     """Names in the order of their turns, when all wait for the device at once."""
     order: list[str] = []
 
@@ -35,12 +35,12 @@ def order_of(turns: Turns, places: dict[str, Place]) -> list[str]:
 
 def test_the_newest_scan_goes_first_unless_the_settings_say_otherwise() -> None:
     for order, expected in (("newest", ["c", "b", "a"]), ("oldest", ["a", "b", "c"])):
-        turns = Turns(order)
+        turns = DeviceQueue(order)
         assert order_of(turns, {name: turns.place() for name in "abc"}) == expected
 
 
 def test_priority_goes_before_age_and_a_console_before_what_is_deferred() -> None:
-    turns = Turns("newest")
+    turns = DeviceQueue("newest")
     places = {
         "urgent": turns.place(priority=2),
         "deferred": turns.place(priority=9, background=True),
@@ -52,7 +52,7 @@ def test_priority_goes_before_age_and_a_console_before_what_is_deferred() -> Non
 
 
 def test_only_one_turn_is_taken_at_a_time_and_a_failure_ends_it() -> None:
-    turns = Turns()
+    turns = DeviceQueue()
     inside: list[int] = []
     most: list[int] = []
 
@@ -86,7 +86,7 @@ def test_items_are_read_on_while_the_first_is_at_work_but_not_without_bound() ->
             taken.append(number)
             yield number
 
-    with Ahead(numbers(), 3) as items:
+    with Prefetch(numbers(), 3) as items:
         iterator = iter(items)
         assert next(iterator) == 0
         end = time.monotonic() + 60
@@ -104,7 +104,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
         raise TruncatedStream("gone")
 
     got: list[int] = []
-    with Ahead(broken(), 8) as items, pytest.raises(TruncatedStream, match="gone"):
+    with Prefetch(broken(), 8) as items, pytest.raises(TruncatedStream, match="gone"):
         got.extend(items)
     assert got == [1, 2]
 
@@ -115,7 +115,7 @@ def test_the_thread_ends_soon_after_the_block_is_left() -> None:
             yield 1
 
     before = set(threading.enumerate())
-    with Ahead(endless(), 1) as items:
+    with Prefetch(endless(), 1) as items:
         assert next(iter(items)) == 1
         [worker] = set(threading.enumerate()) - before
     worker.join(60)
