@@ -39,7 +39,7 @@ class OpenSource(Source, Protocol):
 
 
 class TextEncoder(Protocol):
-    """DeviceQueue sentences into feature vectors (frozen; never trained here)."""
+    """Turns sentences into feature vectors (frozen; never trained here)."""
 
     @property
     def name(self) -> str:

@@ -188,7 +188,7 @@ def _render(subject: Subject, encoding: Encoding, number: int, snr_scale: float)
 
 
 class _Receiver:
-    """DeviceQueue images into what the receivers put into the file."""
+    """Turns images into what the receivers put into the file."""
 
     def __init__(self, rng: np.random.Generator, subject: Subject, encoding: Encoding) -> None:
         self.rng, self.subject, self.encoding = rng, subject, encoding
