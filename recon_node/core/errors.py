@@ -42,10 +42,10 @@ def shown(name: object) -> str:
     return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
-def one_line(message: str) -> str:
-    """A message as it is told: one line that can be printed, of at most `LONGEST` characters."""
+def one_line(message: str, longest: int = LONGEST) -> str:
+    """A message as it is told: one line that can be printed, of at most `longest` characters."""
     line = shown(re.sub(r"\s*[\r\n]+\s*", " ", message).strip())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 class ReconNodeError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.errors import NoKSpace, ReconNodeError, shown
+from recon_node.core.errors import NoKSpace, ReconNodeError, one_line, shown
 from recon_node.core.protocols import OpenSource
 from recon_node.core.scan import SliceIndex
 from recon_node.core.types import KSpace
@@ -35,6 +35,8 @@ Measure = Callable[[NDArray[np.complex64], NDArray[np.complex64]], Mapping[str, 
 """Images and reference `(phase, y, x)` to figures such as ``psnr``."""
 OnSlice = Callable[[Slice, Path], None]
 """Told of a finished slice and the output folder, in the process that made it."""
+_LEAST_TOLD, _MOST_TOLD = 120, 284
+"""Characters of an error behind the path of its file, whatever that is; and together with it."""
 _SECTIONS = ("prep", "coils", "recon", "prompts", "dicom")
 """Settings that decide an image or its instance."""
 
@@ -96,7 +98,7 @@ def replay_file(job: Job) -> FileResult:
                 work.failed(ledger, left_out or told_together(troubles), left_out=left_out is not None)
     except ReconNodeError as trouble:
         troubles.append(str(trouble))
-    error = f"{shown(job.path)}: {told_together(troubles)}" if troubles else None
+    error = _error(job.path, troubles) if troubles else None
     entries = sorted(work.entries, key=lambda item: item[0])
     return FileResult(
         path=job.path,
@@ -237,6 +239,12 @@ def _is_complete(row_: Mapping[str, Any], out: Path) -> bool:
     folders = [out / name for name in (row_["folders"] or "").split("; ") if name]
     found = sum(len(list(folder.glob("*.dcm"))) for folder in folders)
     return found >= int(row_["instances"])
+
+
+def _error(path: Path, troubles: Sequence[str]) -> str:
+    """What went wrong with a file, short enough to be told behind its path."""
+    name = shown(path)
+    return f"{name}: {one_line(told_together(troubles), max(_LEAST_TOLD, _MOST_TOLD - len(name)))}"
 
 
 def _without(path: Path, text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recon_node.core.budget import ScanLimits
-from recon_node.core.errors import DataError, ReconNodeError, SourceError
+from recon_node.core.errors import DataError, ReconNodeError, SourceError, one_line
 from recon_node.core.identity import ScanIdentity
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
@@ -152,7 +152,7 @@ def told_together(problems: Sequence[str]) -> str:
     """What kept slices from being reconstructed, as one line."""
     told = list(dict.fromkeys(problems))
     more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    return "; ".join(told[:_MOST_TOLD]) + more
+    return one_line("; ".join(told[:_MOST_TOLD]) + more)
 
 
 def open_scan(path: Path | str, *, settings: PrepSettings | None = None) -> Iterator[KSpace]:

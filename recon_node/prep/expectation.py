@@ -11,8 +11,6 @@ from recon_node.prep.slices import SliceBuffer
 FEWEST_LINES = 8
 NEARLY = 16
 """A centre may be off by the matrix over this: partial Fourier leaves out more."""
-MUCH_FINER = 1.5
-"""Than the image: no scanner measures that much more than it shows."""
 LEAST_BANDWIDTH, MOST_BANDWIDTH = 0.1, 2.0
 MANY = 8
 """Repetitions that make a film rather than a few measurements."""
@@ -68,14 +66,6 @@ def noteworthy(header: ScanHeader, *, film: bool) -> list[str]:
         notes.append(
             f"the header's centre of k-space, ky {given.center}, does not fit lines {given.minimum} to "
             f"{given.maximum} of {header.encoded_matrix[1]}: {used.center} was taken"
-        )
-    finer = (
-        header.encoded_matrix[0] / header.encoded_fov_mm[0] * header.recon_fov_mm[0] / header.recon_matrix[0]
-    )
-    if finer > MUCH_FINER:
-        notes.append(
-            f"by the header, samples along the readout are {finer:.1f} times as fine as pixels: where its "
-            "field of view leaves out the oversampling, images are squeezed"
         )
     if header.noise_bandwidth_ratio is not None and bandwidth_ratio(header) is None:
         notes.append(

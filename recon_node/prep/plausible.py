@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from recon_node.core.errors import UnsupportedScan
 from recon_node.core.physics import GYROMAGNETIC_HZ_PER_T
@@ -20,8 +20,14 @@ LARGEST_MM, SMALLEST_MM = 700.0, 60.0
 """Bores are at most 700 mm wide; a heart does not fit into the smallest."""
 METRE_MM = 1000.0
 THICKEST_MM, THINNEST_MM = 400.0, 0.2
-MOST_ANISOTROPIC = 4.0
+MOST_ANISOTROPIC = 1.8
 """Ratio of the two sides of a pixel beyond which one of them is doubted."""
+MUCH_FINER = 1.5
+"""Than the image: no scanner measures that much more than it shows."""
+MUCH_COARSER = 0.6
+"""Resolution along the readout over that along the phase encoding: no scanner measures it coarser."""
+SMALLER, LARGER = 0.95, 3.0
+"""Encoded field of view over that of the image: oversampling is rarely more than twofold."""
 _SIZES = {"pixel": "pixel size", "thickness": "slice thickness", "pitch": "places of its slices"}
 _EPI = re.compile(r"^[%*\s]*(ep2d|ep_2d|ep3d|epfid|epse|epi)(\b|_|\d)", re.IGNORECASE)
 
@@ -136,19 +142,45 @@ def _known_field(header: ScanHeader) -> tuple[ScanHeader, list[str]]:
 
 def _believable_size(header: ScanHeader) -> tuple[ScanHeader, list[str]]:
     """Doubts about sizes that no scanner makes."""
-    doubts = []
-    x, y, z = header.recon_fov_mm
-    if "pixel" not in header.unknown:
-        if not SMALLEST_MM <= max(x, y) <= LARGEST_MM:
-            what = "wider than a bore" if max(x, y) > LARGEST_MM else "smaller than a heart"
-            doubts.append(f"a field of view of {x:g} x {y:g} mm is {what}: the images' scale may be wrong")
-        side_x, side_y = x / header.recon_matrix[0], y / header.recon_matrix[1]
-        if max(side_x, side_y) > MOST_ANISOTROPIC * min(side_x, side_y):
-            doubts.append(
-                f"by the header, pixels are {side_x:.3g} mm wide and {side_y:.3g} mm high: one of its "
-                "fields of view or matrices may be wrong"
-            )
+    doubts = [] if "pixel" in header.unknown else [*_odd_pixels(header), *_odd_views(header)]
+    thickness = header.recon_fov_mm[2]
     slab = header.encoded_matrix[2] > 1
-    if "thickness" not in header.unknown and not slab and not THINNEST_MM <= z <= THICKEST_MM:
-        doubts.append(f"a slice thickness of {z:g} mm cannot be")
+    if "thickness" not in header.unknown and not slab and not THINNEST_MM <= thickness <= THICKEST_MM:
+        doubts.append(f"a slice thickness of {thickness:g} mm cannot be")
     return header, doubts
+
+
+def _odd_pixels(header: ScanHeader) -> Iterator[str]:
+    """Pixels far from square, and samples much finer or coarser than they."""
+    sides = [fov / n for fov, n in zip(header.recon_fov_mm[:2], header.recon_matrix[:2], strict=True)]
+    samples = [fov / n for fov, n in zip(header.encoded_fov_mm[:2], header.encoded_matrix[:2], strict=True)]
+    if max(sides) > MOST_ANISOTROPIC * min(sides):
+        yield (
+            f"by the header, pixels are {sides[0]:.3g} mm wide and {sides[1]:.3g} mm high: one of its fields "
+            "of view or matrices may be wrong"
+        )
+    finer, finer_y = (side / sample for side, sample in zip(sides, samples, strict=True))
+    if finer < MUCH_COARSER * finer_y:
+        yield (
+            f"by the header, samples along the readout are {finer_y / finer:.1f} times as coarse as along "
+            "the phase encoding: its encoded field of view or matrix may be wrong"
+        )
+    if finer > MUCH_FINER:
+        yield (
+            f"by the header, samples along the readout are {finer:.1f} times as fine as pixels: where its "
+            "field of view leaves out the oversampling, images are squeezed"
+        )
+
+
+def _odd_views(header: ScanHeader) -> Iterator[str]:
+    """Fields of view of no bore and no heart, and those of image and k-space that contradict each other."""
+    x, y, _ = header.recon_fov_mm
+    if not SMALLEST_MM <= max(x, y) <= LARGEST_MM:
+        what = "wider than a bore" if max(x, y) > LARGEST_MM else "smaller than a heart"
+        yield f"a field of view of {x:g} x {y:g} mm is {what}: the images' scale may be wrong"
+    for name, encoded, shown in zip("xy", header.encoded_fov_mm, header.recon_fov_mm, strict=False):
+        if not SMALLER * shown <= encoded <= LARGER * shown:
+            yield (
+                f"the header's encoded field of view along {name} is {encoded:g} mm, the image's {shown:g} "
+                "mm: the images' scale may be wrong"
+            )

@@ -110,8 +110,9 @@ def write(path: Path, xml: str | bytes, lines: Lines) -> Path:
             file.append(heads, samples)
     with h5py.File(path, "r+") as file:
         del file["dataset/xml"]
-        text = file["dataset"].create_dataset("xml", (1,), dtype=h5py.string_dtype())
-        text[0] = xml
+        received = xml.encode() if isinstance(xml, str) else xml
+        kind = f"S{len(received)}" if b"\0" in received else h5py.string_dtype()
+        file["dataset"].create_dataset("xml", data=[received], dtype=kind)
     return path
 
 

@@ -166,7 +166,7 @@ METRES = {"fx": 0.32, "fy": 0.32, "fz": 0.008, "rfx": 0.32, "rfy": 0.32, "rfz": 
         ({"field": 15000}, "no magnet"),
         ({"field": 0.0005}, "no magnet"),
         ({"field": 3.0}, "contradicts its resonance"),
-        ({"rfx": 60, "fx": 60}, "wide and"),
+        ({"rfx": 160, "fx": 160}, "wide and"),
         ({"fz": 8000, "rfz": 8000}, "thickness"),
     ],
 )
