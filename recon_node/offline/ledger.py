@@ -109,7 +109,7 @@ class Ledger:
         with _told(self.path):
             self._db.execute(
                 f"INSERT OR REPLACE INTO slices ({_quoted(row)}) VALUES ({marks})",  # noqa: S608 - our names
-                list(row.values()),
+                [_plain_text(value) for value in row.values()],
             )
 
     def done(self, input_sha256: str, key: str) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ class Ledger:
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         with _told(self.path):
-            cursor = self._db.execute(query, values)
+            cursor = self._db.execute(query, [_plain_text(value) for value in values])
             names = [column[0] for column in cursor.description]
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
@@ -273,3 +273,8 @@ def _told(path: Path) -> Iterator[None]:
         raise SourceError(
             f"{path}: the ledger cannot be used ({error}): move it away, or free the disk"
         ) from error
+
+
+def _plain_text(value: Any) -> Any:
+    """A value as the database can hold it: names of files may be no text."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
