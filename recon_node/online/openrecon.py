@@ -1,8 +1,8 @@
 """The JSON description that an OpenRecon container carries in a label, made from the node's settings.
 
 Facts used: the label's value is base64 of JSON; at most 14 parameters; ISMRMRD over port 9002; the
-chosen values arrive as JSON in a TEXT message. What a scanner accepts beyond that is decided by the
-vendor's schema, which is not public: check the label with the vendor's own tool before use.
+chosen values arrive as JSON in a TEXT message. Rules after the vendor's published schema 1.1.0: ids of
+letters and digits, numbers with both bounds (fractions in steps of 0.1), exactly one choice ``config``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from recon_node.settings import Settings, every_setting
 LABEL_NAME = "com.siemens-healthineers.magneticresonance.openrecon.metadata:1.1.0"
 MAX_PARAMETERS = 14
 _TRANSFER_VERSION = "1.4.1"
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9]{1,64}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _KINDS = {bool: "boolean", int: "int", float: "double", str: "string"}
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -211,6 +211,8 @@ def validate_label(tree: Mapping[str, Any]) -> None:
     doubled = sorted({name for name in ids if ids.count(name) > 1})
     if doubled:
         raise ConfigError(f"label has parameter {', '.join(doubled)} more than once")
+    if [p.get("type") for p in parameters if p.get("id") == "config"] != ["choice"]:
+        raise ConfigError("label: expected exactly one parameter called config, of type choice")
     for parameter in parameters:
         _validate_parameter(parameter)
 
@@ -218,7 +220,7 @@ def validate_label(tree: Mapping[str, Any]) -> None:
 def _validate_parameter(parameter: Mapping[str, Any]) -> None:
     name, kind, default = (parameter.get(part) for part in ("id", "type", "default"))
     if not isinstance(name, str) or not _ID.fullmatch(name):
-        raise ConfigError(f"label: parameter id is {name!r}, expected letters, digits, - and _")
+        raise ConfigError(f"label: parameter id is {name!r}, expected letters and digits")
     if kind not in _TYPES:
         raise ConfigError(f"label: parameter {name} is of type {kind!r}, expected {', '.join(_TYPES)}")
     if not isinstance(default, _TYPES[kind]) or (isinstance(default, bool) and kind != "boolean"):
@@ -226,9 +228,19 @@ def _validate_parameter(parameter: Mapping[str, Any]) -> None:
     values = [value.get("id") for value in parameter.get("values", ())]
     if kind == "choice" and default not in values:
         raise ConfigError(f"label: parameter {name} has default {default!r}, expected one of {values}")
-    low, high = parameter.get("minimum", default), parameter.get("maximum", default)
-    if kind in {"int", "double"} and not low <= default <= high:
+    if kind in {"int", "double"}:
+        _validate_bounds(parameter)
+
+
+def _validate_bounds(parameter: Mapping[str, Any]) -> None:
+    name, default = parameter["id"], parameter["default"]
+    low, high = parameter.get("minimum"), parameter.get("maximum")
+    if low is None or high is None:
+        raise ConfigError(f"label: parameter {name} lacks a bound, expected minimum and maximum")
+    if not low <= default <= high:
         raise ConfigError(f"label: parameter {name} has default {default}, outside {low} to {high}")
+    if parameter["type"] == "double" and any(abs(10 * b - round(10 * b)) > 1e-9 for b in (low, high)):
+        raise ConfigError(f"label: parameter {name} has bounds {low} to {high}, expected steps of 0.1")
 
 
 def encoded_label(tree: Mapping[str, Any]) -> str:

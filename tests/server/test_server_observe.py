@@ -211,7 +211,7 @@ def number(**changes) -> Parameter:
         ([number(name="a b")], "parameter id is 'a b'"),
         ([number(default="3")], "which is no int"),
         ([number(default=True)], "which is no int"),
-        ([number(minimum=4)], "outside 4 to 3"),
+        ([number(minimum=4, maximum=9)], "outside 4 to 9"),
         ([number(kind="choice", default="x", choices=("y",))], "expected one of"),
         ([number(kind="date")], "type 'date'"),
     ],
