@@ -28,7 +28,7 @@ _MARGIN = 110
 _DOCKERFILE = """\
 # OpenRecon image of recon-node. Not for clinical use until validated. Build for the scanner's host:
 #   docker build --platform linux/amd64 -t {tag} .
-# TORCH_INDEX: the package index with torch's CPU builds, or with those for CUDA 11.8 (at most) for a GPU of the host.
+# TORCH_INDEX: package index with torch's CPU builds, or those for CUDA 11.8 (at most) for the host's GPU.
 FROM --platform=linux/amd64 python:3.11-slim-bookworm
 ARG TORCH_INDEX=
 ARG TORCH=torch
@@ -106,7 +106,7 @@ def write_package(
     tar = folder / f"{stem}.tar"
     if image is not None:
         shutil.copy(image, tar)
-    elif shutil.which("docker") is not None:
+    elif _docker_answers():
         _docker("build", "--platform", "linux/amd64", "-t", tag, str(folder))
         _docker("save", "-o", str(tar), tag)
     archive = _zipped(folder / f"{stem}.zip", (tar, page)) if tar.is_file() else None
@@ -118,6 +118,14 @@ def write_package(
         archive=archive,
         tag=tag,
     )
+
+
+def _docker_answers() -> bool:
+    """Whether docker is here, with a daemon that answers."""
+    if shutil.which("docker") is None:
+        return False
+    command = ["docker", "version"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
 def _docker(*arguments: str) -> None:
