@@ -28,6 +28,10 @@ FEWEST_SAMPLES = 8
 """Of a readout that an image can be made of."""
 
 
+_TONE = (0, 1, 2, -1)
+"""Samples of a line that carry the pilot tone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lines:
     """Readouts of one encoding on the image's kx grid."""
@@ -57,6 +61,8 @@ class ReadoutGrid:
     announced: tuple[int, int] | None = None
     """Samples of the header's encoded space, and of the image, where lines fill so little of them that the
     grid is that of the lines, oversampling included."""
+    pilot_tone: bool = False
+    """A tone of the pilot transmitter stands in some samples of every line, as OCMR's headers say."""
     _looked: bool = False
     _forward_centre: int | None = None
     _widths: set[int] = field(default_factory=set)
@@ -79,7 +85,12 @@ class ReadoutGrid:
                 f"header: fields of view along x are {encoded:g} mm encoded and {wanted:g} mm in the image, "
                 f"which leaves {size} of {full} samples, expected at least 2"
             )
-        return cls(full=full, size=size, fov_mm=encoded * size / full)
+        return cls(
+            full=full,
+            size=size,
+            fov_mm=encoded * size / full,
+            pilot_tone=str(header.user.get("PilotTone", 0)) in ("1", "1.0"),
+        )
 
     def lines(self, block: Readouts) -> Lines:
         """Put readouts of one shape on the grid.
@@ -89,6 +100,11 @@ class ReadoutGrid:
         InconsistentReadouts
             More samples than the encoded matrix, or a centre that does not fit into it.
         """
+        if self.pilot_tone:
+            block = _without_tone(block)
+            self.notes["a pilot tone was taken out: samples 0, 1, 2 and the last of every line are zero"] = (
+                None
+            )
         self._look(block)
         keys = _layouts(block.head)
         first = keys[0]
@@ -230,6 +246,15 @@ def energy_outside(samples: NDArray[np.complex64], size: int) -> float:
     image = np.abs(centred_ifft(samples, (-1,))) ** 2
     total = float(image.sum())
     return 1 - float(image[..., central(image.shape[-1], size)].sum()) / total if total > 0 else 0.0
+
+
+def _without_tone(block: Readouts) -> Readouts:
+    """Lines without the samples that carry a pilot tone (documentation of the OCMR data set)."""
+    if block.samples.shape[2] <= len(_TONE):
+        return block
+    samples = block.samples.copy()
+    samples[:, :, _TONE] = 0
+    return Readouts(head=block.head, samples=samples)
 
 
 def _layouts(head: NDArray[Any]) -> NDArray[Any]:

@@ -28,7 +28,11 @@ HEADER = """<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><acquisitionSyst
 </ismrmrdHeader>"""
 
 
-def write(path: Path) -> np.ndarray:
+PILOT_TONE = """<userParameters><userParameterLong><name>PilotTone</name><value>1</value></userParameterLong>
+</userParameters></ismrmrdHeader>"""
+
+
+def write(path: Path, *, tone: float = 0.0) -> np.ndarray:
     """Three phases, two averages of opposite noise, lines -8 to 11 of 24; the images."""
     rng = np.random.default_rng(0)
     images = coil_images(rng, 3, 4, SHAPE)
@@ -36,10 +40,12 @@ def write(path: Path) -> np.ndarray:
     wide[..., FULL // 4 : 3 * FULL // 4] = images
     raw = centred_fft(wide).conj()  # Siemens' direction vectors mean the forward transform
     with ismrmrd.Dataset(str(path)) as dataset:
-        dataset.write_xml_header(HEADER.encode())
+        header = HEADER.replace("</ismrmrdHeader>", PILOT_TONE) if tone else HEADER
+        dataset.write_xml_header(header.encode())
         for average, phase, ky in np.ndindex(2, 3, 20):
             noise = (-1) ** average * 0.3 * rng.standard_normal((4, FULL - CUT))
             samples = (raw[phase, :, ky + 4, CUT:] + (noise if average == 0 else 0)).astype(np.complex64)
+            samples[:, [0, 1, 2, -1]] += np.complex64(tone)
             acquisition = ismrmrd.Acquisition.from_array(samples)
             acquisition.center_sample = FULL // 2 - CUT
             acquisition.sample_time_us = 3.0
@@ -71,3 +77,15 @@ def test_an_ocmr_file_opens_averaged_upright_and_with_its_missing_sides_known(tm
     )
     likeness = np.abs(np.sum(centred_ifft(expected).conj() * centred_ifft(found), axis=(0, 2, 3)))
     assert likeness.min() > 0.99
+
+
+def test_a_pilot_tone_is_taken_out_of_the_lines_where_the_header_says_that_it_is_there(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "plain.h5")
+    write(tmp_path / "tone.h5", tone=1e4)
+    (plain,), (tone,) = open_scan(tmp_path / "plain.h5"), open_scan(tmp_path / "tone.h5")
+    assert np.abs(tone.data).max() <= np.abs(plain.data).max() * 1.01
+    error = np.linalg.norm(tone.data - plain.data) / np.linalg.norm(plain.data)
+    assert error < 0.05
+    assert any("pilot tone" in note for note in tone.notes)
