@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     metavar="R:PATTERN",
     help="Take lines of fully sampled data away, such as 8x:random, and measure what that costs.",
 )
+@click.option("--report", "pages", is_flag=True, help="Also write pages to look at: OUT/report/index.html.")
 @click.option("--nifti", is_flag=True, help="Also write NIfTI with BIDS-like names, in OUT/nifti.")
 @click.option(
     "--from-ledger",
@@ -58,6 +60,7 @@ def command(
     scheduler: str | None,
     resume: bool,
     undersample: str | None,
+    pages: bool,
     nifti: bool,
     listed: str | None,
     watching: bool,
@@ -78,7 +81,7 @@ def command(
     if bool(inputs) is (listed is not None):
         raise click.UsageError("give INPUTs, or --from-ledger in their place")
     settings = settings_from(config, given)
-    extras = _extras(undersample, nifti=nifti)
+    extras = _extras(undersample, pages=pages, nifti=nifti)
     if destination is not None:
         check_destination(destination, settings.delivery)
     if watching:
@@ -107,18 +110,27 @@ def command(
             progress=advance,
         )
     code = _summary(results, out, as_json=as_json)
+    if pages:
+        from recon_node.lab.scans import write_index
+
+        click.echo(f"pages to look at: {write_index(out)}", err=as_json)
     return code | bool(missing) | _deliver(results, out, destination, settings)
 
 
-def _extras(undersample: str | None, *, nifti: bool) -> Extras:
+def _extras(undersample: str | None, *, pages: bool, nifti: bool) -> Extras:
     from recon_node.offline.job import Extras
 
-    if undersample is None:
-        return Extras(nifti=nifti)
-    from recon_node.lab.evaluation.metrics import figures
-    from recon_node.offline.undersample import parse_undersampling
+    extras = Extras(nifti=nifti)
+    if pages:
+        from recon_node.lab.scans import report_slice
 
-    return Extras(undersample=parse_undersampling(undersample), measure=figures, nifti=nifti)
+        extras = replace(extras, on_slice=report_slice)
+    if undersample is not None:
+        from recon_node.lab.evaluation.metrics import figures
+        from recon_node.offline.undersample import parse_undersampling
+
+        extras = replace(extras, undersample=parse_undersampling(undersample), measure=figures)
+    return extras
 
 
 def _watch(
