@@ -18,6 +18,7 @@ from recon_node.methods.record import classical
 from recon_node.methods.series import check_options
 from recon_node.solvers.operator import SenseOperator
 from recon_node.solvers.tikhonov import tikhonov
+from recon_node.solvers.weight import tikhonov_weight
 
 
 class Sense(Iterative):
@@ -27,9 +28,10 @@ class Sense(Iterative):
     ----------
     iterations : int
         Most iterations of conjugate gradients, where they are needed.
-    regularisation : float
+    regularisation : float, optional
         Weight of ``||x||^2`` beside ``||A x - y||^2``. Both are in the same units, so it does not
-        depend on the scale of the data.
+        depend on the scale of the data. None takes it from signal and noise
+        (`recon_node.solvers.weight`).
     tolerance : float
         A frame is done when its residual falls below this fraction of ``A^H y``.
     device : str
@@ -42,11 +44,12 @@ class Sense(Iterative):
         self,
         *,
         iterations: int = 60,
-        regularisation: float = 0.001,
+        regularisation: float | None = None,
         tolerance: float = 0.0,
         device: str = "auto",
     ) -> None:
-        check_options("sense", iterations=iterations, regularisation=regularisation, tolerance=tolerance)
+        given = {} if regularisation is None else {"regularisation": regularisation}
+        check_options("sense", iterations=iterations, tolerance=tolerance, **given)
         self.iterations = iterations
         self.regularisation = regularisation
         self.tolerance = tolerance
@@ -56,11 +59,14 @@ class Sense(Iterative):
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
     ) -> NDArray[np.complex64]:
+        weight = self.regularisation
+        if weight is None:
+            weight = tikhonov_weight(kspace.data, kspace.mask, maps.data, unit=unit)
         operator = SenseOperator(maps.data, kspace.mask, device)
         images = tikhonov(
             operator,
             operator.matched(kspace.data),
-            self.regularisation,
+            weight,
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
@@ -69,7 +75,7 @@ class Sense(Iterative):
     def _settings(self, unit: float) -> dict[str, Any]:
         return {
             "iterations": self.iterations,
-            "regularisation": self.regularisation,
+            "regularisation": "from signal and noise" if self.regularisation is None else self.regularisation,
             "tolerance": self.tolerance,
         }
 

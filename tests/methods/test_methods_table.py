@@ -198,7 +198,7 @@ def test_the_network_is_learned_and_calibrated_as_shipped() -> None:
     ("name", "shown"), [("plain", "plain"), ("mine:Plain", "Plain"), ("mine:Told", "told")]
 )
 def test_a_method_comes_by_entry_point_or_by_address(name: str, shown: str, scene: Scene) -> None:
-    result = Pipeline(chosen(name)).run(scene.kspace(scene.lines(1.2)))
+    result = Pipeline(chosen(name)).run(scene.kspace(scene.lines(1.0)))
     made = result.images.made_by
     assert made.method == shown
     assert made.package == "mine"
