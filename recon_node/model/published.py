@@ -99,7 +99,7 @@ def import_published(path: str | Path) -> PublishedCardioMM:
         Where the file cannot be read without unpickling objects, or keys are missing, unknown or
         misshapen (all of them listed).
     """
-    return PublishedCardioMM(_network(_read(Path(path)), str(path))).eval().requires_grad_(False)
+    return PublishedCardioMM(_network(_read(Path(path)), Path(path).name)).eval().requires_grad_(False)
 
 
 def convert(checkpoint: str | Path, out: str | Path, *, encoder: TextTower | None = None) -> Path:
@@ -127,7 +127,7 @@ def convert(checkpoint: str | Path, out: str | Path, *, encoder: TextTower | Non
     """
     path = Path(checkpoint)
     content = _content(path)
-    network = _network(_kept(content), str(path))
+    network = _network(_kept(content), Path(path).name)
     if encoder is not None:
         _check_tower(content, encoder, path)
     card = {

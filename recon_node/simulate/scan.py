@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import inspect
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def simulate_scan(
     description: ScanDescription | None = None,
     *,
     truth: Path | str | None = None,
-    **fields: Any,
+    **changes: Any,
 ) -> None:
     """Write one scan as ISMRMRD HDF5.
 
@@ -110,7 +111,7 @@ def simulate_scan(
         ``myocardium`` and ``rv`` `(slice, phase, y, x)` shares of each pixel, ``lv_volume_ml`` and
         ``rv_volume_ml`` `(phase,)`, ``trigger_times_ms``; attributes ``lvef_percent``, ``rvef_percent``,
         ``myocardial_mass_g``, ``slice_spacing_mm``, ``rr_interval_ms``, ``seed`` and the metadata's words.
-    **fields
+    **changes
         Fields of the description that differ from it: ``simulate_scan(path, acceleration=4, seed=1)``.
 
     Raises
@@ -123,7 +124,7 @@ def simulate_scan(
     Siemens' direction vectors describe the image that a forward transform of the raw data gives: for
     that vendor the file holds conjugated k-space.
     """
-    d = replace(description or ScanDescription(), **fields)
+    d = replace(description or ScanDescription(), **changes)
     rng = np.random.default_rng([d.seed, 20261124])
     subject = draw_subject(
         rng,
@@ -167,6 +168,20 @@ def simulate_scan(
             parts.append(part)
     if truth is not None:
         _write_truth(Path(truth), subject, encoding, parts, masks, d.seed)
+
+
+def _shown_signature() -> inspect.Signature:
+    """With the description's fields by name, for help and editors."""
+    own = inspect.signature(simulate_scan).parameters
+    kept = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    named = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in fields(ScanDescription)
+    ]
+    return inspect.Signature([*kept, *named], return_annotation=None)
+
+
+simulate_scan.__signature__ = _shown_signature()  # type: ignore[attr-defined]
 
 
 def _check(**sizes: int) -> None:

@@ -41,7 +41,7 @@ def head(title: str, subtitle: str, verdict: Verdict | None) -> str:
     """Title, and the verdict beside it."""
     pill = ""
     if verdict is not None:
-        said = f"{_VERDICTS[verdict.verdict]} &middot; {100 * verdict.score:.0f} %"
+        said = _VERDICTS[verdict.verdict]
         pill = f'<div class="pill {verdict.verdict}">{said}</div>'
     return f'<header><div><h1>{text(title)}</h1><div class="sub">{text(subtitle)}</div></div>{pill}</header>'
 
@@ -205,7 +205,8 @@ def trust(verdict: Verdict | None) -> str:
     return (
         f"<section><h2>Trust<small>{_VERDICTS[verdict.verdict].removeprefix('Trust: ')}, score "
         f'{verdict.score:.2f}</small></h2><div class="gauge {verdict.verdict}">'
-        f'<i style="width:{100 * verdict.score:.0f}%"></i></div>{said}</section>'
+        f'<i style="width:{100 * verdict.score:.0f}%"></i></div><p class="hint">The score is that of the '
+        f"measure nearest to its limit: 1 far from it, 0 where images are withheld.</p>{said}</section>"
     )
 
 
