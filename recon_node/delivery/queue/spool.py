@@ -7,9 +7,7 @@ the reason, where only a person can help. See `layout` for the folders.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,27 +15,22 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from recon_node.core import disk
-from recon_node.core.errors import ConfigError, DicomError, SpoolCorrupt
-from recon_node.core.names import printable
-from recon_node.delivery.instance import check_file
+from recon_node.core.errors import ConfigError, SpoolCorrupt
 from recon_node.delivery.outcome import SpoolFull
 from recon_node.delivery.queue.clock import Clock, SystemClock
 from recon_node.delivery.queue.entry import Entry
 from recon_node.delivery.queue.index import Index
+from recon_node.delivery.queue.intake import Intake, unwritable
 from recon_node.delivery.queue.layout import (
     STATES,
-    Filed,
-    Key,
     Layout,
     Owner,
     State,
-    digest_of,
     folder_name,
     living_owners,
 )
 from recon_node.delivery.queue.ledger import Ledger
 
-_TRIES = 3
 _BATCH = 32
 """Instances taken in one transaction."""
 ROUTINE, URGENT = 5, 9
@@ -55,14 +48,6 @@ class Age(NamedTuple):
 
     queued_s: float
     in_state_s: float
-
-
-class _Part(NamedTuple):
-    """An instance received, not yet filed."""
-
-    path: Path
-    size: int
-    filed: list[Filed]
 
 
 class Spool:
@@ -107,6 +92,7 @@ class Spool:
         self._owner: Owner | None = None
         self._ledger = Ledger(self._layout, self.clock)
         self._index = Index(folder / "index.sqlite3", self._ledger.reconcile)
+        self._intake = Intake(self._layout, self._ledger, self._index, self.check_room)
         self._change(lambda _: self._layout.sweep())
         self._layout.hold_ballast()
 
@@ -166,7 +152,7 @@ class Spool:
         entries: list[Entry] = []
         queue = iter(items)
         while batch := list(itertools.islice(queue, _BATCH)):
-            entries += self._put(batch, list(dict.fromkeys(destinations)), priority)
+            entries += self._intake.put(batch, list(dict.fromkeys(destinations)), priority)
         return entries
 
     def check_room(self, size: int) -> None:
@@ -187,62 +173,6 @@ class Spool:
             f"the spool's disk is nearly full: {self._free_bytes(self.folder) >> 20} MiB free, "
             f"{size + self._reserve >> 20} MiB needed; nothing was taken"
         )
-
-    def _put(self, items: Sequence[Path | bytes], destinations: list[str], priority: int) -> list[Entry]:
-        for attempt in range(_TRIES):
-            with contextlib.ExitStack() as stack:
-                parts = [self._receive(stack, item, destinations, priority) for item in items]
-                try:
-                    return self._file(parts)
-                except FileNotFoundError as error:
-                    # Another process swept incoming between the making and the locking of a file.
-                    if attempt == _TRIES - 1:
-                        raise SpoolCorrupt(f"files vanish from the spool {self.folder}") from error
-        raise AssertionError
-
-    def _receive(
-        self, stack: contextlib.ExitStack, item: Path | bytes, destinations: list[str], priority: int
-    ) -> _Part:
-        data, what = _content(item)
-        uid = check_file(data, what).uid
-        self.check_room(len(data))
-        try:
-            handle, part = self._layout.receive(data)
-        except OSError as error:
-            raise self._full(error) from error
-        stack.callback(part.unlink, missing_ok=True)
-        stack.callback(os.close, handle)
-        digest = digest_of(data)
-        return _Part(part, len(data), [Filed(Key(d, uid), "waiting", priority, digest) for d in destinations])
-
-    def _file(self, parts: list[_Part]) -> list[Entry]:
-        made: list[Filed] = []
-        replaced: list[Entry] = []
-        try:
-            with self._index.transaction() as db:
-                wanted = [(part, filed) for part in parts for filed in part.filed]
-                offered = {(f.key, f.digest): (p, f) for p, f in wanted}
-                new = [(p, f) for p, f in offered.values() if self._ledger.is_wanted(db, f)]
-                for part, filed in new:
-                    self._layout.file(part.path, filed)
-                    made.append(filed)
-                self._layout.sync((f.state, f.key.destination) for f in made)
-                for part, filed in new:
-                    replaced += self._ledger.enter(db, filed, part.size)
-                entries = [e for _, f in wanted if (e := self._ledger.find(db, f.key)) is not None]
-        except BaseException as error:
-            for filed in made:
-                self._layout.path(filed).unlink(missing_ok=True)
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-                raise self._full(error) from error
-            raise
-        if replaced:
-            with self._index.transaction() as db:
-                self._ledger.drop_replaced(db, replaced)
-        return entries
-
-    def _full(self, error: OSError) -> SpoolFull:
-        return SpoolFull(f"cannot write to the spool {self.folder}: {error.strerror or error}")
 
     # ---------------------------------------------------------------- out
 
@@ -333,7 +263,7 @@ class Spool:
         try:
             self._layout.check_writable()
         except OSError as error:
-            raise self._full(error) from error
+            raise unwritable(self.folder, error) from error
 
     def oldest(self, state: State) -> dict[str, Age]:
         """Destination to how long its oldest entry has been in the spool, and has been in `state`."""
@@ -422,17 +352,7 @@ class Spool:
             with self._index.transaction() as db:
                 return action(db)
         except OSError as error:
-            raise self._full(error) from error
-
-
-def _content(item: Path | bytes) -> tuple[bytes, str]:
-    """The bytes of a file, and what to call it."""
-    if isinstance(item, bytes):
-        return item, "the data"
-    try:
-        return item.read_bytes(), printable(item.name)
-    except OSError as error:
-        raise DicomError(f"{printable(item.name)} cannot be read: {error.strerror or error}") from error
+            raise unwritable(self.folder, error) from error
 
 
 def _changed_at(path: Path) -> float:
