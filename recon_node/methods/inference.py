@@ -65,7 +65,8 @@ def clip_images(
     noise = 1.0 if net.config.start == "zero-filled" else noise_unit(kspace)
     first = _first_estimate(net, kspace, used, noise)
     images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
-    return _from_rows(net.last_consistency(physics, images, measured, meta, us, chunk=chunk)[0])
+    made = net.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
+    return _from_rows(made[0])
 
 
 def frame_images(

@@ -75,10 +75,10 @@ class Cascade(nn.Module):
     say: how far measured data is to be believed against the UNet is another matter at 24x than at 4x.
     """
 
-    def __init__(self, config: CardioMMConfig, slope: Slope | None) -> None:
+    def __init__(self, config: CardioMMConfig, slope: Slope | None, *, gated: bool = False) -> None:
         super().__init__()
         images = config.channels // 2
-        self.model = NormalisedUNet(config.unet, config, images, slope, residual=config.residual)
+        self.model = NormalisedUNet(config.unet, config, images, slope, residual=config.residual, gated=gated)
         self.proximal = config.consistency == "proximal"
         if not self.proximal:
             self.dc_weight = nn.Parameter(torch.ones(1))
@@ -125,7 +125,10 @@ class CardioMM(nn.Module):
         self.sensitivity = (
             None if config.sensitivity is None else SensitivityNet(config.sensitivity, config, slope)
         )
-        self.cascades = nn.ModuleList(Cascade(config, slope) for _ in range(config.cascades))
+        self.cascades = nn.ModuleList(
+            Cascade(config, slope, gated=config.gate and place == config.cascades - 1)
+            for place in range(config.cascades)
+        )
 
     def embed(self, meta: Tensor, us: Tensor) -> tuple[Tensor, Tensor]:
         """Text-encoder features, `(item, text_features)` each, through the heads: `(item, text_size)` each.
@@ -207,7 +210,7 @@ class CardioMM(nn.Module):
         images = self.unroll(
             physics, measured, meta, us, first=first, motion=motion, periodic=periodic, chunk=chunk
         )
-        return self.last_consistency(physics, images, measured, meta, us, chunk=chunk)
+        return self.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
 
     @property
     def phases(self) -> list[Cascade]:
@@ -264,6 +267,7 @@ class CardioMM(nn.Module):
         noise: float = 1.0,
         periodic: bool = True,
         chunk: int | None = None,
+        leave: int = 0,
     ) -> Tensor:
         """All cascades except the data consistency of the last one.
 
@@ -284,11 +288,14 @@ class CardioMM(nn.Module):
             Standard deviation of the complex noise in the k-space.
         periodic, chunk
             As in `forward`.
+        leave : int
+            This many of the last cascades are not run.
 
         Returns
         -------
         Tensor
-            `(item, frame, row, column)`: images of the last UNet.
+            `(item, frame, row, column)`: images of the last UNet; with a gate
+            `(2, item, frame, row, column)`, the second being how far to go to them.
 
         Raises
         ------
@@ -305,7 +312,7 @@ class CardioMM(nn.Module):
         view = View(self.config, extra=extra, periodic=periodic, noise=noise)
         if self.config.aligned:
             view.motion = self._motion(images, periodic=periodic) if motion is None else motion
-        phases = self.phases
+        phases = self.phases[: len(self.phases) - leave]
         for index, cascade in enumerate(phases):
             if index:
                 weight = phases[index - 1].weight(meta, us)
@@ -329,10 +336,27 @@ class CardioMM(nn.Module):
         meta: Tensor,
         us: Tensor,
         *,
+        first: Tensor | None = None,
+        frames: slice = slice(None),
         chunk: int | None = None,
     ) -> Tensor:
-        """Data consistency of the last cascade: the reconstructed images. The rest as for `unroll`."""
-        return self._correct(physics, images, measured, self.phases[-1].weight(meta, us), chunk)
+        """Data consistency of the last cascade, and its gate: the reconstructed images.
+
+        `images` is what `unroll` gave, of the given `frames` of the clip; the rest as for `unroll`.
+        """
+        weight = self.phases[-1].weight(meta, us)
+        if not self.config.gate:
+            return self._correct(physics, images, measured, weight, chunk)
+        if first is None:
+            raise ModelError("the gate of this network goes from a k-t estimate: give `first`")
+        made, share = images
+        if frames == slice(None):
+            made = self._correct(physics, made, measured, weight, chunk)
+        else:
+            made = physics.proximal(made, measured[:, frames], weight, frames)
+        start = first[:, frames]
+        gated: Tensor = start + share.real * (made - start)
+        return gated
 
     def _first(self, measured: Tensor, first: Tensor | None) -> Tensor:
         if self.config.start == "zero-filled":
@@ -354,8 +378,8 @@ class CardioMM(nn.Module):
         for frames in _chunks(images.shape[1], chunk):
             seen = view.of(images, frames)
             made = model(seen.flatten(0, 1), meta, us, noise=view.noise)
-            parts.append(made.unflatten(0, seen.shape[:2]))
-        return torch.cat(parts, dim=1)
+            parts.append(made.unflatten(-3, seen.shape[:2]))
+        return torch.cat(parts, dim=-3)
 
     def _correct(
         self, physics: Physics, images: Tensor, measured: Tensor, weight: Tensor, chunk: int | None

@@ -85,6 +85,8 @@ class CardioMMConfig(Checked):
     aligned: bool = False
     """Move neighbouring frames onto the one they are shown for, by the motion found in the first estimate,
     and show their agreeing mean as well (two more channels), which a third output channel blends in."""
+    gate: bool = False
+    """Let the last UNet say for every pixel how far to go from the first estimate to the images it makes."""
     consistency: Consistency = "step"
     """Data consistency: one gradient step as published, or the proximal step, solved by conjugate gradients
     (Aggarwal et al., IEEE Trans Med Imaging 38:394, 2019, eq. 9)."""
@@ -112,6 +114,8 @@ class CardioMMConfig(Checked):
         if self.aligned and not (self.frames > 1 and self.start == "kt" and self.residual):
             wanted = "false without frames of at least 3, start kt (which shows the motion) and residual"
             raise Refused(wanted, key="aligned", found=True)
+        if self.gate and not self.aligned:
+            raise Refused("false without aligned frames", key="gate", found=True)
         if self.sensitivity is not None and self.consistency != "step":
             raise Refused("step with learned coil maps", key="consistency", found=self.consistency)
         return self

@@ -14,6 +14,7 @@ well, and only the one along the columns is left.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -91,28 +92,29 @@ class _Proximal(torch.autograd.Function):
         maps: Tensor,
         mask: Tensor,
         axes: tuple[int, ...],
+        iterations: int,
     ) -> Tensor:
         def system(x: Tensor) -> Tensor:
             return _gram(x, maps, mask, axes) + weight * x
 
-        x = images + _solved(system, measured - _gram(images, maps, mask, axes))
+        x = images + _solved(system, measured - _gram(images, maps, mask, axes), iterations)
         ctx.save_for_backward(images - x, weight)
-        ctx.system = system
+        ctx.system, ctx.iterations = system, iterations
         return x
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, Tensor, None, None, None, None]:
         moved, weight = ctx.saved_tensors
-        solved = _solved(ctx.system, grads[0])
+        solved = _solved(ctx.system, grads[0], ctx.iterations)
         by_item = (solved.conj() * moved).real.sum(dim=(1, 2, 3), keepdim=True)
-        return weight * solved, None, by_item, None, None, None
+        return weight * solved, None, by_item, None, None, None, None
 
 
-def _solved(system: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
+def _solved(system: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> Tensor:
     """A few conjugate gradients from zero, for each frame on its own."""
     x, residual = torch.zeros_like(target), target.resolve_conj()
     direction, power = residual, _power(residual)
-    for _ in range(PROXIMAL_ITERATIONS):
+    for _ in range(iterations):
         image = system(direction)
         length = power / (direction.conj() * image).real.sum(dim=BOTH, keepdim=True).clamp_min(_TINY)
         x = x + length * direction
@@ -153,6 +155,12 @@ class Physics:
         shown = mask[..., :1, :] if self.lines else mask
         self.mask = torch.fft.ifftshift(shown, dim=self._axes).to(maps.real.dtype)
 
+    def of_rows(self, rows: slice) -> Physics:
+        """The operator of a run of rows, where all rows of the mask are equal."""
+        made = copy.copy(self)
+        made.maps, made.energy = self.maps[..., rows, :], self.energy[..., rows, :]
+        return made
+
     def adjoint(self, kspace: Tensor) -> Tensor:
         """``A^H y``: masked k-space `(item, frame, coil, y, x)` to images `(item, frame, y, x)`."""
         return combine(centred_ifft(kspace), self.maps)
@@ -188,7 +196,13 @@ class Physics:
         return self.energy * images + (measured - self.gram(images, frames)) / (1 + weight)
 
     def proximal(
-        self, images: Tensor, measured: Tensor, weight: Tensor, frames: slice = slice(None)
+        self,
+        images: Tensor,
+        measured: Tensor,
+        weight: Tensor,
+        frames: slice = slice(None),
+        *,
+        iterations: int = PROXIMAL_ITERATIONS,
     ) -> Tensor:
         r"""The proximal step: minimiser of :math:`\|A x - y\|^2 + \lambda\|x - x'\|^2`.
 
@@ -204,10 +218,12 @@ class Physics:
             :math:`\lambda` > 0, `(item, 1, 1, 1)`.
         frames : slice
             Which frames these are.
+        iterations : int
+            Number of conjugate gradients.
         """
         mask = self.mask[:, frames]
         apply: Callable[..., Tensor] = _Proximal.apply
-        return apply(self.energy * images, measured, weight, self.maps, mask, self._axes)
+        return apply(self.energy * images, measured, weight, self.maps, mask, self._axes, iterations)
 
     def coil_images(self, images: Tensor, kspace: Tensor, weight: Tensor | float) -> Tensor:
         """Coil images `(item, frame, coil, y, x)` of the corrected k-space (the published last step)."""

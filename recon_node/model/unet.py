@@ -17,6 +17,9 @@ from recon_node.model.blocks import (
 )
 from recon_node.model.config import DEPTH, CardioMMConfig, UNetConfig
 
+OPEN = 2.0
+"""A gate is this far open, before its sigmoid, where the network says nothing."""
+
 
 def upsampled(x: Tensor) -> Tensor:
     """Twice the size, bilinear with half-pixel centres."""
@@ -78,10 +81,18 @@ class PromptedUNet(nn.Module):
         Input channels; the output has two (real, imaginary).
     slope : Slope, optional
         The slope shared by all blocks but the first and those of the metadata adapters.
+    outputs : int, optional
+        Output channels: two, or three for aligned frames, if None.
     """
 
     def __init__(
-        self, widths: UNetConfig, config: CardioMMConfig, channels: int, slope: Slope | None
+        self,
+        widths: UNetConfig,
+        config: CardioMMConfig,
+        channels: int,
+        slope: Slope | None,
+        *,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         w, reduction = widths.widths, widths.reduction
@@ -112,7 +123,7 @@ class PromptedUNet(nn.Module):
         self.adapters = nn.ModuleList(
             MetadataAdapter(w[i], reduction, config.text_size, text=config.metadata_text) for i in range(3)
         )
-        self.head = conv(w[0], 3 if config.aligned else 2, 5)
+        self.head = conv(w[0], outputs or (3 if config.aligned else 2), 5)
 
     def forward(self, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
         """Channels to two channels (three for aligned frames).
@@ -159,9 +170,11 @@ class NormalisedUNet(nn.Module):
         slope: Slope | None,
         *,
         residual: bool,
+        gated: bool = False,
     ) -> None:
         super().__init__()
-        self.unet = PromptedUNet(widths, config, 2 * images, slope)
+        self.unet = PromptedUNet(widths, config, 2 * images, slope, outputs=4 if gated else None)
+        self.gated = gated
         self.residual, self.blends = residual, config.aligned
         if residual:  # a new network changes nothing
             nn.init.zeros_(self.unet.head.weight)
@@ -192,11 +205,11 @@ class NormalisedUNet(nn.Module):
         Returns
         -------
         Tensor
-            `(n, y, x)` complex.
+            `(n, y, x)` complex; with a gate `(2, n, y, x)`, the image and how far to go to it (0 to 1).
         """
         if self.blends:
             return self._blended(images, meta, us, noise)
-        x = _planes(images)
+        x = planes(images)
         mean, deviation = self.statistics(x)
         x = (x - mean) / deviation
         out = self._padded(x, meta, us)
@@ -211,26 +224,34 @@ class NormalisedUNet(nn.Module):
         Errors of a good first estimate are a thousandth of the image: normalised with the image they would
         drown in the rounding of half precision. The unit is noise and disagreement between frames together.
         """
-        here = _planes(images[:, :1])
+        here = planes(images[:, :1])
         deviation = self.statistics(here)[1]
         others = images[:, 1:] - images[:, :1]
-        towards = _planes(others[:, -1:])
+        towards = planes(others[:, -1:])
         unit = (noise**2 + 2 * towards.square().mean(dim=(1, 2, 3), keepdim=True)).sqrt()
-        shown = torch.cat([here / deviation, torch.asinh(_planes(others) / unit)], dim=1)
+        shown = torch.cat([here / deviation, torch.asinh(planes(others) / unit)], dim=1)
         out = self._padded(shown, meta, us)
-        out = here + torch.sigmoid(out[:, 2:]) * towards + out[:, :2] * unit
-        return torch.complex(out[:, 0], out[:, 1])
+        made = here + torch.sigmoid(out[:, 2:3]) * towards + out[:, :2] * unit
+        image = torch.complex(made[:, 0], made[:, 1])
+        if not self.gated:
+            return image
+        return torch.stack([image, torch.sigmoid(out[:, 3] + OPEN).to(image.dtype)])
 
     def _padded(self, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
         """The UNet on `(n, channel, y, x)` padded with zeros to multiples of 8; the same size comes back."""
-        height, width = x.shape[-2:]
-        top, left = -height % DEPTH // 2, -width % DEPTH // 2
-        bottom, right = -height % DEPTH - top, -width % DEPTH - left
-        padded = functional.pad(x, (left, right, top, bottom)).contiguous(memory_format=torch.channels_last)
-        out: Tensor = self.unet(padded, meta, us).to(x.dtype)
-        return out[..., top : top + height, left : left + width]
+        return padded_call(self.unet, x, meta, us)
 
 
-def _planes(images: Tensor) -> Tensor:
+def padded_call(unet: nn.Module, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
+    """A UNet on `(n, channel, y, x)` padded with zeros to multiples of 8; the same size comes back."""
+    height, width = x.shape[-2:]
+    top, left = -height % DEPTH // 2, -width % DEPTH // 2
+    bottom, right = -height % DEPTH - top, -width % DEPTH - left
+    padded = functional.pad(x, (left, right, top, bottom)).contiguous(memory_format=torch.channels_last)
+    out: Tensor = unet(padded, meta, us).to(x.dtype)
+    return out[..., top : top + height, left : left + width]
+
+
+def planes(images: Tensor) -> Tensor:
     """Complex `(n, image, y, x)` to `(n, 2 image, y, x)`: all real parts, then all imaginary ones."""
     return torch.cat([images.real, images.imag], dim=1)

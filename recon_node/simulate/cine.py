@@ -105,7 +105,22 @@ def heart_window(images: NDArray[Any], pixel_mm: tuple[float, float], side: int 
     return parts[0], parts[1]
 
 
-def scan_of_cine(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Imaged:
+    """A cine's heart in a scanner: what its receivers would see without noise."""
+
+    images: NDArray[np.complex64]
+    """`(phase, y, x)` complex64 in units of noise standard deviation; y along the phase encoding."""
+    maps: NDArray[np.complex64]
+    """`(coil, y, x)` complex64 after whitening, unit root-sum-of-squares."""
+    pixel_mm: tuple[float, float]
+    """(y, x)"""
+    metadata: dict[str, str]
+    """Words of the metadata prompt by slot."""
+    header: ScanHeader
+
+
+def imaged(
     rng: np.random.Generator,
     cine: Cine,
     *,
@@ -114,8 +129,8 @@ def scan_of_cine(
     vendor: str | None = None,
     field_t: float | None = None,
     shading: float = 0.0,
-) -> FullScan:
-    """Scan a cine's heart; what is None is drawn at random.
+) -> Imaged:
+    """Put a cine's heart into a scanner; what is None is drawn at random.
 
     Parameters
     ----------
@@ -133,10 +148,10 @@ def scan_of_cine(
         How much of the coils' sensitivity is multiplied into the images (0 none, 1 all): archives keep images
         with and without an intensity correction.
 
-    Returns
-    -------
-    FullScan
-        Rows are phase encoding lines: a cine encoded along x comes transposed.
+    Raises
+    ------
+    ConfigError
+        For no scanner of that vendor and field, fewer than one coil, or a signal that is not positive.
     """
     machine = _machine(rng, cine, vendor, field_t)
     count = int(rng.integers(8, 25)) if coils is None else coils
@@ -156,17 +171,31 @@ def scan_of_cine(
     pixel_mm = cine.pixel_mm
     if cine.encoded_axis == 1:
         images, maps, pixel_mm = images.swapaxes(1, 2), maps.swapaxes(1, 2), (pixel_mm[1], pixel_mm[0])
-        images, maps = np.ascontiguousarray(images), np.ascontiguousarray(maps)
-    kspace = centred_fft(maps[None] * images[:, None]).astype(np.complex64)
+    return Imaged(
+        images=np.ascontiguousarray(images),
+        maps=np.ascontiguousarray(maps),
+        pixel_mm=pixel_mm,
+        metadata=_words(machine),
+        header=_header(images.shape[1:], pixel_mm, machine, array),
+    )
+
+
+def scan_of_cine(rng: np.random.Generator, cine: Cine, **choices: Any) -> FullScan:
+    """Scan a cine's heart, fully sampled; arguments and errors as for `imaged`.
+
+    Rows are phase encoding lines: a cine encoded along x comes transposed.
+    """
+    seen = imaged(rng, cine, **choices)
+    kspace = centred_fft(seen.maps[None] * seen.images[:, None]).astype(np.complex64)
     kspace += complex_noise(rng, kspace.shape)
     times, interval = _times(cine)
     return FullScan(
-        images=images,
-        maps=maps,
+        images=seen.images,
+        maps=seen.maps,
         kspace=kspace,
-        metadata=_words(machine),
-        header=_header(images.shape[1:], pixel_mm, machine, array),
-        pixel_mm=pixel_mm,
+        metadata=seen.metadata,
+        header=seen.header,
+        pixel_mm=seen.pixel_mm,
         trigger_times_ms=times,
         rr_interval_ms=interval,
     )

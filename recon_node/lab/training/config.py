@@ -30,10 +30,20 @@ Acceleration = Annotated[
 class DataConfig(Checked):
     """Where training examples come from, and how they are undersampled."""
 
-    source: Literal["simulator", "files"] = "simulator"
-    """The simulator on the fly, or raw data files."""
+    source: Literal["simulator", "files", "cines"] = "simulator"
+    """The simulator on the fly, raw data files, or images of real hearts made scans."""
     files: tuple[Text, ...] = ()
     """Globs of raw data (`source = "files"`): anything `open_scan` reads, fully sampled."""
+    cines: Text | None = None
+    """Folder of real hearts (`source = "cines"`): npz, DICOM series or NIfTI."""
+    leave_out: tuple[Text, ...] = ()
+    """Clips of that folder that are kept for validation, by parts of their names or patterns with ``*``."""
+    drawn: Share = 0.25
+    """Share of simulated hearts among real ones."""
+    window: Count = 96
+    """Columns (along the readout) around a real heart that an example shows."""
+    examples: Count | None = None
+    """Number of different examples of a run, which then come again; None makes each one new."""
     matrix: tuple[Count, Count] = (128, 128)
     """(ky, kx) of simulated examples; files are cropped to it where larger."""
     frames: Count = 12
@@ -73,13 +83,15 @@ class DataConfig(Checked):
             "hold_out_vendors": VENDORS,
             "hold_out_fields": NOMINAL_FIELDS_T,
         }
+        if self.source == "cines" and self.cines is None:
+            raise Refused('a folder of real hearts, with source = "cines"', key="cines", found=None)
         if self.coils[0] > self.coils[1]:
             raise Refused("the smaller number first", key="coils", found=self.coils)
         for key, known in vocabulary.items():
             for word in getattr(self, key):
                 if word not in known:
                     raise Refused(f"one or more of {', '.join(map(str, known))}", key=key, found=word)
-            if self.source == "files" and key.startswith("hold_out") and getattr(self, key):
+            if self.source != "simulator" and key.startswith("hold_out") and getattr(self, key):
                 told = 'only source = "simulator" can hold scanners out'
                 raise Refused(key=key, told=told)
         return self
@@ -121,8 +133,11 @@ class OptimConfig(Checked):
     """Decay of the moving average that is shipped; 0 ships the raw weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of the network while it trains."""
+    parts: tuple[Literal["last", "cascades", "heads"], ...] = ()
+    """Parts of the network that are trained; all if empty. ``last`` alone (the last cascade) is trained on a few
+    frames at a time, while what the cascades before it make is kept in memory."""
     loss: Mapping[str, float] = setting(factory=lambda: {"ssim": 1.0})
-    """Weights of the loss's terms: `ssim` (the paper's), `l1`, `rms`, `relative`."""
+    """Weights of the loss's terms: `ssim` (the paper's), `l1`, `rms`, `relative`, `heart`, `heart_ssim`."""
 
 
 @checked(section="run", label=LABEL)

@@ -28,6 +28,9 @@ from recon_node.prompts import undersampling_prompt
 from recon_node.simulate import draw_mask
 from recon_node.solvers.kt import KtConfig, kt_images
 
+LEAST_ROWS = 8
+"""Of a heart that a window shows, for the heart to count."""
+
 
 def undersample(
     clip: Clip,
@@ -59,7 +62,7 @@ def undersample(
     kspace = clip.kspace * mask[:, None]
     sampling = classify_sampling(mask)
     use_true = clip.maps is not None and rng.random() < config.true_maps
-    maps = clip.maps if use_true else _estimated_maps(kspace, config.acs)
+    maps = clip.maps if use_true else _estimated_maps(clip, kspace, config.acs)
     if maps is None:
         raise CalibrationError("no coil maps for a training example")
     first = None if start is None else kt_images(kspace, mask, maps[None], start, torch.device("cpu"))
@@ -74,13 +77,33 @@ def undersample(
         first=estimate,
         motion=motion,
         target=_rows_are_readout(np.abs(clip.truth).astype(np.float32)),
+        still=None if clip.maps is None else _rows_are_readout(_true_average(clip, maps)),
+        heart=_heart(clip),
         metadata=clip.metadata,
         undersampling=str(undersampling_prompt(sampling)),
         periodic=clip.periodic,
     )
 
 
-def _estimated_maps(kspace: NDArray[np.complex64], acs: int) -> NDArray[np.complex64]:
+def _true_average(clip: Clip, maps: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """`(y, x)` time average of the noise-free coil images, combined with `maps`."""
+    assert clip.maps is not None  # noqa: S101 - the caller has looked
+    coils = clip.maps * clip.truth.mean(axis=0)
+    combined: NDArray[np.complex64] = np.sum(maps.conj() * coils, axis=0).astype(np.complex64)
+    return combined
+
+
+def _heart(clip: Clip) -> Tensor | None:
+    if clip.heart is None:
+        return None
+    y, x = clip.heart
+    return torch.tensor([x.start, x.stop, y.start, y.stop])
+
+
+def _estimated_maps(clip: Clip, kspace: NDArray[np.complex64], acs: int) -> NDArray[np.complex64]:
+    if clip.calibration is not None and clip.whole is not None:
+        found = espirit(clip.calibration, clip.whole).data[0]
+        return np.ascontiguousarray(found[..., clip.begin : clip.begin + kspace.shape[-1]])
     ky, kx = kspace.shape[-2:]
     y, x = (ky - acs) // 2, (kx - acs) // 2
     calibration = kspace[:, :, y : y + acs, x : x + acs].mean(axis=0)
@@ -126,9 +149,21 @@ def _row_window(example: Example, images: Tensor, window: slice) -> Example:
         mask=example.mask[:, window],
         maps=example.maps[:, window],
         target=example.target[:, window],
+        still=None if example.still is None else example.still[window],
+        heart=heart_in(example.heart, window, example.target.shape[1]),
         first=None if example.first is None else example.first[:, window],
         motion=None if example.motion is None else example.motion[..., window, :],
     )
+
+
+def heart_in(heart: Tensor | None, window: slice, height: int) -> Tensor | None:
+    """The part of the heart that a window of rows shows; None where it shows less than eight rows of it."""
+    if heart is None:
+        return None
+    first, last = (int(v) for v in heart[:2])
+    start, stop, _ = window.indices(height)
+    low, high = max(first, start) - start, min(last, stop) - start
+    return None if high - low < LEAST_ROWS else torch.tensor([low, high, *heart[2:].tolist()])
 
 
 def _frame_window(example: Example, window: slice) -> Example:
@@ -137,6 +172,7 @@ def _frame_window(example: Example, window: slice) -> Example:
         kspace=example.kspace[window],
         mask=example.mask[window],
         target=example.target[window],
+        still=None,
         first=None if example.first is None else example.first[window],
         motion=None if example.motion is None else cut_motion(example.motion, window),
         periodic=False,
@@ -166,6 +202,7 @@ class ExampleSet(Dataset[Example]):
 
     def __getitem__(self, number: int) -> Example:
         """Draw example `number`, or take it from the pool."""
+        number = number if self.config.examples is None else number % self.config.examples
         return self._made(number) if self.pool is None else self.pool.get(number, lambda: self._made(number))
 
     def _made(self, number: int) -> Example:

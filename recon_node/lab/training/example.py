@@ -23,6 +23,10 @@ class Example:
     """`(frame, row, column)` complex64 first estimate, for networks that start from one."""
     motion: Tensor | None
     """`(frame, count, 2, row, column)` displacements to neighbouring frames, for networks that align them."""
+    still: Tensor | None = None
+    """`(row, column)` complex64, the true time average as these maps combine it."""
+    heart: Tensor | None = None
+    """Four whole numbers: first and last row, first and last column (exclusive) around the heart."""
     metadata: str
     undersampling: str
     periodic: bool

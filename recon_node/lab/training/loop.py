@@ -20,12 +20,13 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recon_node.core import durable
-from recon_node.core.errors import ModelError
+from recon_node.core.errors import ConfigError, ModelError
 from recon_node.lab.training.checkpoint import load_checkpoint, save_checkpoint
 from recon_node.lab.training.config import TrainConfig
 from recon_node.lab.training.data import ExampleSet, stream
 from recon_node.lab.training.example import Example
 from recon_node.lab.training.export import export_weights
+from recon_node.lab.training.lasts import Lasts
 from recon_node.lab.training.loss import ssim, weighted_loss
 from recon_node.lab.training.schedule import MovingAverage, rate_factor
 from recon_node.lab.training.sources import clip_source
@@ -65,11 +66,17 @@ class Run:
         self.net = self.network().to(self.device)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.net, config.optim.ema)
+        last = config.optim.parts == ("last",)
+        _freeze(self.net, config.optim.parts)
         self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
+            [weights for weights in self.net.parameters() if weights.requires_grad],
+            lr=config.optim.lr,
+            weight_decay=config.optim.weight_decay,
         )
         self.model: nn.Module = DistributedDataParallel(self.net) if self.world > 1 else self.net
         self.source = clip_source(config.data)
+        self.held_out = clip_source(config.data, validating=True)
+        self.lasts = Lasts(self._numbered("training"), self.text, self.device) if last else None
         self.step, self.elapsed = 0, 0.0
         self.fingerprint = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
         self._restore()
@@ -144,7 +151,7 @@ class Run:
         model = self.config.model
         start = model.kt if model.start == "kt" else None
         return ExampleSet(
-            self.source,
+            self.held_out if salt == "validation" else self.source,
             self.config.data,
             seed=self.config.run.seed,
             salt=salt,
@@ -162,7 +169,9 @@ class Run:
         total = 0.0
         for part in range(optim.accumulate):
             with self._synchronised(last=part == optim.accumulate - 1):
-                loss = self._loss(next(examples), self.step * optim.accumulate + part) / optim.accumulate
+                number = self.step * optim.accumulate + part
+                loss = self._last_loss(number) if self.lasts else self._loss(next(examples), number)
+                loss = loss / optim.accumulate
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), optim.clip_norm)
@@ -187,7 +196,19 @@ class Run:
             images,
             example.target.to(self.device),
             None if first is None else first.abs().to(self.device),
+            heart=example.heart,
         )
+
+    def _last_loss(self, number: int) -> Tensor:
+        """The loss of a few frames through the last cascade alone."""
+        if not isinstance(self.net, CardioMM) or self.lasts is None:
+            raise ConfigError('optim.parts = ["last"] needs a CardioMM that starts from a k-t estimate')
+        rng = np.random.default_rng([self.config.run.seed, self.rank, number])
+        low = self.config.optim.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
+            made, one = self.lasts.draw(rng, self.net)
+        size = made.abs().float()
+        return weighted_loss(dict(self.config.optim.loss), size, one.target, one.first.abs(), heart=one.heart)
 
     def _forward(self, model: nn.Module, example: Example, *, drop: bool) -> Tensor:
         metadata, undersampling = self.text.features(example, drop=drop)
@@ -264,3 +285,15 @@ class Run:
         self.net.load_state_dict(state["net"])
         self.average.state = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _freeze(net: nn.Module, parts: tuple[str, ...]) -> None:
+    """Leave only the weights of `parts` to be trained; all if there are none."""
+    if not parts:
+        return
+    names = {"heads": ("metadata_head.", "undersampling_head."), "cascades": ("cascades.",)}
+    if isinstance(net, CardioMM):
+        names["last"] = (f"cascades.{net.config.cascades - 1}.",)
+    chosen = tuple(name for part in parts for name in names.get(part, (part,)))
+    for name, weights in net.named_parameters():
+        weights.requires_grad_(weights.requires_grad and name.startswith(chosen))

@@ -63,11 +63,22 @@ def _relative_error(image: Tensor, target: Tensor, first: Tensor) -> Tensor:
     return ((errors[0] + floor) / (errors[1] + floor)).sqrt().mean()
 
 
+def _within(image: Tensor, heart: Tensor) -> Tensor:
+    """The part of `(frame, row, column)` around the heart."""
+    top, bottom, left, right = (int(edge) for edge in heart)
+    return image[:, top:bottom, left:right]
+
+
 _TERMS = {"ssim": _dissimilarity, "l1": _l1, "rms": _rms}
 
 
 def weighted_loss(
-    terms: dict[str, float], image: Tensor, target: Tensor, first: Tensor | None = None
+    terms: dict[str, float],
+    image: Tensor,
+    target: Tensor,
+    first: Tensor | None = None,
+    *,
+    heart: Tensor | None = None,
 ) -> Tensor:
     """Weighted sum of loss terms.
 
@@ -76,28 +87,41 @@ def weighted_loss(
     terms : dict
         Weight by name: ``ssim`` (one minus SSIM, the paper's), ``l1`` and ``rms`` (of images divided
         by the target frame's maximum), and ``relative`` (root mean square error over the first estimate's:
-        a gain of one decibel counts the same at every acceleration).
+        a gain of one decibel counts the same at every acceleration), and the same within the `heart`:
+        ``heart`` and ``heart_ssim``.
     image, target : Tensor
         `(frame, row, column)` float32 magnitudes.
     first : Tensor, optional
-        The same of the network's first estimate, for ``relative``.
+        The same of the network's first estimate, for ``relative`` and ``heart``.
+    heart : Tensor, optional
+        First and last row, first and last column around the heart; without it, its terms are left out.
 
     Raises
     ------
     ConfigError
         For a name that is not a loss term, or ``relative`` without a first estimate.
     """
-    known = [*_TERMS, "relative"]
+    known = [*_TERMS, *_OF_FIRST, "heart_ssim"]
     unknown = sorted(set(terms) - set(known))
     if unknown or not terms:
         raise ConfigError(f"loss: found {unknown or 'no terms'}, expected weights of {known}")
     total = image.new_zeros(())
     for name, weight in terms.items():
-        if name != "relative":
-            term = _TERMS[name](image, target)
-        elif first is None:
-            raise ConfigError('loss: "relative" needs a network that starts from a k-t estimate')
-        else:
-            term = _relative_error(image, target, first)
-        total = total + weight * term
+        if name.startswith("heart") and heart is None:
+            continue
+        total = total + weight * _term(name, image, target, first, heart)
     return total
+
+
+_OF_FIRST = ("relative", "heart")
+
+
+def _term(name: str, image: Tensor, target: Tensor, first: Tensor | None, heart: Tensor | None) -> Tensor:
+    if name.startswith("heart") and heart is not None:
+        image, target = _within(image, heart), _within(target, heart)
+        first = None if first is None else _within(first, heart)
+    if name in _OF_FIRST:
+        if first is None:
+            raise ConfigError(f'loss: "{name}" needs a network that starts from a k-t estimate')
+        return _relative_error(image, target, first)
+    return _TERMS[name.removeprefix("heart_")](image, target)

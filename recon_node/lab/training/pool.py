@@ -17,8 +17,11 @@ import recon_node
 from recon_node.core import durable
 from recon_node.lab.training.example import Example
 
-_MAKERS = ("core", "simulate", "prep", "prompts", "coils", "model", "training")
-"""Packages whose code decides what an example looks like."""
+_MAKERS = (
+    *("core", "simulate", "prep", "prompts", "coils", "solvers", "lab/cines"),
+    *("lab/training/data.py", "lab/training/sources.py", "lab/training/example.py", "model/motion.py"),
+)
+"""Code that decides what an example looks like."""
 
 
 class Pool:
@@ -37,6 +40,10 @@ class Pool:
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    def numbers(self) -> list[int]:
+        """Examples that are in the folder."""
+        return sorted(int(path.stem) for path in self.folder.glob("*.pt") if path.stem.isdigit())
+
     def get(self, number: int, make: Callable[[], Example]) -> Example:
         """Example `number` from the folder; made and kept if it is not there or was cut off."""
         path = self.folder / f"{number:06d}.pt"
@@ -53,12 +60,12 @@ def _code() -> str:
     digest = hashlib.sha256()
     root = Path(recon_node.__file__).parent
     for part in _MAKERS:
-        for file in sorted((root / part).rglob("*.py")):
+        for file in sorted((root / part).rglob("*.py")) or [root / part]:
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()
 
 
 def pool_settings(data: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What decides examples: the data settings without those that only say how they are used."""
-    use: Sequence[str] = ("pool", "workers", "windows", "rows")
+    use: Sequence[str] = ("pool", "workers", "windows", "rows", "examples")
     return {**{key: value for key, value in data.items() if key not in use}, **more}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +15,14 @@ from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.grid import central
 from recon_node.core.types import KSpace
+from recon_node.lab.cines import read_cines
 from recon_node.lab.training.config import DataConfig
 from recon_node.pipeline.scan import open_scan
 from recon_node.prompts import metadata_prompt, metadata_sentence
 from recon_node.simulate import PHASES, draw_example, find_models
+from recon_node.simulate.augment import augmented
+from recon_node.simulate.cine import Imaged, heart_window, imaged
+from recon_node.simulate.example import complex_noise
 
 MOVING = ("cine", "phase contrast", "tagging")
 """Modalities whose frames follow the cardiac cycle."""
@@ -42,6 +46,14 @@ class Clip:
     """The metadata sentence."""
     periodic: bool
     """Whether the last frame is followed by the first."""
+    calibration: NDArray[np.complex64] | None = None
+    """`(coil, acs, acs)` of the whole field of view, where the clip is a window along the readout."""
+    whole: tuple[int, int] | None = None
+    """(y, x) of the whole field of view."""
+    begin: int = 0
+    """First column of the window in it."""
+    heart: tuple[slice, slice] | None = None
+    """Rows and columns of the clip around the heart."""
 
 
 class ClipSource(Protocol):
@@ -93,6 +105,69 @@ class SimulatorClips:
             metadata=metadata_sentence(**words),
             periodic=modality in PERIODIC,
         )
+
+
+class CineClips:
+    """Clips from real hearts, augmented, and simulated ones among them."""
+
+    def __init__(self, config: DataConfig, *, validating: bool = False) -> None:
+        self.config, self.validating = config, validating
+        self.drawn = SimulatorClips(config)
+        folder = Path(config.cines or "")
+        if validating and config.leave_out:
+            self.cines = read_cines(folder, only=config.leave_out)
+        else:
+            self.cines = read_cines(folder, leave_out=config.leave_out)
+
+    def draw(self, rng: np.random.Generator) -> Clip:
+        """Scan one heart; one that is validated on is not augmented."""
+        config = self.config
+        if not self.validating and rng.random() < config.drawn:
+            return self.drawn.draw(rng)
+        cine = self.cines[int(rng.integers(len(self.cines)))]
+        frames = min(config.frames, len(cine.images))
+        if self.validating:
+            cine = replace(
+                cine, images=cine.images[:: max(1, len(cine.images) // frames)], trigger_times_ms=None
+            )
+        else:
+            cine = augmented(rng, cine, frames=frames)
+        seen = imaged(
+            rng,
+            cine,
+            coils=int(rng.integers(config.coils[0], config.coils[1] + 1)),
+            shading=float(rng.choice([0.0, 0.0, 0.5])),
+        )
+        return _windowed(rng, seen, config)
+
+
+def _windowed(rng: np.random.Generator, seen: Imaged, config: DataConfig) -> Clip:
+    """The columns around the heart: where lines are sampled whole, a window is a problem of its own."""
+    ny, nx = seen.images.shape[1:]
+    rows, columns = heart_window(seen.images, seen.pixel_mm)
+    width = min(config.window, nx)
+    free = max(width - (columns.stop - columns.start), 0)
+    begin = int(np.clip(columns.start - rng.integers(free + 1), 0, nx - width))
+    part = np.s_[..., begin : begin + width]
+    images, maps = seen.images[part], seen.maps[part]
+    kspace = centred_fft(maps[None] * images[:, None]).astype(np.complex64)
+    kspace += complex_noise(rng, kspace.shape)
+    side = min(config.acs, ny, nx)
+    y, x = ny // 2 - side // 2, nx // 2 - side // 2
+    calibration = centred_fft(seen.maps * seen.images.mean(axis=0))[:, y : y + side, x : x + side]
+    calibration = calibration + complex_noise(rng, calibration.shape) / np.sqrt(len(images))
+    words = {slot: "unknown" if rng.random() < FORGETFUL else word for slot, word in seen.metadata.items()}
+    return Clip(
+        kspace=kspace,
+        truth=images,
+        maps=maps,
+        metadata=metadata_sentence(**words),
+        periodic=True,
+        calibration=calibration.astype(np.complex64),
+        whole=(ny, nx),
+        begin=begin,
+        heart=(rows, slice(columns.start - begin, min(columns.stop - begin, width))),
+    )
 
 
 def find_files(config: DataConfig) -> list[Path]:
@@ -158,6 +233,8 @@ def _cropped(kspace: NDArray[np.complex64], matrix: tuple[int, int]) -> NDArray[
     return centred_fft(images).astype(np.complex64)
 
 
-def clip_source(config: DataConfig) -> ClipSource:
-    """The source the settings name."""
+def clip_source(config: DataConfig, *, validating: bool = False) -> ClipSource:
+    """The source the settings name; `validating` gives real hearts that training leaves out."""
+    if config.source == "cines":
+        return CineClips(config, validating=validating)
     return FileClips(config) if config.source == "files" else SimulatorClips(config)

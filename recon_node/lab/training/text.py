@@ -50,13 +50,20 @@ class TextFeatures:
         """
         if init is not None:
             loaded = load_weights(init)
-            alike = replace(loaded.config, kt=self.model.kt) == self.model  # the first estimate may differ
+            made = loaded.config
+            grows = self.model.gate and not made.gate
+            made = replace(made, gate=self.model.gate) if grows else made
+            alike = replace(made, kt=self.model.kt) == self.model  # the first estimate may differ
             if not alike or loaded.encoder_sha256 != self.encoder.sha256:
                 raise WeightsError(
                     f"run.init: weights {loaded.name} are of another network or text encoder than the "
                     "settings describe: train with their configuration, or start without them"
                 )
-            net.load_state_dict(loaded.net.state_dict())
+            state = loaded.net.state_dict()
+            if grows:  # a gate begins by being nearly open everywhere
+                weights = f"cascades.{self.model.cascades - 1}.model.unet.head.weight"
+                state[weights] = torch.cat([state[weights], torch.zeros_like(state[weights][:1])])
+            net.load_state_dict(state)
             return net
         if self.encoder.name == "minilm":
             known = catalogue_statistics()

@@ -1,0 +1,137 @@
+"""The last cascade on its own: what comes to it is made once an example, and a step costs a few frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon_node.lab.training.data import ExampleSet, heart_in
+from recon_node.lab.training.example import Example
+from recon_node.lab.training.text import TextFeatures
+from recon_node.model import CardioMM
+from recon_node.model.consistency import Physics
+from recon_node.model.view import View
+
+ROWS = 72
+"""Rows of a window, where lines are sampled whole."""
+FRAMES = 4
+"""Neighbouring frames of a step."""
+LOOK_EVERY, NEW_EVERY = 40, 8
+"""Draws between looks at which examples the pool holds by now, and between new ones taken into memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Last:
+    """A clip as it comes to the last cascade; `(1, frame, row, column)` where nothing else is said."""
+
+    images: Tensor
+    """After the cascade before, data consistency included."""
+    first: Tensor
+    measured: Tensor
+    motion: Tensor
+    """`(1, frame, count, 2, row, column)`."""
+    physics: Physics
+    target: Tensor
+    """`(frame, row, column)` magnitudes."""
+    heart: Tensor | None
+    texts: tuple[Tensor, Tensor]
+    """`(1, feature)` each, before the heads."""
+
+
+class Lasts:
+    """Draws frames from the examples of a pool, of those that are in it when asked.
+
+    Parameters
+    ----------
+    examples : ExampleSet
+        With a pool; what is not in it is made only where it holds nothing yet.
+    text : TextFeatures
+        The frozen text encoder.
+    device : torch.device
+        Where the arrays are kept.
+    """
+
+    def __init__(self, examples: ExampleSet, text: TextFeatures, device: torch.device) -> None:
+        self.examples, self.text, self.device = examples, text, device
+        self.kept: dict[int, Last] = {}
+        self._numbers: list[int] = []
+        self._draws = 0
+
+    def draw(self, rng: np.random.Generator, net: CardioMM) -> tuple[Tensor, Last]:
+        """Images `(frame, row, column)` of a few frames, and the frames themselves (`target`, `first`)."""
+        if self._draws % LOOK_EVERY == 0:
+            self._numbers = self._there()
+        missing = [number for number in self._numbers if number not in self.kept]
+        if missing and (self._draws % NEW_EVERY == 0 or not self.kept):
+            number = missing[int(rng.integers(len(missing)))]
+            self.kept[number] = self._made(self.examples[number], net)
+        else:
+            number = list(self.kept)[int(rng.integers(len(self.kept)))]
+        self._draws += 1
+        one = _rows(rng, self.kept[number])
+        begin = int(rng.integers(one.images.shape[1] - FRAMES + 1))
+        return _through(net, one, slice(begin, begin + FRAMES))
+
+    def _there(self) -> list[int]:
+        pool, most = self.examples.pool, self.examples.config.examples
+        if pool is None:
+            return list(range(most or 1))
+        return [number for number in pool.numbers() if most is None or number < most] or [0]
+
+    @torch.no_grad()
+    def _made(self, example: Example, net: CardioMM) -> Last:
+        if example.first is None or example.motion is None:
+            raise ValueError("the last cascade alone needs aligned frames and a k-t estimate")
+        physics = Physics(example.maps[None].to(self.device), example.mask[None].to(self.device))
+        measured = physics.adjoint(example.kspace[None].to(self.device))
+        first, motion = example.first[None].to(self.device), example.motion[None].to(self.device)
+        vectors = self.text.features(example, drop=False)
+        texts = (vectors[0][None].to(self.device), vectors[1][None].to(self.device))
+        embedded = net.embed(*texts)
+        images = net.unroll(
+            physics, measured, *embedded, first=first, motion=motion, periodic=example.periodic, leave=1
+        )
+        weight = net.phases[-2].weight(*embedded)
+        return Last(
+            images=physics.proximal(images, measured, weight),
+            first=first,
+            measured=measured,
+            motion=motion,
+            physics=physics,
+            target=example.target.to(self.device),
+            heart=example.heart,
+            texts=texts,
+        )
+
+
+def _through(net: CardioMM, one: Last, frames: slice) -> tuple[Tensor, Last]:
+    meta, us = net.embed(*one.texts)
+    extra = one.first.mean(dim=1) if net.config.temporal_mean else None
+    view = View(net.config, extra=extra, periodic=True, noise=1.0)
+    view.motion = one.motion
+    seen = view.of(one.images, frames)
+    made = net.phases[-1].model(seen.flatten(0, 1), meta, us, noise=1.0)
+    made = made.unflatten(-3, seen.shape[:2])
+    out = net.last_consistency(one.physics, made, one.measured, meta, us, first=one.first, frames=frames)
+    return out[0], replace(one, target=one.target[frames], first=one.first[0, frames])
+
+
+def _rows(rng: np.random.Generator, one: Last) -> Last:
+    height = one.images.shape[-2]
+    if not one.physics.lines or height <= ROWS:
+        return one
+    top = int(rng.integers(height - ROWS + 1))
+    rows = slice(top, top + ROWS)
+    return replace(
+        one,
+        images=one.images[..., rows, :],
+        first=one.first[..., rows, :],
+        measured=one.measured[..., rows, :],
+        motion=one.motion[..., rows, :],
+        physics=one.physics.of_rows(rows),
+        target=one.target[:, rows],
+        heart=heart_in(one.heart, rows, height),
+    )
