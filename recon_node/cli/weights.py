@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,12 @@ def import_(checkpoint: Path, out: Path | None, encoder_folder: Path | None) -> 
 @click.option("--matrix", type=click.IntRange(32), default=128, show_default=True)
 @click.option("--phases", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--seed", type=int, default=1000, show_default=True)
+@click.option(
+    "--hearts", type=ANY_PATH, metavar="FOLDER", help="Real hearts as well: cines (npz, DICOM, NIfTI)."
+)
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="With --hearts: only clips with this in their name."
+)
 @setting_options("recon.encoder_folder")
 @click.option("--out", type=ANY_PATH, help="File to write [beside the weights: FILE with .limits.json].")
 @config_option
@@ -117,13 +124,17 @@ def calibrate_(
     out: Path | None,
     config: Path | None,
     as_json: bool,
+    hearts: Path | None,
+    only: tuple[str, ...],
     **plan: Any,
 ) -> None:
-    """Measure trust limits for weights on simulated hearts, and how well they tell good from bad.
+    """Measure trust limits for weights on simulated and on real hearts, and how well they tell good from bad.
 
     The node reads the file beside the weights. A reconstruction is good where it is at least as near to
     the truth as the fallback's. Limits of other weights are refused, so this is to be run after training.
     """
+    from recon_node.lab.cines import read_cines
+    from recon_node.lab.evaluation.hearts import unseen
     from recon_node.lab.evaluation.heldout import Study
     from recon_node.lab.evaluation.limits import Scanned, calibrated, others
     from recon_node.methods.cardiomm import limits_file
@@ -131,6 +142,7 @@ def calibrate_(
     from recon_node.model.weights import load_weights
     from recon_node.trust import save_limits
 
+    say = functools.partial(click.echo, err=True)
     folder = {"recon__encoder_folder": plan.pop("recon__encoder_folder")}
     settings = settings_from(config, folder, recon={"weights": weights})
     path = out or limits_file(weights)
@@ -138,13 +150,17 @@ def calibrate_(
     studies = [Study(methods=(), modality=modality, **plan) for modality in modalities]
     methods = make_methods(dataclasses.replace(settings.recon, method="cardiomm"), limits=False)
     total = sum(study.conditions * study.scans for study in (*studies, *others(studies)))
+    cines = [] if hearts is None else read_cines(hearts, only=only, tell=say)
+    if cines:
+        cines = unseen(cines, settings.recon, tell=say)
+        total += len(cines)
     with progress("measuring", total) as advance:
 
         def report(one: Scanned) -> None:
             advance(1, f"{one.group}, {one.condition}")
 
         sha256 = load_weights(weights).sha256
-        limits, found = calibrated(studies, methods, weights_sha256=sha256, report=report)
+        limits, found = calibrated(studies, methods, weights_sha256=sha256, cines=cines, report=report)
     save_limits(limits, path)
     if as_json:
         weak = sorted(limits.weak_patterns)
@@ -152,6 +168,7 @@ def calibrate_(
         return
     click.echo(f"{path}: limits of {', '.join(limits.groups) or 'all groups together'}")
     click.echo(f"below the fallback on average: {', '.join(sorted(limits.weak_patterns)) or 'nowhere'}")
+    click.echo(f"made of {' and '.join(limits.hearts)}")
     for one in found:
         kind = "as good as the fallback's" if one.good else "worse than the fallback's"
         counts = f"{one.passed} passed, {one.warned} warned of, {one.withheld} withheld"

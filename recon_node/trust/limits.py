@@ -71,6 +71,8 @@ class Limits:
     """Sampling at which these weights were measured below parallel imaging, by pattern or by pattern and
     acceleration (``uniform``, ``uniform 8x``): never ``pass``."""
 
+    hearts: tuple[str, ...] = ()
+    """Which hearts they were measured on, in words: ``84 drawn hearts``, ``12 real hearts (...)``."""
     weights_sha256: str | None = None
     """Of the weights these limits were measured with; None where it is not said."""
 
@@ -90,6 +92,7 @@ def save_limits(limits: Limits, path: Path) -> None:
     table = {
         "version": VERSION,
         "weights_sha256": limits.weights_sha256,
+        "hearts": list(limits.hearts),
         "default": _plain(limits.default),
         "weak_patterns": sorted(limits.weak_patterns),
         "groups": {group: _plain(entries) for group, entries in sorted(limits.groups.items())},
@@ -117,6 +120,7 @@ def load_limits(path: Path) -> Limits:
             weak_patterns=frozenset(table.get("weak_patterns", ())),
             groups={group: _entries(entries) for group, entries in table["groups"].items()},
             weights_sha256=table.get("weights_sha256"),
+            hearts=tuple(map(str, table.get("hearts", ()))),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is no table of trust limits: {error!r}") from error

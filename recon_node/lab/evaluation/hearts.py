@@ -89,6 +89,19 @@ def few(cines: Sequence[Cine], count: int | None) -> tuple[Cine, ...]:
     return tuple(cines[int(place)] for place in np.linspace(0, len(cines) - 1, count).round())
 
 
+def around_heart(cine: Cine, side: int, frames: int) -> Cine:
+    """At most `side` x `side` pixels around the heart, and `frames` frames evenly taken from the cycle."""
+    rows, columns = heart_window(cine.images, cine.pixel_mm, side)
+    count = len(cine.images)
+    kept = np.unique((np.arange(min(frames, count)) * count / min(frames, count)).astype(int))
+    return dataclasses.replace(
+        cine,
+        images=np.ascontiguousarray(cine.images[kept][:, rows, columns]),
+        trigger_times_ms=None,
+        phase_axis=cine.encoded_axis,
+    )
+
+
 def heart_cases(study: HeartStudy) -> Iterator[HeartCase]:
     """Every heart under each condition; coils and noise depend on the heart's name and the seed alone."""
     for cine in study.cines:

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon_node.core.errors import ConfigError
+from recon_node.lab.evaluation.hearts import HeartStudy, around_heart, heart_cases
 from recon_node.lab.evaluation.heldout import SALT, Case, Study, cases
 from recon_node.lab.evaluation.metrics import series_metrics
 from recon_node.methods.registry import Methods
 from recon_node.prompts import embed
+from recon_node.simulate.cine import Cine
 from recon_node.trust import Limits, Measures, calibrate, group_of, judge, measure
 
 LEAST = 3
@@ -157,9 +159,12 @@ def calibrated(
     methods: Methods,
     *,
     weights_sha256: str,
+    cines: Sequence[Cine] = (),
     report: Callable[[Scanned], None] = lambda one: None,
 ) -> tuple[Limits, list[Outcome]]:
-    """Limits from these studies, and what they say of half as many other hearts.
+    """Limits from these studies and from real hearts, and what they say of other hearts.
+
+    Two of three `cines` make limits, the third tests them; of drawn hearts half as many others test.
 
     Raises
     ------
@@ -175,8 +180,31 @@ def calibrated(
                 report(one)
         return found
 
-    limits = derive(measured(studies), weights_sha256=weights_sha256)
-    return limits, outcomes(measured(others(studies)), limits)
+    def real(some: Sequence[Cine]) -> list[Scanned]:
+        found = []
+        for case in one_each(some, studies[0]):
+            found.append(_scanned(case, methods))
+            report(found[-1])
+        return found
+
+    making = [cine for number, cine in enumerate(cines) if number % 3 < 2]
+    testing = [cine for number, cine in enumerate(cines) if number % 3 == 2]
+    drawn = measured(studies)
+    limits = derive([*drawn, *real(making)], weights_sha256=weights_sha256)
+    said = [f"{len(drawn)} drawn hearts"]
+    if making:
+        said.append(f"{len(making)} real hearts ({', '.join(cine.name for cine in making)})")
+    limits = dataclasses.replace(limits, hearts=tuple(said))
+    return limits, outcomes([*measured(others(studies)), *real(testing)], limits)
+
+
+def one_each(cines: Sequence[Cine], study: Study) -> Iterator[Case]:
+    """Every real heart once, the conditions of `study` in turn; cut to its matrix around the heart."""
+    conditions = [(pattern, rate) for pattern in study.patterns for rate in study.accelerations]
+    for number, cine in enumerate(cines):
+        part = around_heart(cine, study.matrix, study.phases)
+        condition = conditions[(number * 5) % len(conditions)]
+        yield from heart_cases(HeartStudy(cines=(part,), conditions=(condition,), acs=study.acs))
 
 
 def others(studies: Sequence[Study]) -> list[Study]:

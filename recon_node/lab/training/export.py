@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from recon_node.core.version import __version__
+from recon_node.lab.cines import fingerprint
 from recon_node.lab.training.config import TrainConfig
-from recon_node.lab.training.sources import find_files
+from recon_node.lab.training.sources import find_files, trained_on
 from recon_node.lab.training.text import TextFeatures
 from recon_node.model import CardioMM, save_weights
 
@@ -40,6 +41,8 @@ def export_weights(
         "data": _data_hash(config),
         "code_version": __version__,
     }
+    if config.data.source == "cines":
+        card["hearts"] = {cine.name: fingerprint(cine) for cine in trained_on(config.data)}
     return save_weights(
         folder / f"{config.run.name}.safetensors",
         net,
@@ -53,6 +56,10 @@ def _data_hash(config: TrainConfig) -> str:
     """What the examples were made of: the simulator's seed, or a hash of every file's name and bytes."""
     if config.data.source == "simulator":
         return f"simulator, seed {config.run.seed}"
+    if config.data.source == "cines":
+        return (
+            f"{len(trained_on(config.data))} clips of real hearts, and the simulator, seed {config.run.seed}"
+        )
     digest = hashlib.sha256()
     for path in find_files(config.data):
         digest.update(path.name.encode())

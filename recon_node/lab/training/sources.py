@@ -21,7 +21,7 @@ from recon_node.pipeline.scan import open_scan
 from recon_node.prompts import metadata_prompt, metadata_sentence
 from recon_node.simulate import PHASES, draw_example, find_models
 from recon_node.simulate.augment import augmented
-from recon_node.simulate.cine import Imaged, heart_window, imaged
+from recon_node.simulate.cine import Cine, Imaged, heart_window, imaged
 from recon_node.simulate.example import complex_noise
 
 MOVING = ("cine", "phase contrast", "tagging")
@@ -107,6 +107,11 @@ class SimulatorClips:
         )
 
 
+def trained_on(config: DataConfig) -> list[Cine]:
+    """The real hearts that a run with these settings is trained on."""
+    return read_cines(Path(config.cines or ""), leave_out=config.leave_out)
+
+
 class CineClips:
     """Clips from real hearts, augmented, and simulated ones among them."""
 
@@ -117,7 +122,7 @@ class CineClips:
         if validating and config.leave_out:
             self.cines = read_cines(folder, only=config.leave_out)
         else:
-            self.cines = read_cines(folder, leave_out=config.leave_out)
+            self.cines = trained_on(config)
 
     def draw(self, rng: np.random.Generator) -> Clip:
         """Scan one heart; one that is validated on is not augmented."""
