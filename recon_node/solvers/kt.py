@@ -66,7 +66,7 @@ class KtConfig(Checked):
     """`spatial` there."""
     static_iterations: Iterations = 120
     """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
-    unfolding_iterations: Iterations = 30
+    unfolding_iterations: Iterations = 40
     """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`)."""
     refinements: Annotated[int, Field(ge=0, le=100_000)] = 40
     """Iterations of the second pass, with the temporal power and the edges of the first; 0 leaves it out."""
@@ -77,6 +77,10 @@ class KtConfig(Checked):
     """`spatial` of the second pass where the first has no edge."""
     edge_scale: Annotated[float, Field(gt=0, le=1e9)] = 1.0
     """Difference of neighbouring pixels at which half of `edge` is left, same units."""
+    static_refinements: Annotated[int, Field(ge=0, le=100_000)] = 80
+    """`refinements` where all frames sample the same lines."""
+    static_edge: Weight = 0.14
+    """`edge` there: most of the error is in the time average, which nothing along time helps to unfold."""
     air: Weight = 0.2
     """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
 
@@ -119,10 +123,11 @@ def kt_images(
     images = problem.solve(
         lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), problem.start()
     )
-    if len(mask) > 1 and config.refinements > 0:
-        edges = edge_weights(images, config.edge * unit, config.edge_scale * unit)
+    refinements, edge = _second_pass(mask, config)
+    if len(mask) > 1 and refinements > 0:
+        edges = edge_weights(images, edge * unit, config.edge_scale * unit)
         prior = spectral_prior(images, floor=config.floor * unit, edges=edges, noise=unit)
-        images = problem.solve(prior, images, iterations=config.refinements)
+        images = problem.solve(prior, images, iterations=refinements)
     return problem.operator.to_grid(images)
 
 
@@ -133,6 +138,13 @@ def _weights(mask: NDArray[np.bool_], config: KtConfig) -> tuple[float, float]:
     if bool((mask == mask[:1]).all()):
         return config.static_temporal, config.static_spatial
     return config.temporal, config.spatial
+
+
+def _second_pass(mask: NDArray[np.bool_], config: KtConfig) -> tuple[int, float]:
+    """Iterations of the second pass, and its weight of total variation, for a mask `(frame, ky, kx)`."""
+    if bool((mask == mask[:1]).all()):
+        return config.static_refinements, config.static_edge
+    return config.refinements, config.edge
 
 
 class _Problem:

@@ -156,7 +156,9 @@ def test_sense_recovers_a_determined_problem_to_noise_level(kind: str) -> None:
     "method",
     [
         Sense(iterations=80, regularisation=0.0),
-        KtSparse(KtConfig(static_temporal=0.0, static_spatial=0.0, static_iterations=120, refinements=0)),
+        KtSparse(
+            KtConfig(static_temporal=0.0, static_spatial=0.0, static_iterations=120, static_refinements=0)
+        ),
         L1Wavelet(iterations=120, regularisation=0.0),
     ],
     ids=["sense", "kt", "l1-wavelet"],

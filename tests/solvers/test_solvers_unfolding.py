@@ -54,7 +54,7 @@ class Phantom:
 
 def test_it_reaches_what_gradient_steps_reach_after_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
     phantom = Phantom()
-    config = KtConfig(static_iterations=1500, unfolding_iterations=400, refinements=0, air=0)
+    config = KtConfig(static_iterations=1500, unfolding_iterations=400, static_refinements=0, air=0)
     exact = phantom.images(config)
     monkeypatch.setattr(unfolding, "LARGEST_BYTES", 0)
     steps = phantom.images(config)

@@ -128,7 +128,7 @@ def test_a_mistake_in_the_settings_is_named(text: str, tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_the_shipped_weights_is_the_one_in_their_card() -> None:
-    recipe = load_train_config(Path("recon_node/lab/training/recipes/heart.toml"))
+    recipe = load_train_config(Path("recon_node/lab/training/recipes/real.toml"), ["data.cines=hearts"])
     card = load_weights("default").card["training"]
     assert recipe.model == load_weights("default").config
     assert card["data"]["accelerations"] == list(recipe.data.accelerations)
