@@ -11,10 +11,13 @@ from recon_node.cli import run
 from recon_node.lab.demo.data import SliceResult, Truth, read_truth
 from recon_node.lab.demo.page import volume_curves, write_demo_report
 from recon_node.lab.demo.run import compare
+from recon_node.methods.registry import title_of
 from recon_node.pipeline.result import Slice
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import open_scan
 from recon_node.settings import Settings
+
+KT = title_of("kt")
 
 
 def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
@@ -28,6 +31,7 @@ def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
         learned = entry["metrics"].get("cardiomm")
         if learned is not None:
             assert learned["psnr"] > entry["metrics"]["sense"]["psnr"] + 3
+        assert entry["metrics"]["kt"]["psnr"] > entry["metrics"]["zero-filled"]["psnr"]
     page = (tmp_path / "report.html").read_text()
     assert "image/webp" in page
     for shown in ("CG-SENSE", "Ventricular function", "Coil maps", "Sampling", "Time by stage"):
@@ -63,9 +67,9 @@ def test_volumes_are_measured_in_the_truth_as_in_every_other_image() -> None:
 @pytest.mark.parametrize(
     ("methods", "columns"),
     [
-        (("view-sharing", "view-sharing"), ["Zero-filled", "CG-SENSE", "View sharing"]),
-        (("view-sharing", "sense"), ["Zero-filled", "CG-SENSE", "View sharing / CG-SENSE"]),
-        (("sense", "sense"), ["Zero-filled", "CG-SENSE"]),
+        (("view-sharing", "view-sharing"), ["Zero-filled", "CG-SENSE", KT, "View sharing"]),
+        (("view-sharing", "sense"), ["Zero-filled", "CG-SENSE", KT, "View sharing / CG-SENSE"]),
+        (("sense", "sense"), ["Zero-filled", KT, "CG-SENSE"]),
     ],
 )
 def test_a_page_shows_what_was_stored_also_where_a_fallback_stands_in(

@@ -28,7 +28,7 @@ from recon_node.pipeline.summary import summary_entry, write_summary
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
-BESIDE: tuple[str, ...] = ("zero-filled", "sense")
+BESIDE: tuple[str, ...] = ("zero-filled", "sense", "kt")
 """Methods shown beside the network."""
 _DELIVERY_S = 120.0
 Say = Callable[[str], None]
