@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -36,7 +37,7 @@ def export_weights(
     net = CardioMM(config.model)
     net.load_state_dict({name: value.cpu() for name, value in state.items()})
     card = {
-        "training": config.as_dict(),
+        "training": _without_folders(config.as_dict()),
         "steps": step,
         "data": _data_hash(config),
         "code_version": __version__,
@@ -50,6 +51,18 @@ def export_weights(
         encoder_sha256=text.encoder.sha256,
         card=card,
     )
+
+
+def _without_folders(tree: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run, paths cut to their last part: a card tells no folder of a machine."""
+    cut: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            cut[key] = _without_folders(value)
+        else:
+            is_path = isinstance(value, str) and value.startswith("/")
+            cut[key] = Path(value).name if is_path else value
+    return cut
 
 
 def _data_hash(config: TrainConfig) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from recon_node.cli import run
 from recon_node.core.errors import ConfigError, DataError, WeightsError
 from recon_node.lab.training import config as config_module
 from recon_node.lab.training.config import load_train_config, train_config_from_dict
+from recon_node.lab.training.export import _without_folders
 from recon_node.lab.training.loop import Run
 from recon_node.lab.training.sources import SimulatorClips, find_files
 from recon_node.model import load_weights
@@ -212,3 +214,11 @@ def test_no_file_at_all_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     file.write_text(f'[model]\ntext_features = 384\n{data}[run]\nout = "{tmp_path}"\n')
     assert run(["train", "--config", str(file), "--device", "cpu"]) == 2
     assert "no file matches" in capsys.readouterr().err
+
+
+def test_a_card_tells_no_folder_of_the_machine_it_was_made_on() -> None:
+    card = load_weights("default").card
+    assert not re.search(r'"/', json.dumps(card))
+    assert _without_folders({"data": {"cines": "/some/where/hearts", "seed": 3}}) == {
+        "data": {"cines": "hearts", "seed": 3}
+    }
