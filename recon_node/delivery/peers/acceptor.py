@@ -26,6 +26,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from recon_node.core.errors import ConfigError, where_it_failed
 from recon_node.core.supervise import Supervisor
 from recon_node.delivery.peers.association import Handlers, ReadLimits
+from recon_node.delivery.peers.late import drop_late_data
 
 _LOG = logging.getLogger(__name__)
 _SILENCE_S = 60.0
@@ -115,6 +116,7 @@ class Acceptor:
                 (self.host, self.port),
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, opened),
+                    (evt.EVT_CONN_OPEN, drop_late_data),
                     (evt.EVT_CONN_CLOSE, _closed),
                     *self.handlers(),
                 ],

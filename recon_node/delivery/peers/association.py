@@ -25,6 +25,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable, where_it_failed
 from recon_node.delivery.outcome import PacsBusy
+from recon_node.delivery.peers.late import drop_late_data
 
 _LOG = logging.getLogger(__name__)
 
@@ -169,6 +170,7 @@ def open_association(
     def on_open(event: Any) -> None:
         opened.append(True)
         _tune(event, peer.timeouts.network)
+        drop_late_data(event)
 
     def on_pdu(event: Any) -> None:
         if isinstance(event.pdu, A_ASSOCIATE_RJ):
