@@ -48,6 +48,8 @@ class Asking:
         self._steady = steady
         self._not_before = 0.0
         self._failures = 0
+        self.known = False
+        """Whether it was ever found out if it can be asked."""
 
     @property
     def possible(self) -> bool:
@@ -79,6 +81,7 @@ class Asking:
         except Exception as error:  # noqa: BLE001 - a destination may be anyone's code
             _LOG.warning("%s: asking what it has failed (%s)", self._name, where_it_failed(error))
             answer = None
+        self.known = True
         if answer is None:
             self._give_up()
             return None

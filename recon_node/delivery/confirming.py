@@ -75,7 +75,7 @@ class Confirming:
         age = self.spool.oldest("stored").get(self.name)
         if age is None:
             return False
-        if self.destination.commits or not self._asking.possible:
+        if self.destination.commits or not self._asking.possible or not self._asking.known:
             return True
         waiting = self.spool.counts().get(self.name, {}).get("waiting", 0)
         return not waiting or age.in_state_s >= self._policy.series_wait

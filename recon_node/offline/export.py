@@ -155,7 +155,7 @@ def export(
             queue = _Queue(worker, destination, settings.priority, result)
             for batch in _batches(iter(files)):
                 queue.put(batch, deidentify)
-                report(len(queue.uids) - queue.on_the_way(), len(files))
+                report(len(queue.uids) - queue.waiting(), len(files))
             trouble = follow(worker, destination, lambda open_: report(len(files) - open_, len(files)))
         mine = [entry for entry in spool.entries(destination=destination) if entry.uid in queue.uids]
     result.waiting = sum(entry.state in ("waiting", "stored") for entry in mine)
@@ -217,6 +217,10 @@ class _Queue:
                 return False
             time.sleep(POLL_S)
         return True
+
+    def waiting(self) -> int:
+        """Instances that the destination has not answered success for yet."""
+        return self.spool.counts().get(self._name, {}).get("waiting", 0)
 
     def on_the_way(self) -> int:
         """Instances for the destination that are waiting or unconfirmed."""

@@ -158,7 +158,7 @@ def follow(worker: DeliveryWorker, name: str, report: Callable[[int], None]) -> 
     name : str
         The destination.
     report : callable
-        Told now and then how many instances are still on their way.
+        Told now and then how many instances still wait to be sent.
     """
     last, since = (-1, -1), time.monotonic()
     while True:
@@ -166,7 +166,7 @@ def follow(worker: DeliveryWorker, name: str, report: Callable[[int], None]) -> 
         now = counts.get("waiting", 0), counts.get("stored", 0)
         if now != last:
             last, since = now, time.monotonic()
-        report(sum(now))
+        report(now[0])
         if not any(now):
             return None
         if not now[0] and time.monotonic() - since > _REPORT_WAIT_S:

@@ -24,6 +24,7 @@ from recon_node.core.errors import (
 )
 from recon_node.delivery import PacsBusy, StorageScp, echo, open_destination
 from recon_node.delivery.peers.association import Peer, open_association
+from recon_node.delivery.peers.pause import Pause
 
 Instances = Callable[..., list[Path]]
 QUICK = "?connect=1&associate=1&answer=1&network=1"
@@ -73,6 +74,25 @@ def test_several_threads_may_send_at_once(instances: Instances) -> None:
             thread.join()
         destination.close()
         assert len(scp.held) == 8
+
+
+def test_each_answer_is_heard_however_busy_the_machine_is(
+    instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pynetdicom's thread is held up just where, without a reliable pause, it takes the answer for itself."""
+    real = Pause.wait
+
+    def late(self: Pause, timeout: float | None = None) -> bool:
+        passed = real(self, timeout)
+        time.sleep(0.01)
+        return passed
+
+    monkeypatch.setattr(Pause, "wait", late)
+    with HostileScp() as scp:
+        destination = open_destination(scp.address + QUICK)
+        destination.send(instances(60))
+        destination.close()
+        assert len(scp.held) == 60
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreachable, where_it_failed
 from recon_node.delivery.outcome import PacsBusy
 from recon_node.delivery.peers.late import drop_late_data
+from recon_node.delivery.peers.pause import pause_reliably
 
 _LOG = logging.getLogger(__name__)
 
@@ -189,6 +190,7 @@ def open_association(
     if not association.is_established:
         waited = time.monotonic() - start
         raise _why_not(peer, association, opened=bool(opened), waited_s=waited)
+    pause_reliably(association)
     return association
 
 
