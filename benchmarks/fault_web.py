@@ -49,7 +49,7 @@ def through(folder: Path, files: list[Path], fault: Fault, stores: bool, times: 
             end = time.monotonic() + PATIENCE_S
             while not worker.drain(timeout=0.2) and time.monotonic() < end:
                 pass
-            if spool.entries(state="dead"):
+            while spool.entries(state="dead") and time.monotonic() < end:  # a person asks for each retry
                 spool.retry()
                 worker.drain(timeout=PATIENCE_S)
             dead = int(worker.trouble() is not None)
