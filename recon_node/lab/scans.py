@@ -1,6 +1,7 @@
 """Pages about one's own scans: one a slice, and an overview of all that a folder holds.
 
-Plain files that open without a network; no patient name stands in them.
+Plain files that open without a network. No patient data of the header stands in them; inputs are named as
+their files are.
 """
 
 from __future__ import annotations

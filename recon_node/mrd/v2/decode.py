@@ -7,11 +7,10 @@ other. A record becomes a tuple in the order of its fields.
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -19,131 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ProtocolError
+from recon_node.mrd.v2.primitives import (
+    GROUPED,
+    MOST_ITEM_BYTES,
+    PLAIN,
+    PRIMITIVES,
+    Bytes,
+    Decoder,
+    Short,
+    varint,
+)
 from recon_node.mrd.v2.schema import Array, Enum, Map, Primitive, Record, Type, Union, Vector
 
-Bytes = bytes | bytearray
-Decoder = Callable[[Bytes, int], tuple[Any, int]]
-
-MOST_ITEM_BYTES = 1 << 30
-"""Arrays that claim more are refused before they are read."""
 _MOST_LIST = 1 << 24
 _SMALL = 64
 """Numbers that are read as a tuple, not as an array."""
-_EPOCH = dt.date(1970, 1, 1)
-_FLOATS: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype("<f4"),
-    "float64": np.dtype("<f8"),
-    "complexfloat32": np.dtype("<c8"),
-    "complexfloat64": np.dtype("<c16"),
-    "int8": np.dtype("i1"),
-    "uint8": np.dtype("u1"),
-    "bool": np.dtype("?"),
-}
-"""What lies in the stream as in memory."""
-_INTEGERS: dict[str, np.dtype[Any]] = {
-    "int16": np.dtype("<i2"),
-    "int32": np.dtype("<i4"),
-    "int64": np.dtype("<i8"),
-    "uint16": np.dtype("<u2"),
-    "uint32": np.dtype("<u4"),
-    "uint64": np.dtype("<u8"),
-    "size": np.dtype("<u8"),
-}
-"""What is written as groups of seven bits."""
-
-
-class Short(Exception):
-    """The bytes end within a value."""
-
-    def __init__(self, wanted: int = 1) -> None:
-        self.wanted = wanted
-        """Bytes that are missing at least."""
-
-
-def varint(data: Bytes, at: int) -> tuple[int, int]:
-    """An unsigned integer."""
-    try:
-        byte = data[at]
-        if byte < 128:
-            return byte, at + 1
-        value, shift = byte & 127, 7
-        while True:
-            at += 1
-            byte = data[at]
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value, at + 1
-            shift += 7
-            if shift > 63:
-                raise ProtocolError("MRD 2 stream: an integer of over 64 bits: the data are damaged")
-    except IndexError:
-        raise Short from None
-
-
-def _zigzag(data: Bytes, at: int) -> tuple[int, int]:
-    value, at = varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
-
-
-def _fixed(form: str) -> Decoder:
-    pattern = struct.Struct(form)
-    size, unpack = pattern.size, pattern.unpack_from
-
-    def decode(data: Bytes, at: int) -> tuple[Any, int]:
-        if len(data) - at < size:
-            raise Short(size)
-        return unpack(data, at)[0], at + size
-
-    return decode
-
-
-def _complex(form: str) -> Decoder:
-    pattern = struct.Struct(form)
-
-    def decode(data: Bytes, at: int) -> tuple[complex, int]:
-        if len(data) - at < pattern.size:
-            raise Short(pattern.size)
-        return complex(*pattern.unpack_from(data, at)), at + pattern.size
-
-    return decode
-
-
-def text(data: Bytes, at: int) -> tuple[str, int]:
-    """A string: its length in bytes, then UTF-8."""
-    size, at = varint(data, at)
-    if size > MOST_ITEM_BYTES:
-        raise ProtocolError(f"MRD 2 stream: a text of {size} bytes, expected at most {MOST_ITEM_BYTES}")
-    if len(data) - at < size:
-        raise Short(at + size - len(data))
-    try:
-        return data[at : at + size].decode(), at + size
-    except UnicodeDecodeError as error:
-        raise ProtocolError("MRD 2 stream: a text is not UTF-8: the data are damaged") from error
-
-
-def _date(data: Bytes, at: int) -> tuple[dt.date, int]:
-    days, at = _zigzag(data, at)
-    try:
-        return _EPOCH + dt.timedelta(days=days), at
-    except OverflowError as error:
-        raise ProtocolError(f"MRD 2 stream: a date {days} days after 1970") from error
-
-
-_PRIMITIVES: dict[str, Decoder] = {
-    "bool": _fixed("<?"),
-    "int8": _fixed("<b"),
-    "uint8": _fixed("<B"),
-    "float32": _fixed("<f"),
-    "float64": _fixed("<d"),
-    "complexfloat32": _complex("<ff"),
-    "complexfloat64": _complex("<dd"),
-    "string": text,
-    "date": _date,
-    "time": _zigzag,
-    "datetime": _zigzag,
-    **dict.fromkeys(("uint16", "uint32", "uint64", "size"), varint),
-    **dict.fromkeys(("int16", "int32", "int64"), _zigzag),
-}
 
 
 def decoder(kind: Type) -> Decoder:
@@ -153,9 +42,9 @@ def decoder(kind: Type) -> Decoder:
     of fixed length become sequences, other arrays of numbers numpy arrays, where possible views of the bytes.
     """
     if isinstance(kind, Primitive):
-        return _PRIMITIVES[kind.name]
+        return PRIMITIVES[kind.name]
     if isinstance(kind, Enum):
-        return _PRIMITIVES[kind.base.name]
+        return PRIMITIVES[kind.base.name]
     if isinstance(kind, Record):
         return _record(kind)
     if isinstance(kind, Union):
@@ -361,11 +250,11 @@ def _code(kind: Type) -> str | None:
 
 
 def _plain(kind: Type) -> np.dtype[Any] | None:
-    return _FLOATS.get(kind.name) if isinstance(kind, Primitive) else None
+    return PLAIN.get(kind.name) if isinstance(kind, Primitive) else None
 
 
 def _integer(kind: Type) -> np.dtype[Any] | None:
-    return _INTEGERS.get(kind.name) if isinstance(kind, Primitive) else None
+    return GROUPED.get(kind.name) if isinstance(kind, Primitive) else None
 
 
 def _view(data: Bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:

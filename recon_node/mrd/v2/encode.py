@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from recon_node.mrd.v2.decode import _FLOATS
+from recon_node.mrd.v2.primitives import EPOCH, PLAIN
 from recon_node.mrd.v2.schema import Array, Enum, Map, Primitive, Record, Type, Union, Vector
 
 Encoder = Callable[[Any], bytes]
 
 MAGIC = b"yardl" + struct.pack("<i", 1)
-_EPOCH = dt.date(1970, 1, 1)
 
 
 def varint(value: int) -> bytes:
@@ -40,16 +38,16 @@ def text(value: str) -> bytes:
 
 
 def _fixed(name: str) -> Encoder:
-    dtype = _FLOATS[name]
+    dtype = PLAIN[name]
     return lambda value: np.asarray(value, dtype).tobytes()
 
 
 _PRIMITIVES: dict[str, Encoder] = {
-    **{name: _fixed(name) for name in _FLOATS},
+    **{name: _fixed(name) for name in PLAIN},
     **dict.fromkeys(("uint16", "uint32", "uint64", "size"), varint),
     **dict.fromkeys(("int16", "int32", "int64", "time", "datetime"), zigzag),
     "string": text,
-    "date": lambda value: zigzag((value - _EPOCH).days),
+    "date": lambda value: zigzag((value - EPOCH).days),
 }
 
 
@@ -86,7 +84,7 @@ def nothing(kind: Type) -> Any:
         return np.zeros(kind.shape or (0,) * (kind.rank or 0))
     if isinstance(kind, Enum):
         return kind.values[0][1] if kind.base.name == "int32" else 0
-    return {"string": "", "date": _EPOCH}.get(kind.name, 0)
+    return {"string": "", "date": EPOCH}.get(kind.name, 0)
 
 
 def _record(kind: Record) -> Encoder:
@@ -135,7 +133,7 @@ def _map(kind: Map) -> Encoder:
 
 def _array(kind: Array) -> Encoder:
     part = encoder(kind.items)
-    plain = _FLOATS.get(kind.items.name) if isinstance(kind.items, Primitive) else None
+    plain = PLAIN.get(kind.items.name) if isinstance(kind.items, Primitive) else None
 
     def encode(value: Any) -> bytes:
         array = np.asarray(value)

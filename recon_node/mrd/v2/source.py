@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, Self
 from recon_node.core.errors import ProtocolError, SourceError, TruncatedStream, UnsupportedScan
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.mrd.header import parse_header
-from recon_node.mrd.v2.decode import MOST_ITEM_BYTES, Short, decoder, text, varint
+from recon_node.mrd.v2.decode import decoder
 from recon_node.mrd.v2.encode import MAGIC
 from recon_node.mrd.v2.header import header_xml
 from recon_node.mrd.v2.items import AcquisitionReader, waveform
+from recon_node.mrd.v2.primitives import MOST_ITEM_BYTES, Short, text, varint
 from recon_node.mrd.v2.schema import Record, Schema, Vector, parse_schema
 
 _CHUNK = 1 << 20
