@@ -52,9 +52,11 @@ def _on_processes(jobs: Sequence[Job], workers: int, tick: Tick) -> Iterator[Fil
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_die_with_parent
     )
+    whole = False
     try:
         with _interrupts_held():
             running, refused = _submitted(pool, jobs)
+        broken = bool(refused)
         while running:
             ended, _ = wait(running, timeout=_TICK_S, return_when=FIRST_COMPLETED)
             tick()
@@ -63,13 +65,14 @@ def _on_processes(jobs: Sequence[Job], workers: int, tick: Tick) -> Iterator[Fil
                 try:
                     yield future.result()
                 except BrokenProcessPool:
+                    broken = True
                     yield _killed(job.path)
         yield from (_killed(job.path) for job in refused)
-    except BaseException:
-        for worker in set(active_children()) - before:
-            worker.terminate()
-        raise
+        whole = not broken
     finally:
+        if not whole:  # a broken pool may leave a worker that never ends, and then waits for it for ever
+            for worker in set(active_children()) - before:
+                worker.kill()
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import threading
 import time
 from multiprocessing import active_children
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import h5py
@@ -126,16 +129,21 @@ def test_an_output_folder_that_is_a_file_is_one_line(
 
 
 def test_a_worker_that_is_killed_is_told_with_its_file(
-    heart: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And no worker stays, also one that hears nothing any more and that the pool does not end."""
+    monkeypatch.setattr(SpawnProcess, "terminate", lambda process: None)
     copy = tmp_path / "copy.h5"
     shutil.copy(heart[0], copy)
     found: list[FileResult] = []
+    before = set(active_children())
 
     def kill() -> None:
-        while not active_children():
+        while len(set(active_children()) - before) < 2:
             time.sleep(0.01)
-        active_children()[0].kill()
+        one, other = sorted(set(active_children()) - before, key=lambda worker: worker.pid or 0)
+        os.kill(other.pid or 0, signal.SIGSTOP)
+        one.kill()
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -144,3 +152,7 @@ def test_a_worker_that_is_killed_is_told_with_its_file(
     killer.join()
     assert len(results) == len(found) == 2
     assert [r.error for r in results if r.error is not None and "killed" in r.error]
+    until = time.monotonic() + 30
+    while set(active_children()) - before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not set(active_children()) - before
