@@ -11,7 +11,7 @@ from recon_node.cli.options import WARNING, recon_options, setting_options, sett
 
 
 @click.command("serve", short_help="Run the MRD server that scanners connect to.")
-@setting_options("server.host", "server.port", "server.out", "server.health_port")
+@setting_options("server.host", "server.port", "server.out", "server.health_port", "server.status_port")
 @click.option("--to", "destination", metavar="DEST", help="Also deliver every series there.")
 @recon_options
 def command(
@@ -42,6 +42,8 @@ def command(
         click.echo(f"listening on {where}, images to {settings.server.out}. {WARNING}")
         if running.health_port is not None:
             click.echo(f"health: http://127.0.0.1:{running.health_port}/healthz")
+        if running.ports.status_url is not None:
+            click.echo(f"status: {running.ports.status_url}")
         stop.wait()
         click.echo("stopping: running scans may end", err=True)
     return stop.exit_code

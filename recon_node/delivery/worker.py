@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
-from recon_node.core.errors import ReconNodeError
+from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.supervise import Supervisor
 from recon_node.delivery.asking import Asking
 from recon_node.delivery.confirming import Confirming, is_transaction
@@ -160,6 +160,29 @@ class DeliveryWorker:
         """Look at once rather than at the next poll (after `Spool.put`)."""
         with self._work:
             self._work.notify_all()
+
+    def retry(self, name: str) -> int:
+        """Revive a destination's dead letters and try it at once, however long it would have waited.
+
+        Returns
+        -------
+        int
+            Entries that will be tried.
+
+        Raises
+        ------
+        ConfigError
+            There is no such destination.
+        SpoolFull, SpoolCorrupt
+            The spool cannot be written.
+        """
+        if name not in self._destinations:
+            known = ", ".join(self._destinations)
+            raise ConfigError(f"no destination {name!r}; this node has {known}")
+        count = self.spool.retry(destination=name)
+        self._sending[name].health.resume = self._confirming[name].health.resume = 0.0
+        self.wake()
+        return count
 
     def drain(self, *, timeout: float) -> bool:
         """Wait until nothing is waiting or unconfirmed; False if that took longer than `timeout` s."""

@@ -1,21 +1,18 @@
-"""Counters of a node, and the loopback port that shows them with its health."""
+"""Counters of a node."""
 
 from __future__ import annotations
 
 import logging
-import threading
+import platform
 from collections.abc import Callable, Iterable, Mapping
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from recon_node.core.errors import ConfigError, where_it_failed
+from recon_node.core.errors import where_it_failed
+from recon_node.core.version import __version__
 from recon_node.delivery import DestinationStatus
 
 log = logging.getLogger(__name__)
@@ -42,12 +39,19 @@ class Metrics:
             "slice_latency_seconds", "Last line of a slice to its DICOM on disk"
         )
         self.stage_seconds = self._histogram("stage_seconds", "Time in a stage per slice", "stage")
+        self.build = Info("recon_node_build", "What runs here", registry=self.registry)
+        self.tell_build()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"recon_node_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"recon_node_{name}", text, labels, registry=self.registry, buckets=_SECONDS)
+
+    def tell_build(self, weights: str = "", weights_sha256: str = "") -> None:
+        """Say which version runs, with which weights."""
+        versions = {"version": __version__, "python": platform.python_version()}
+        self.build.info({**versions, "weights": weights, "weights_sha256": weights_sha256[:12]})
 
     def on_event(self, name: str, event: Mapping[str, str | int | float]) -> None:
         """Hook for the MRD server (`recon_node.mrd.connection.EventHook`)."""
@@ -188,85 +192,3 @@ class _Destinations(Collector):
                 "recon_node_oldest_waiting_seconds", "Age of the oldest waiting instance", labels=labels
             ),
         }
-
-
-class HealthServer:
-    """``/healthz`` (the process runs), ``/readyz`` (it takes scans) and ``/metrics`` over HTTP.
-
-    Parameters
-    ----------
-    metrics : Metrics
-    ready : callable
-        None if the node takes scans, else the reason why not.
-    host, port : str, int
-        Loopback unless set; port 0 takes a free one (see `port`).
-
-    Raises
-    ------
-    ConfigError
-        The address cannot be listened on.
-    """
-
-    def __init__(
-        self, metrics: Metrics, *, ready: Callable[[], str | None], host: str = "127.0.0.1", port: int = 9003
-    ) -> None:
-        class Handler(_Handler):
-            pages = {  # noqa: RUF012 - a class for this server only
-                "/healthz": lambda: (HTTPStatus.OK, "text/plain", b"ok\n"),
-                "/readyz": lambda: _readiness(ready),
-                "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, metrics.text()),
-            }
-
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-Page = tuple[HTTPStatus, str, bytes]
-
-
-def _readiness(ready: Callable[[], str | None]) -> Page:
-    reason = ready()
-    if reason is None:
-        return HTTPStatus.OK, "text/plain", b"ready\n"
-    return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{reason}\n".encode()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    pages: Mapping[str, Callable[[], Page]]
-    timeout = 10
-    server_version = "recon-node"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        """Answer one of the three pages."""
-        page = self.pages.get(self.path.partition("?")[0])
-        if page is None:
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        status, kind, body = page()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
-        """Say nothing: a probe every few seconds is no news."""

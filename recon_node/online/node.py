@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from recon_node.settings import Settings
 log = logging.getLogger(__name__)
 
 Observer = Callable[[Slice], None]
+Watch = Callable[[ScanSession, bool], AbstractContextManager[Observer]]
+"""Entered for each scan (and whether it is a deferred one); what that gives is told of each slice."""
 
 
 class Node:
@@ -45,6 +48,8 @@ class Node:
         Told of each finished slice and its files.
     metrics : Metrics, optional
         Counters that are kept up to date.
+    watch : callable, optional
+        Sees scans come and go, for the status page.
     """
 
     def __init__(
@@ -54,11 +59,13 @@ class Node:
         spool: Spool | None = None,
         observer: Observer | None = None,
         metrics: Metrics | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.settings = settings
         self.spool = spool
         self.observer = observer
         self.metrics = metrics or Metrics()
+        self._watch = watch or (lambda session, background: nullcontext(lambda done: None))
         self.device_queue = DeviceQueue(settings.server.queue)
         SeriesWriter.from_settings(settings, Path(settings.server.out))
         sweep(Path(settings.server.out), f"*/{HIDDEN_FOLDER}*")
@@ -112,16 +119,20 @@ class Node:
         writer = SeriesWriter.from_settings(settings, Path(settings.server.out), fsync=True)
         queue = None if spool is None else partial(enqueue, spool, settings=settings.delivery)
         progress = Progress(session)
-        for done in self.slices(session, settings, background=background, writer=writer, queue=queue):
-            result = done.result
-            latency = None if background else time.monotonic() - done.arrived
-            self.metrics.on_slice(done.seconds, result.verdict.verdict, len(done.instances), latency)
-            if self.observer is not None:
-                self.observer(done)
-            sent = session.reply(result.images, verdict=result.verdict)
-            if not sent and settings.server.on_vanish == "stop":
-                raise TruncatedStream("the client went away before its images were sent; its scan is stopped")
-            progress.say(done)
+        with self._watch(session, background) as told:
+            for done in self.slices(session, settings, background=background, writer=writer, queue=queue):
+                result = done.result
+                latency = None if background else time.monotonic() - done.arrived
+                self.metrics.on_slice(done.seconds, result.verdict.verdict, len(done.instances), latency)
+                told(done)
+                if self.observer is not None:
+                    self.observer(done)
+                sent = session.reply(result.images, verdict=result.verdict)
+                if not sent and settings.server.on_vanish == "stop":
+                    raise TruncatedStream(
+                        "the client went away before its images were sent; its scan is stopped"
+                    )
+                progress.say(done)
 
     def slices(
         self,

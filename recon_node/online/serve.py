@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,8 @@ from pathlib import Path
 from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.scan import Readouts
 from recon_node.core.supervise import Supervisor
-from recon_node.core.tls import server_tls
 from recon_node.delivery import DeliveryWorker
+from recon_node.mrd.connection import Event, EventHook
 from recon_node.mrd.frames import WireLimits
 from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.request import DEFAULT_NAME
@@ -26,11 +25,13 @@ from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.deferred_worker import Background
 from recon_node.online.entitled import Tries
 from recon_node.online.log import PatientFilter
-from recon_node.online.metrics import HealthServer, Metrics
+from recon_node.online.metrics import Metrics
 from recon_node.online.node import Node
+from recon_node.online.ports import Ports, Shown, show, tls_of
+from recon_node.online.status import StatusBoard
 from recon_node.pipeline.queue import delivering, has_destinations, open_spool
 from recon_node.pipeline.row import Pipeline
-from recon_node.settings import ServerSettings, Settings, applied, load_settings, with_properties
+from recon_node.settings import Settings, applied, load_settings, with_properties
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,14 @@ class Running:
 
     server: MrdServer
     node: Node
-    health_port: int | None
+    ports: Ports
+    ready: Callable[[], str | None]
+    """Why it takes no scans; None while it does."""
+
+    @property
+    def health_port(self) -> int | None:
+        """Where health is told; None where the settings name no port."""
+        return self.ports.health
 
 
 @contextmanager
@@ -200,32 +208,31 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
             worker = stack.enter_context(delivering(spool, settings.delivery))
             metrics.watch_spool(spool.counts)
             metrics.watch_delivery(worker.status)
-        node = Node(settings, spool=spool, metrics=metrics)
+        board = StatusBoard(patients=server.status_patients)
+        node = Node(settings, spool=spool, metrics=metrics, watch=board.watch)
         scans = DeferredScans.from_settings(settings.server)
         metrics.watch_deferred(scans.counts)
         protect = None if patients is None else patients.protect
         background = Background(node, scans, partial(configured, settings), protect=protect)
         deferral = Deferral(node, scans, background.wake)
         handlers = server_handlers(node, deferral)
-        mrd = _mrd_server(settings, handlers, metrics, patients)
+        mrd = _mrd_server(settings, handlers, _both(metrics.on_event, board.on_event), patients)
         stack.enter_context(background)
         stack.enter_context(mrd)
         threads = Supervisor()
         threads.watch(mrd.thread, background.thread)
         supervisors = [threads, *([] if worker is None else [worker.supervisor])]
         metrics.watch_threads(lambda: {k: n for one in supervisors for k, n in one.failures().items()})
-        port = None
-        if server.health_port is not None:
-            ready = partial(_not_ready, mrd, node, threads, worker)
-            health = stack.enter_context(HealthServer(metrics, ready=ready, port=server.health_port))
-            port = health.port
-        yield Running(server=mrd, node=node, health_port=port)
+        ready = partial(_not_ready, mrd, node, threads, worker)
+        shown = Shown(node=node, board=board, worker=worker, deferred=scans.counts, ready=ready)
+        ports = show(stack, shown)
+        yield Running(server=mrd, node=node, ports=ports, ready=ready)
 
 
 def _mrd_server(
     settings: Settings,
     handlers: Mapping[str, ScanHandler],
-    metrics: Metrics,
+    on_event: EventHook,
     patients: PatientFilter | None,
 ) -> MrdServer:
     server, recordings = settings.server, None
@@ -249,12 +256,20 @@ def _mrd_server(
             wire=WireLimits(idle_seconds=server.timeout_s, channels=server.max_channels),
         ),
         allowed_peers=server.allowed_peers,
-        tls=_tls(server),
+        tls=tls_of(server),
         recordings=recordings,
-        on_event=metrics.on_event,
+        on_event=on_event,
         protect=None if patients is None else patients.protect,
         drain_seconds=server.drain_s,
     )
+
+
+def _both(*hooks: EventHook) -> EventHook:
+    def told(name: str, event: Event) -> None:
+        for hook in hooks:
+            hook(name, event)
+
+    return told
 
 
 def _not_ready(
@@ -270,10 +285,3 @@ def _not_ready(
     except ReconNodeError as error:
         return str(error)
     return None
-
-
-def _tls(server: ServerSettings) -> ssl.SSLContext | None:
-    if server.tls_certificate is None or server.tls_key is None:
-        return None
-    ca = None if server.tls_client_ca is None else Path(server.tls_client_ca)
-    return server_tls(Path(server.tls_certificate), Path(server.tls_key), client_ca=ca)

@@ -18,6 +18,9 @@ _UID_ROOT = re.compile(r"[0-2](\.(0|[1-9][0-9]*))*\.")
 _LONGEST_ROOT = 54
 """What leaves room for a generated part in the 64 characters of a UID (PS3.5 section 9.1)."""
 
+_TOKEN = re.compile("[!-~]{16,512}")
+_PASSABLE = "16 to 512 printable ASCII characters without a space"
+
 
 def _path(value: str) -> str:
     try:
@@ -68,6 +71,13 @@ def _word(value: str) -> str:
     return value
 
 
+def _token(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        # What was given is not shown: it may be somebody's password.
+        raise Refused(told=f"found {len(value)} characters, allowed {_PASSABLE}")
+    return value
+
+
 def _dicom_text(value: str) -> str:
     if not value.strip() or "\\" in value:
         raise Refused("text without a backslash")
@@ -97,6 +107,7 @@ ShortText = Annotated[
 LongText = Annotated[
     str, Field(max_length=64), AfterValidator(_dicom_text), Allowed("text of at most 64 characters")
 ]
+Token = Annotated[str, AfterValidator(_token), Allowed(_PASSABLE)]
 UidRoot = Annotated[
     str,
     AfterValidator(_uid_root),
@@ -108,3 +119,13 @@ Word = Annotated[str, AfterValidator(_word), Allowed("words without a comma")]
 def names_a_file(text: str) -> bool:
     """Whether a name of weights means a file: it has a slash or the suffix."""
     return any(mark in text for mark in ("/", "\\")) or text.endswith(".safetensors")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from recon_node.core.choices import LogStyle, Order
 from recon_node.schema import Checked, Refused, checked, setting
 from recon_node.settings.destinations import check_delivery
-from recon_node.settings.kinds import AeTitle, Filename, Name, Network, Port
+from recon_node.settings.kinds import AeTitle, Filename, Name, Network, Port, Token, is_loopback
 
 _YEAR_S = 366 * 86400
 _TLS = ("tls_certificate", "tls_key", "tls_client_ca")
@@ -109,6 +109,15 @@ class ServerSettings(Checked):
     """Space for them; the oldest make room."""
     health_port: Port | None = None
     """Port of /healthz, /readyz and /metrics on loopback; none by default."""
+    status_port: Port | None = None
+    """Port of the status page, with /healthz, /readyz and /metrics; none by default, 0 takes a free one."""
+    status_host: Name = "127.0.0.1"
+    """Address of the status page; beyond loopback it needs `status_token`, or `tls_client_ca`, and speaks TLS
+    where the server does."""
+    status_token: Token | None = setting(None, hidden=True)
+    """What a person types, and a program sends as `Authorization: Bearer`, to see the status page."""
+    status_patients: bool = False
+    """Whether the status page shows patients' names."""
     configurations: Mapping[str, Mapping[str, Any]] = setting(factory=dict, path="configurations")
     """Named configurations a client may ask for: tables of what a peer may set, or of recon settings."""
 
@@ -121,9 +130,21 @@ class ServerSettings(Checked):
         for name in given:
             if not Path(getattr(self, name)).is_file():
                 raise Refused("a file that is there", key=name, found=getattr(self, name))
-        if self.health_port and self.health_port == self.port:
-            raise Refused("another port than server.port", key="health_port", found=self.health_port)
+        self._ports_differ()
+        open_to_all = self.status_token is None and self.tls_client_ca is None
+        if self.status_port is not None and open_to_all and not is_loopback(self.status_host):
+            wanted = "a loopback address, or server.status_token or server.tls_client_ca as well"
+            raise Refused(wanted, key="status_host", found=self.status_host)
         return self
+
+    def _ports_differ(self) -> None:
+        taken = {self.port: "server.port"}
+        for key in ("health_port", "status_port"):
+            port = getattr(self, key)
+            if port and port in taken:
+                raise Refused(f"another port than {taken[port]}", key=key, found=port)
+            if port:
+                taken[port] = f"server.{key}"
 
 
 @checked(section="log")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 from recon_node.core.tls import certificate_trouble
+from recon_node.settings.kinds import is_loopback
 from recon_node.settings.tree import Settings
 
 
@@ -35,6 +35,7 @@ def _weak(settings: Settings) -> Iterator[str]:
         trouble = certificate_trouble(server.tls_certificate, server.tls_key)
         if trouble is not None:
             yield f"[server] tls_certificate: {trouble}"
+    yield from _weak_status(settings)
     if listen is not None:
         parts = urlsplit(listen)
         if not is_loopback(parts.hostname or "") and "ca" not in dict(parse_qsl(parts.query)):
@@ -44,11 +45,12 @@ def _weak(settings: Settings) -> Iterator[str]:
             )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _weak_status(settings: Settings) -> Iterator[str]:
+    server = settings.server
+    if server.status_port is None or is_loopback(server.status_host):
+        return
+    if server.tls_certificate is None:
+        yield (
+            f"[server] status_host: the status page and its token go to {server.status_host} unencrypted: "
+            "set tls_certificate and tls_key"
+        )

@@ -21,8 +21,9 @@ from recon_node.methods.table import CLASSICAL
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.request import parameters_from_json
 from recon_node.offline.send import send_scan
+from recon_node.online.health import HealthServer, health_pages
 from recon_node.online.log import PatientFilter, hashed, setup_logging
-from recon_node.online.metrics import HealthServer, Metrics
+from recon_node.online.metrics import Metrics
 from recon_node.online.openrecon import (
     LABEL_NAME,
     Parameter,
@@ -127,7 +128,8 @@ def get(port: int, path: str) -> tuple[int, str]:
 def test_the_health_port_tells_life_readiness_and_counters(serve, scan_file: Path, helpers) -> None:
     metrics = Metrics()
     server = serve(on_event=metrics.on_event)
-    with HealthServer(metrics, ready=lambda: None if server.accepting else "stopping", port=0) as health:
+    pages = health_pages(metrics, ready=lambda: None if server.accepting else "stopping")
+    with HealthServer(pages, port=0) as health:
         assert get(health.port, "/healthz") == (200, "ok\n")
         assert get(health.port, "/readyz") == (200, "ready\n")
         assert send_scan(scan_file, port=server.port).ok
@@ -163,10 +165,10 @@ def test_an_event_hook_that_fails_ends_no_scan(serve, scan_file: Path) -> None:
 
 def test_a_health_port_in_use_is_a_configuration_error() -> None:
     with (
-        HealthServer(Metrics(), ready=lambda: None, port=0) as health,
+        HealthServer(health_pages(Metrics(), ready=lambda: None), port=0) as health,
         pytest.raises(ConfigError, match="cannot listen"),
     ):
-        HealthServer(Metrics(), ready=lambda: None, port=health.port)
+        HealthServer(health_pages(Metrics(), ready=lambda: None), port=health.port)
 
 
 def label_of_the_node() -> dict:

@@ -275,6 +275,15 @@ class Spool:
                 for row in db.execute(query, (state,))
             }
 
+    def last_reasons(self) -> dict[str, str]:
+        """Destination to what came of its latest failed attempt, of those that still wait or are dead."""
+        query = (
+            "SELECT destination, reason, MAX(changed) FROM entries"
+            " WHERE reason IS NOT NULL AND state IN ('waiting', 'dead') GROUP BY destination"
+        )
+        with self._index.transaction() as db:
+            return {row["destination"]: row["reason"] for row in db.execute(query)}
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Destination to state to number of entries."""
         table: dict[str, dict[str, int]] = {}
