@@ -24,6 +24,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
 from recon_node.core.errors import ConfigError, DicomError
+from recon_node.dicom.leaks import leak
 from recon_node.dicom.provenance import CREATOR, NOT_VALIDATED, PRIVATE_GROUP, read_provenance
 from recon_node.dicom.text import clipped, code
 from recon_node.dicom.uids import DEFAULT_PREFIX
@@ -77,7 +78,9 @@ def deidentify(ds: Dataset, *, key: bytes, prefix: str = DEFAULT_PREFIX) -> Data
     _state_method(clean, with_private=facts is not None)
     if "file_meta" in clean.__dict__:
         clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID
-    _check(ds, clean)
+    left = leak(ds, clean, ours=facts is not None)
+    if left is not None:
+        raise DicomError(f"{left.name} {left.tag} still holds the patient's name or ID: not shared")
     return clean
 
 
@@ -196,14 +199,3 @@ def _state_method(ds: Dataset, *, with_private: bool) -> None:
     if with_private:
         methods.append(code("113111", "DCM", "Retain Safe Private Option"))
     ds.DeidentificationMethodCodeSequence = methods
-
-
-def _check(before: Dataset, after: Dataset) -> None:
-    """Nothing that is left may hold the patient's name or ID, whatever the table says."""
-    names = str(before.get("PatientName", "")).replace("=", "^").split("^")
-    secrets = [text for text in (*names, str(before.get("PatientID", ""))) if len(text) >= 4]
-    for element in after.iterall():
-        if element.VR in ("SQ", "OW", "OB", "UI"):
-            continue
-        if any(secret.lower() in str(element.value).lower() for secret in secrets):
-            raise DicomError(f"{element.name} {element.tag} still holds the patient's name or ID: not shared")

@@ -96,6 +96,56 @@ def test_what_would_still_name_the_patient_is_not_shared(instances):
         deidentify(instances[0], key=KEY)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Heart", "Sense^Short", "Random^Small", "Siemens^Erika", "Method^Axis", "Ding^Art", "Heart^Image^A"],
+)
+def test_a_patient_whose_name_is_a_word_of_the_trade_is_shared(write, make_images, tmp_path, name):
+    patient = replace(HEADER.patient, name=name, patient_id="HEART")
+    for instance in write(make_images(patient=patient), folder=tmp_path):
+        clean = deidentify(pydicom.dcmread(instance.path), key=KEY)
+        assert str(clean.PatientName).startswith("RN-")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Muster^Erika", "for Muster"),
+        ("Muster^Erika", "repeat_of_MUSTER"),
+        ("Muster^Erika", "erika-2"),
+        ("Muster^Erika", "MusterErika03"),
+        ("Müller^Jörg", "muller phantom"),
+        ("Short^Ann", "Short moved"),
+        ("Li^Ng Wei", "ask Wei"),
+        ("Nobody^Else", "case 4711-A again"),
+    ],
+)
+def test_a_name_that_somebody_typed_is_found(write, make_images, tmp_path, name, text):
+    patient = replace(HEADER.patient, name=name, patient_id="4711-A")
+    ds = pydicom.dcmread(write(make_images(patient=patient), folder=tmp_path)[0].path)
+    ds.add_new(0x00181020, "LO", text)
+    with pytest.raises(DicomError, match="still holds the patient's name"):
+        deidentify(ds, key=KEY)
+
+
+def test_two_names_of_the_patient_are_beside_each_other_are_no_coincidence(write, make_images, tmp_path):
+    patient = replace(HEADER.patient, name="Heart^Cine")
+    images = make_images(patient=patient, header={"model": "Heart Cine"})
+    ds = pydicom.dcmread(write(images, folder=tmp_path)[0].path)
+    with pytest.raises(DicomError, match="still holds the patient's name"):
+        deidentify(ds, key=KEY)
+
+
+def test_text_of_other_writers_is_never_taken_for_our_own(instances):
+    ds = instances[0]
+    ds.remove_private_tags()
+    item = pydicom.Dataset()
+    item.Manufacturer, item.SoftwareVersions = "recon-node", "for Muster"
+    ds.ContributingEquipmentSequence = [item]
+    with pytest.raises(DicomError, match="still holds the patient's name"):
+        deidentify(ds, key=KEY)
+
+
 def test_patients_without_an_id_are_told_apart_by_their_study(write, make_images, tmp_path):
     def pseudonym(uid: str) -> str:
         study = replace(HEADER.study, study_instance_uid=uid)
