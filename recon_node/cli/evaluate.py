@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 )
 @click.option("--leave-out", multiple=True, metavar="NAME", help="With --hearts: without such clips.")
 @click.option("--snr", type=click.FloatRange(0, min_open=True), help="With --hearts: of blood [drawn].")
+@click.option("--report", "page", type=ANY_PATH, metavar="FILE.html", help="Also write a page to look at.")
 @network_options
 @json_option
 @click.pass_context
@@ -78,6 +79,7 @@ def command(
     snr: float | None,
     *,
     config: Path | None,
+    page: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -94,17 +96,24 @@ def command(
     chosen = (method,) if method is not None else options.pop("methods")
     options.pop("methods", None)
     if hearts is None:
-        _drawn(settings.recon, chosen, options, as_json=as_json)
+        _drawn(settings.recon, chosen, options, page=page, as_json=as_json)
         return
     if method is None and "methods" not in given:
         chosen = ("sense", "kt", "cardiomm")
     kept = {name: options[name] for name in given if name in options}
     kept |= {"snr": snr, "seed": options["seed"]}
     clips = {"only": only, "leave_out": leave_out}
-    _real(settings.recon, hearts, clips, chosen, kept, as_json=as_json)
+    _real(settings.recon, hearts, clips, chosen, kept, page=page, as_json=as_json)
 
 
-def _drawn(recon: ReconSettings, methods: tuple[str, ...], options: dict[str, Any], *, as_json: bool) -> None:
+def _drawn(
+    recon: ReconSettings,
+    methods: tuple[str, ...],
+    options: dict[str, Any],
+    *,
+    page: Path | None,
+    as_json: bool,
+) -> None:
     from recon_node.lab.evaluation.heldout import Study, run_study
     from recon_node.lab.evaluation.studies import table
 
@@ -116,8 +125,8 @@ def _drawn(recon: ReconSettings, methods: tuple[str, ...], options: dict[str, An
     rows = table(results)
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
-        return
     _show(
+        "Methods compared on drawn hearts",
         ("condition", "method", "hearts", "PSNR dB", "sd", "SSIM", "NMSE"),
         [
             (
@@ -131,6 +140,8 @@ def _drawn(recon: ReconSettings, methods: tuple[str, ...], options: dict[str, An
             )
             for row in rows
         ],
+        page=page,
+        quiet=as_json,
     )
 
 
@@ -141,6 +152,7 @@ def _real(
     methods: tuple[str, ...],
     options: dict[str, Any],
     *,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     from recon_node.lab.cines import read_cines
@@ -184,8 +196,8 @@ def _real(
                 "results": [dataclasses.asdict(one) for one in results],
             }
         )
-        return
     _show(
+        "Methods compared on real hearts",
         ("condition", "method", "hearts", "heart PSNR dB", "SSIM", "whole PSNR dB", "SSIM", "over kt dB"),
         [
             (
@@ -200,15 +212,44 @@ def _real(
             )
             for row in rows
         ],
+        in_words(rows),
+        page=page,
+        quiet=as_json,
     )
-    for sentence in in_words(rows):
-        click.echo(sentence)
 
 
-def _show(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _show(
+    title: str,
+    headings: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    sentences: list[str] | None = None,
+    *,
+    page: Path | None,
+    quiet: bool,
+) -> None:
+    """A table on the terminal, and the same as a page where one is wanted."""
+    if page is not None:
+        from recon_node.report import Study, write_study
+
+        write_study(
+            page,
+            Study(
+                title=title,
+                subtitle="PSNR, SSIM and NMSE against a known truth, mean over frames and hearts",
+                headings=headings,
+                rows=rows,
+                drawn=3,
+                sentences=sentences or (),
+            ),
+        )
+        click.echo(f"page to look at: {page}", err=True)
+    if quiet:
+        return
     shown = Table(box=None)
     for heading in headings:
         shown.add_column(heading, justify="left" if heading in ("condition", "method") else "right")
     for row in rows:
         shown.add_row(*row)
     Console().print(shown)
+    for sentence in sentences or ():
+        click.echo(sentence)

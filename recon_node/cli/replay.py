@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def command(
     if bool(inputs) is (listed is not None):
         raise click.UsageError("give INPUTs, or --from-ledger in their place")
     settings = settings_from(config, given)
-    extras = _extras(undersample, pages=pages, nifti=nifti)
+    extras = _extras(undersample, settings, pages=pages, nifti=nifti)
     if destination is not None:
         check_destination(destination, settings.delivery)
     if watching:
@@ -111,20 +112,21 @@ def command(
         )
     code = _summary(results, out, as_json=as_json)
     if pages:
-        from recon_node.lab.scans import write_index
+        from recon_node.offline.pages import write_index
 
         click.echo(f"pages to look at: {write_index(out)}", err=as_json)
     return code | bool(missing) | _deliver(results, out, destination, settings)
 
 
-def _extras(undersample: str | None, *, pages: bool, nifti: bool) -> Extras:
+def _extras(undersample: str | None, settings: Settings, *, pages: bool, nifti: bool) -> Extras:
     from recon_node.offline.job import Extras
 
     extras = Extras(nifti=nifti)
     if pages:
-        from recon_node.lab.scans import report_slice
+        from recon_node.offline.pages import report_slice
 
-        extras = replace(extras, on_slice=report_slice)
+        tell = partial(report_slice, options=settings.recon, fallback=settings.recon.fallback)
+        extras = replace(extras, on_slice=tell)
     if undersample is not None:
         from recon_node.lab.evaluation.metrics import figures
         from recon_node.offline.undersample import parse_undersampling

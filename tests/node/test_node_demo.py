@@ -33,11 +33,14 @@ def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
             assert learned["psnr"] > entry["metrics"]["sense"]["psnr"] + 3
         assert entry["metrics"]["kt"]["psnr"] > entry["metrics"]["zero-filled"]["psnr"]
     page = (tmp_path / "report.html").read_text()
-    assert "image/webp" in page
+    assert 'id="viewer"' in page
+    assert re.search(r"CardioMM is \d+\.\d dB (above|BELOW) k-t sparse SENSE", page)
+    assert page.count("EF (%)") == 1
+    assert "jection fraction" not in page
     for shown in ("CG-SENSE", "Ventricular function", "Coil maps", "Sampling", "Time by stage"):
         assert shown in page
     assert "clinical use" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "http://" not in page
 
 
 def test_volumes_are_measured_in_the_truth_as_in_every_other_image() -> None:
@@ -84,4 +87,4 @@ def test_a_page_shows_what_was_stored_also_where_a_fallback_stands_in(
     write_demo_report(tmp_path / "report.html", slices, truth)
     page = (tmp_path / "report.html").read_text()
     table = page.partition("Image quality")[2].partition("</table>")[0]
-    assert re.findall(r'class="key"[^>]*>([^<]+)<', table) == columns
+    assert re.findall(r'class="key[^>]*>([^<]+)<', table) == columns

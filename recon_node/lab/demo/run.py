@@ -80,7 +80,8 @@ def run_demo(out: Path, settings: Settings, *, seed: int = 0, say: Say = lambda 
         compare(part, truth, settings)
     write_summary(out / "summary.json", [_entry(part, raw) for part in slices])
     report = out / "report.html"
-    write_demo_report(report, slices, truth)
+    for sentence in write_demo_report(report, slices, truth):
+        say(sentence)
     return report
 
 

@@ -1,0 +1,28 @@
+"""Pages to look at: one scan's images in a viewer, an archive at a glance, a comparison of methods.
+
+Every page is one HTML file that works from a disk: style, script and pictures lie in it, and its content
+security policy forbids it to load anything else. Text from files is escaped by the templates. Nothing about
+the patient is shown.
+"""
+
+from recon_node.report.content import Layer, Report, SliceView
+from recon_node.report.overview import INDEX, Line, Overview, link_slices, write_overview
+from recon_node.report.page import WARNING, write_report
+from recon_node.report.pixels import thumbnail
+from recon_node.report.study import Study, write_study
+
+__all__ = [
+    "INDEX",
+    "WARNING",
+    "Layer",
+    "Line",
+    "Overview",
+    "Report",
+    "SliceView",
+    "Study",
+    "link_slices",
+    "thumbnail",
+    "write_overview",
+    "write_report",
+    "write_study",
+]
