@@ -198,9 +198,10 @@ def setup_logging(
     *,
     style: LogStyle = "text",
     stream: TextIO | None = None,
+    handler: logging.Handler | None = None,
     patients: PatientFilter | None = None,
 ) -> PatientFilter:
-    """Log to `stream` (stderr by default); replaces what was set up before.
+    """Log to `handler` or `stream` (stderr by default); replaces what was set up before.
 
     Other packages are heard from WARNING on only: some log whole data sets below that.
 
@@ -218,14 +219,18 @@ def setup_logging(
     if number is None:
         raise ConfigError(f"log level is {level!r}, expected debug, info, warning or error")
     patients = patients or PatientFilter()
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter(style))
+    if handler is None:
+        handler = logging.StreamHandler(stream or sys.stderr)
+        handler.setFormatter(LineFormatter(style))
     handler.addFilter(FloodFilter())
     handler.addFilter(patients)
     root = logging.getLogger()
-    for old in [*root.handlers]:
+    former = [*root.handlers]
+    root.addHandler(handler)  # before the others go, so that no line of another thread is lost
+    for old in former:
         root.removeHandler(old)
-    root.addHandler(handler)
+        if isinstance(old, logging.FileHandler):
+            old.close()
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger("recon_node").setLevel(number)
     logging.getLogger("pynetdicom").setLevel(logging.NOTSET)  # commands without a log silence it

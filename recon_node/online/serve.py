@@ -213,7 +213,11 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         scans = DeferredScans.from_settings(settings.server)
         metrics.watch_deferred(scans.counts)
         protect = None if patients is None else patients.protect
-        background = Background(node, scans, partial(configured, settings), protect=protect)
+
+        def resolve(name: str, given: Mapping[str, str]) -> Settings:
+            return configured(node.settings, name, given)
+
+        background = Background(node, scans, resolve, protect=protect)
         deferral = Deferral(node, scans, background.wake)
         handlers = server_handlers(node, deferral)
         mrd = _mrd_server(settings, handlers, _both(metrics.on_event, board.on_event), patients)

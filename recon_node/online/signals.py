@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C for programs that serve: the first asks them to end, the second ends them at once."""
+"""SIGTERM and Ctrl-C for programs that serve: the first asks them to end, the second ends them at once.
+
+SIGHUP asks those that can to read their settings again.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,17 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._hangups = 0
+        self._answered = 0
+
+    def hang_up(self) -> None:
+        """SIGHUP came."""
+        self._hangups += 1
+
+    def hung_up(self) -> bool:
+        """Whether SIGHUP came since the last time this was asked."""
+        came, self._answered = self._hangups > self._answered, self._hangups
+        return came
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until somebody asks, at most `timeout` seconds; whether he did."""
@@ -40,10 +54,15 @@ class Stop:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Stop]:
+def stopped_by_signals(*, reloads: bool = False) -> Iterator[Stop]:
     """Take SIGTERM and Ctrl-C until the block ends, the orderly end of what runs included.
 
     The second one ends the process where it stands, as a kill would: what a reply was sent for is on disk.
+
+    Parameters
+    ----------
+    reloads : bool
+        Take SIGHUP, too (`Stop.hung_up`); otherwise it ends the process as it always did.
     """
     stop = Stop()
 
@@ -54,6 +73,8 @@ def stopped_by_signals() -> Iterator[Stop]:
         stop.signal = number
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    if reloads:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: stop.hang_up())
     try:
         yield stop
     finally:

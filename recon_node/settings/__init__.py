@@ -14,7 +14,7 @@ from recon_node.settings.stages import (
     PromptSettings,
     ReconSettings,
 )
-from recon_node.settings.tree import Settings, every_setting, sections
+from recon_node.settings.tree import Settings, every_setting, keys, sections
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "applied",
     "every_setting",
+    "keys",
     "load_settings",
     "peer_help",
     "peer_settings",

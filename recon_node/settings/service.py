@@ -155,3 +155,9 @@ class LogSettings(Checked):
     """The least serious that is logged."""
     format: LogStyle = "text"
     """A line of text, or of JSON."""
+    file: Filename | None = setting(None, path="path")
+    """File for the log in place of stderr (which systemd's journal takes, with priorities)."""
+    max_mb: int = setting(50, ge=0, le=_MOST_MB, unit="MB")
+    """Size at which the file is put aside as NAME.1, NAME.2, ...; 0 leaves that to logrotate and SIGHUP."""
+    keep: int = setting(5, ge=1, le=1000)
+    """Files put aside that are kept."""
