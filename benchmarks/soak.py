@@ -4,8 +4,8 @@ Run: ``python -m benchmarks.soak [--scans 200] [--at-once 4] [--killed 0.1] [--s
 
 The node is ``recon-node serve`` in a process of its own; each client is a process too, paced by the
 acquisition time stamps, and ended by SIGKILL at a random moment where chance says so. Every scan is of
-another patient. What the node got of each scan is known from its recordings, byte for byte: an image is
-lost if all lines of its slice are in the recording and no DICOM file of it is on the disk.
+another patient. What the node got of each scan is known from its captures, byte for byte: an image is
+lost if all lines of its slice are in the capture and no DICOM file of it is on the disk.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.errors import ReconNodeError, SourceError
 from recon_node.core.scan import Readouts
 from recon_node.files.open import open_source
+from recon_node.mrd.captures import Captures
 from recon_node.mrd.messages import HeaderXml, message_bytes
 from recon_node.offline.send import send_scan
 from recon_node.prep import Preparation
@@ -289,15 +290,15 @@ def images_lost(folder: Path) -> tuple[int, int]:
         pydicom.dcmread(path, stop_before_pixels=True).PatientID for path in (folder / "dicom").rglob("*.dcm")
     )
     received = lost = 0
-    for path in (folder / "recorded").iterdir():
-        patient, slices = _received(path)
+    for capture in Captures(folder / "recorded", max_bytes=0).all():
+        patient, slices = _received(capture.raw or folder)
         received += slices
         lost += max(0, slices * PHASES - images[patient])
     return received, lost
 
 
 def _received(path: Path) -> tuple[str | None, int]:
-    """Whose scan is in a recording, and how many slices of it are whole."""
+    """Whose scan is in a capture, and how many slices of it are whole."""
     slices = 0
     try:
         with open_source(path) as source:

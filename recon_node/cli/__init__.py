@@ -28,6 +28,7 @@ COMMANDS = {
     "stream": "Reconstruct a stream of raw data to a stream of images.",
     "send": "Send a raw data file to an MRD server and keep the images.",
     "export": "Queue DICOM files and deliver them.",
+    "captures": "Look after the scans that a node received.",
     "deferred": "Look after scans whose reconstruction was deferred.",
     "spool": "Look after the delivery queue.",
     "echo": "Check that a destination answers.",

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from recon_node.cli.options import config_option, json_option, print_json, settings_from
-from recon_node.online.deferred_scans import DeferredScans
+from recon_node.mrd.captures import Captures
+from recon_node.online.received import open_captures
 
 
 @click.group("deferred", short_help="Look after deferred scans.")
@@ -20,7 +21,7 @@ def command() -> None:
 @json_option
 def list_(config: Path | None, as_json: bool) -> None:
     """What is deferred, oldest first."""
-    jobs = _scans(config).jobs()
+    jobs = [job for job in _scans(config).all() if job.kind == "deferred"]
     if as_json:
         names = ("scan_id", "state", "handed", "configuration", "reason")
         print_json([{name: getattr(job, name) for name in names} for job in jobs])
@@ -38,7 +39,7 @@ def list_(config: Path | None, as_json: bool) -> None:
 @config_option
 def retry(scan_id: str | None, config: Path | None) -> None:
     """Let failed scans, or the one with ID, wait for a node again."""
-    failed = [job for job in _scans(config).jobs() if job.state == "failed"]
+    failed = [job for job in _scans(config).all() if job.state == "failed" and job.raw is not None]
     chosen = [job for job in failed if scan_id in (None, job.scan_id)]
     if scan_id is not None and not chosen:
         raise click.UsageError(f"no failed scan is called {scan_id!r}: see recon-node deferred list")
@@ -47,5 +48,5 @@ def retry(scan_id: str | None, config: Path | None) -> None:
     click.echo(f"{len(chosen)} scans wait again")
 
 
-def _scans(config: Path | None) -> DeferredScans:
-    return DeferredScans.from_settings(settings_from(config).server)
+def _scans(config: Path | None) -> Captures:
+    return open_captures(settings_from(config))

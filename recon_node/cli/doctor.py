@@ -50,7 +50,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield _tried("device", lambda: _device(settings))
     yield _tried("weights and text encoder", lambda: _weights(settings))
     server = settings.server
-    folders = {"images": server.out, "deferred scans": server.deferred, "recordings": server.record}
+    folders = {"images": server.out, "received scans": server.record or server.deferred}
     for what, folder in folders.items():
         if folder is not None:
             yield _tried(what, lambda what=what, folder=folder: _folder(what, folder, settings))  # type: ignore[misc]

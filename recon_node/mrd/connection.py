@@ -14,12 +14,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from recon_node.core.budget import Budget
-from recon_node.core.errors import ConfigError, NodeBusy, ProtocolError, SourceError
+from recon_node.core.errors import (
+    ConfigError,
+    LimitReached,
+    NodeBusy,
+    ProtocolError,
+    ReconNodeError,
+    SourceError,
+)
 from recon_node.core.scan import ScanHeader
+from recon_node.mrd.captures import Arriving, Captures
 from recon_node.mrd.frames import Frame, FrameReader, WireLimits
 from recon_node.mrd.guard import Ending, guarded
 from recon_node.mrd.messages import MessageId, close_bytes, text_bytes
-from recon_node.mrd.recording import Recording, RecordingFolder
 from recon_node.mrd.replies import Outbox
 from recon_node.mrd.session import ScanHandler, WireSession
 from recon_node.mrd.transport import SocketTransport
@@ -33,7 +40,8 @@ EventHook = Callable[[str, Event], None]
 """Told what happens; the values hold no patient data.
 
 ``refused`` (reason), ``started`` (scan, config), ``stopped`` (scan), ``finished`` (scan, outcome, seconds,
-readouts, images, bytes_received, bytes_sent); outcome is ok, error, truncated or crashed.
+readouts, images, bytes_received, bytes_sent), ``closed`` (scan, outcome, reason, handed, header); outcome is
+ok, error, truncated or crashed, the reason the name of an error.
 """
 Protect = Callable[[Sequence[ScanHeader]], Callable[[], None]]
 """Keeps the patient data of these headers out of the log until what it returns is called."""
@@ -219,7 +227,8 @@ class Shared:
     budget: Budget | None = None
     """Of messages that have not arrived whole."""
     tls: ssl.SSLContext | None = None
-    recordings: RecordingFolder | None = None
+    captures: Captures | None = None
+    """Keeps every incoming stream."""
     on_event: EventHook | None = None
     protect: Protect | None = None
 
@@ -236,6 +245,9 @@ class ServerConnection(ScanConnection):
     def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
         super().__init__(sock, shared.limits, peer=peer, tls=shared.tls, budget=shared.budget)
         self._shared = shared
+        self._capture: Arriving | None = None
+        self._session: WireSession | None = None
+        self._ending: Ending | None = None
 
     def _refuse(self, transport: SocketTransport, outbox: Outbox, reason: str) -> None:
         self._shared.emit("refused", {"reason": reason.partition(":")[0]})
@@ -254,18 +266,36 @@ class ServerConnection(ScanConnection):
         guard: contextlib.ExitStack,
         on_session: Callable[[WireSession], None],
     ) -> None:
-        recordings = self._shared.recordings
-        recording = None if recordings is None else guard.enter_context(recordings.start(self.scan_id))
-        watch = self._watch(transport, recording)
-        put = outbox.put if recording is None else _after(recording, outbox.put)
-        session = WireSession(self.scan_id, reader, put, peer=self.peer, on_frame=watch)
+        captures = self._shared.captures
+        if captures is not None:
+            self._capture = captures.start(self.scan_id, peer=self.peer)
+        watch = self._watch(transport)
+        session = self._session = WireSession(
+            self.scan_id, reader, outbox.put, peer=self.peer, on_frame=watch
+        )
+        session.capture = self._capture
         on_session(session)
-        handler = self._handshake(session, guard)
+        try:
+            handler = self._handshake(session, guard)
+        except Exception as error:
+            self._read_on(reader, watch, error)
+            raise
         with self._turn(session, guard):
             handler(session)
 
-    def _watch(self, transport: SocketTransport, recording: Recording | None) -> Callable[[Frame], None]:
-        limits = self._limits
+    def _read_on(self, reader: FrameReader, watch: Callable[[Frame], None], error: Exception) -> None:
+        """What fails before the scan is begun, by no fault of its sender, is tried again when all is here."""
+        theirs = isinstance(error, ReconNodeError) and not error.retryable
+        if self._capture is None or not self._capture.open or theirs:
+            return
+        self._begun(reader)
+        self._capture.later = True
+        with contextlib.suppress(SourceError, LimitReached):
+            for frame in reader:
+                watch(frame)
+
+    def _watch(self, transport: SocketTransport) -> Callable[[Frame], None]:
+        limits, capture = self._limits, self._capture
         data = 0
 
         def watch(frame: Frame) -> None:
@@ -274,9 +304,10 @@ class ServerConnection(ScanConnection):
                 data += len(frame.raw)
             elif transport.waited_s > 10 * limits.wire.idle_seconds + data / limits.slowest_sender:
                 raise ProtocolError(f"{data} bytes of data came in {transport.waited_s:.0f} s: given up")
-            if recording is not None:
-                recording.write(frame.raw)
-                recording.complete = frame.message_id is MessageId.CLOSE
+            if capture is not None:
+                capture.write(frame.raw)
+                if frame.message_id is MessageId.CLOSE:
+                    capture.ended()
             if transport.bytes_received > limits.scan_bytes:
                 raise ProtocolError(
                     f"the scan has more than {limits.scan_bytes} bytes, the limit of this server "
@@ -326,6 +357,7 @@ class ServerConnection(ScanConnection):
 
     def _ended(self, ending: Ending, session: WireSession | None, transport: SocketTransport) -> None:
         super()._ended(ending, session, transport)
+        self._ending = ending
         self._shared.emit(
             "finished",
             {
@@ -339,24 +371,26 @@ class ServerConnection(ScanConnection):
             },
         )
 
+    def _settle(self, trouble: str | None, *, handed: bool) -> None:
+        """The peer has been told how it ended, or is gone."""
+        if self._capture is not None:
+            self._capture.settle(trouble, handed=handed)
+        if self._ending is not None:
+            header = self._session is not None and bool(self._session.headers)
+            told = {"scan": self.scan_id, "outcome": self._ending.outcome, "reason": self._ending.reason}
+            self._shared.emit("closed", {**told, "handed": int(handed), "header": int(header)})
+
     def _close(
         self, transport: SocketTransport, outbox: Outbox, reader: FrameReader | None, trouble: str | None
     ) -> None:
         if trouble is not None:
             outbox.put(text_bytes(MessageId.TEXT, f"ERR {trouble}"))
         outbox.put(close_bytes())
-        if outbox.finish():
+        sent = False
+        try:
+            sent = outbox.finish()
+        finally:
+            self._settle(trouble, handed=sent and self._session is not None and not self._session.peer_gone)
+        if sent:
             transport.finish_sending()
             transport.drain(self._limits.linger_seconds)
-
-
-def _after(
-    recording: Recording, put: Callable[[bytes | memoryview], bool]
-) -> Callable[[bytes | memoryview], bool]:
-    """`put`, once what has been received is on the disk."""
-
-    def answer(data: bytes | memoryview) -> bool:
-        recording.sync()
-        return put(data)
-
-    return answer

@@ -31,6 +31,8 @@ class Ending:
     """What to tell the peer, on one line; None where all went well."""
     retryable: bool = False
     """Whether the same may succeed later (a full disk, a lost device)."""
+    reason: str = ""
+    """Name of the error; empty where all went well."""
 
 
 def guarded(
@@ -44,15 +46,19 @@ def guarded(
     except ReconNodeError as error:
         log.warning("%s: %s", type(error).__name__, for_the_log(error), extra={"scan": scan_id})
         outcome: Outcome = "truncated" if isinstance(error, TruncatedStream) else "error"
-        return Ending(outcome=outcome, trouble=one_line(str(error)), retryable=error.retryable)
+        kind = type(error).__name__
+        return Ending(outcome=outcome, trouble=one_line(str(error)), retryable=error.retryable, reason=kind)
     except MemoryError as error:
         log.error("out of memory: %s", where_it_failed(error), extra={"scan": scan_id})  # noqa: TRY400
-        return Ending(outcome="error", trouble="this node is out of memory: try later", retryable=True)
+        told = "this node is out of memory: try later"
+        return Ending(outcome="error", trouble=told, retryable=True, reason="MemoryError")
     except Exception as error:  # noqa: BLE001 - a fault in one scan must not touch another
         log.error("scan failed: %s", where_it_failed(error), extra={"scan": scan_id})  # noqa: TRY400
         kind = type(error).__name__
         return Ending(
-            outcome="crashed", trouble=f"internal error ({kind}); the node's log names scan {scan_id}"
+            outcome="crashed",
+            trouble=f"internal error ({kind}); the node's log names scan {scan_id}",
+            reason=kind,
         )
     return Ending()
 

@@ -15,8 +15,8 @@ from typing import Self
 from recon_node.core.budget import Budget
 from recon_node.core.supervise import Supervised
 from recon_node.mrd.acceptor import Acceptor
+from recon_node.mrd.captures import Captures
 from recon_node.mrd.connection import EventHook, Protect, ServerConnection, ServerLimits, Shared
-from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.session import ScanHandler
 
 __all__ = ["MrdServer", "ServerLimits"]
@@ -37,7 +37,7 @@ class MrdServer:
         can reach `host`.
     tls : ssl.SSLContext, optional
         See `core.tls.server_tls`.
-    recordings : RecordingFolder, optional
+    captures : Captures, optional
         Keeps every incoming stream.
     on_event : callable, optional
         See `connection.EventHook`.
@@ -61,7 +61,7 @@ class MrdServer:
         limits: ServerLimits | None = None,
         allowed_peers: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,
-        recordings: RecordingFolder | None = None,
+        captures: Captures | None = None,
         on_event: EventHook | None = None,
         protect: Protect | None = None,
         drain_seconds: float = 30.0,
@@ -84,7 +84,7 @@ class MrdServer:
             stopping=self._acceptor.stopping,
             budget=Budget(self._limits.buffer_bytes, "server.buffer_mb"),
             tls=tls,
-            recordings=recordings,
+            captures=captures,
             on_event=on_event,
             protect=protect,
         )

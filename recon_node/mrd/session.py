@@ -12,6 +12,7 @@ from typing import Protocol
 from recon_node.core.errors import ProtocolError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.core.types import ImageSeries, Verdict
+from recon_node.mrd.captures import Arriving
 from recon_node.mrd.frames import Frame, FrameReader
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.images import PixelType, image_messages
@@ -54,6 +55,9 @@ class ScanSession(Protocol):
     @property
     def attributes(self) -> dict[str, str]:
         """Meta attributes of all images answered from now on."""
+
+    capture: Arriving | None
+    """Where what comes is kept on disk; None where it is not."""
 
     @property
     def peer_gone(self) -> bool:
@@ -116,6 +120,8 @@ class Answering(ABC):
         """Address of the peer; empty where there is none."""
         self.attributes: dict[str, str] = {}
         """Meta attributes of all images answered from now on."""
+        self.capture: Arriving | None = None
+        """Where what comes is kept on disk; None where it is not."""
         self.images = 0
         """Images answered so far."""
 
@@ -247,6 +253,9 @@ class WireSession(Answering):
         return self._put(text_bytes(MessageId.TEXT, line))
 
     def _put(self, data: bytes | memoryview) -> bool:
+        if self.capture is not None:
+            self.capture.sync()
+            self.capture.answered(data)
         if not self._gone and not self._send(data):
             self._gone = True
             log.warning("peer went away before its images were sent", extra={"scan": self._scan_id})

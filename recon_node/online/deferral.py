@@ -1,35 +1,31 @@
 """Long reconstructions that no console waits for: quick images now, the network's later.
 
 A deferred scan is kept on disk while the console gets the fallback method's images. Once the connection has
-closed, `background.Background` makes the images that were asked for: DICOM as for every scan, and kept for
-the console to fetch with mode ``retrieve``.
+closed, `deferred_worker.Background` makes the images that were asked for: DICOM as for every scan, and kept
+for the console to fetch with mode ``retrieve``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
-from recon_node.core.disk import check_room
 from recon_node.core.errors import DataError, SourceError, UnsupportedScan
+from recon_node.mrd.captures import Arriving, Capture, Captures
+from recon_node.mrd.captures.entitled import Identity, Tries, hashed, new_ticket
 from recon_node.mrd.guard import guarded
 from recon_node.mrd.messages import ImageMessage
 from recon_node.mrd.session import ScanSession
 from recon_node.mrd.wire import read_messages
-from recon_node.online.deferred_job import Job
-from recon_node.online.deferred_scans import DeferredScans
-from recon_node.online.deferred_session import Following
-from recon_node.online.entitled import Identity, Tries, new_ticket
+from recon_node.online.again import Following
 from recon_node.online.node import Node
+from recon_node.online.received import described
 from recon_node.settings import Settings
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("recon_node.audit")
 """Who fetched, or tried to fetch, whose images."""
-
-
-def nothing() -> None:
-    """Nobody needs to be told."""
 
 
 class Deferral:
@@ -38,16 +34,13 @@ class Deferral:
     Parameters
     ----------
     node : Node
-    scans : DeferredScans
+    scans : Captures
         On disk.
-    on_kept : callable, optional
-        Told that a scan waits.
     """
 
-    def __init__(self, node: Node, scans: DeferredScans, on_kept: Callable[[], None] = nothing) -> None:
+    def __init__(self, node: Node, scans: Captures) -> None:
         self._node = node
         self.scans = scans
-        self._on_kept = on_kept
 
     def defer(self, session: ScanSession, settings: Settings, properties: Mapping[str, str]) -> None:
         """Keep a scan, and answer with the fallback's images.
@@ -67,49 +60,58 @@ class Deferral:
         DiskFull, DataError
             There is no room for the scan.
         """
-        check_room(self.scans.folder, "deferred scans", settings.delivery.reserve_mb << 20)
+        self.scans.check_room()
         ticket = new_ticket()
         session.attributes["DeferredScan"] = session.scan_id
         session.attributes["DeferredTicket"] = ticket
-        with self.scans.start(
-            session.scan_id,
-            session.headers,
-            configuration=session.config.name,
-            properties=properties,
-            peer=session.peer,
-            ticket=ticket,
-        ) as arriving:
-            following = Following(session, arriving.following)
+        with self._kept(session) as arriving:
+            arriving.describe(
+                kind="deferred", ticket=hashed([ticket]), **described(session, settings, properties)
+            )
+            following = _following(session, arriving)
             try:
-                self._quick(following, settings, arriving.sync)
+                self._quick(following, settings)
             except SourceError as error:
                 if settings.server.on_vanish == "finish" and not isinstance(error, UnsupportedScan):
-                    arriving.keep(whole=False)
-                    self._on_kept()
+                    arriving.keep()
                 raise
-            arriving.keep(whole=True)
+            arriving.ended()
+            arriving.keep()
         session.text(
-            f"deferred as {arriving.job.scan_id}, ticket {ticket}: the {settings.recon.method} series follows"
+            f"deferred as {session.scan_id}, ticket {ticket}: the {settings.recon.method} series follows"
         )
-        self._on_kept()
 
-    def _quick(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
+    def _kept(self, session: ScanSession) -> AbstractContextManager[Arriving]:
+        """Where the scan is kept already, or is from now on."""
+        if session.capture is None:
+            return self.scans.start(session.scan_id, needed=True, peer=session.peer)
+        session.capture.require()
+        return nullcontext(session.capture)
+
+    def _quick(self, session: ScanSession, settings: Settings) -> None:
         """Whatever becomes of them, the scan itself is not lost by it."""
         ending = guarded(
-            lambda: self._answer(session, settings, sync),
+            lambda: self._answer(session, settings),
             scan_id=session.scan_id,
             let_through=(SourceError,),
         )
         if ending.trouble is not None:
             _read_on(session, ending.trouble)
 
-    def _answer(self, session: ScanSession, settings: Settings, sync: Callable[[], None]) -> None:
+    def _answer(self, session: ScanSession, settings: Settings) -> None:
         quick = settings.replace("recon", method=settings.recon.fallback)
         for done in self._node.slices(session, quick):
-            sync()
             images = done.result.images
             name = " ".join(filter(None, (images.header.protocol, images.made_by.method, "quick look")))
             session.reply(images, verdict=done.result.verdict, description=name)
+
+
+def _following(session: ScanSession, arriving: Arriving) -> Following:
+    """The session, read once by several, whose data are kept before they are used, and before an answer."""
+    if session.capture is not None:
+        return Following(session)
+    session.capture = arriving
+    return Following(session, arriving.following(session.headers[0].xml, session))
 
 
 def _read_on(session: ScanSession, reason: str) -> None:
@@ -120,7 +122,7 @@ def _read_on(session: ScanSession, reason: str) -> None:
 
 
 def retrieve(
-    scans: DeferredScans,
+    scans: Captures,
     tries: Tries,
     session: ScanSession,
     *,
@@ -131,7 +133,7 @@ def retrieve(
 
     Parameters
     ----------
-    scans : DeferredScans
+    scans : Captures
     tries : Tries
         Wrong ones, by address.
     session : ScanSession
@@ -189,9 +191,13 @@ def _who(session: ScanSession, asking: Identity, tries: int = 0) -> dict[str, st
     }
 
 
-def _hand_over(job: Job, session: ScanSession) -> None:
+def _hand_over(job: Capture, session: ScanSession) -> None:
     sent = True
-    for message in read_messages(memoryview(job.images.read_bytes()), close_optional=True):
+    try:
+        images = job.images.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"the images of scan {job.scan_id} were removed at this moment") from error
+    for message in read_messages(memoryview(images), close_optional=True):
         if isinstance(message, ImageMessage):
             sent = session.send_image(message)
     if sent:

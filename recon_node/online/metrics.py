@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from recon_node.core.errors import where_it_failed
 from recon_node.core.version import __version__
 from recon_node.delivery import DestinationStatus
+from recon_node.online.exams import Exams
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.exams = Exams(self.registry)
         self.scans = self._counter("scans", "Scans by outcome: ok, error, truncated, crashed", "outcome")
         self.refused = self._counter("connections_refused", "Connections refused", "reason")
         self.readouts = self._counter("readouts", "Acquisitions received")
@@ -68,6 +70,8 @@ class Metrics:
             self.images.inc(float(event["images"]))
             self.received.inc(float(event["bytes_received"]))
             self.sent.inc(float(event["bytes_sent"]))
+        elif name == "closed":
+            self.exams.on_closed(event)
 
     def on_slice(
         self, seconds: Mapping[str, float], verdict: str, instances: int, latency_seconds: float | None
@@ -99,11 +103,11 @@ class Metrics:
         self.registry.register(_Destinations(status))
 
     def watch_deferred(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        """Show the deferred scans by state (`DeferredScans.counts`)."""
+        """Show the received scans that are kept, by state (`Captures.counts`)."""
         self.registry.register(
             _Watched(
                 "deferred_scans",
-                "Deferred scans",
+                "Received scans that are kept: deferred ones, and all with server.record",
                 ("state",),
                 lambda: [((state,), n) for state, n in counts().items()],
             )

@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
 from recon_node.core.disk import check_room
 from recon_node.core.durable import HIDDEN_FOLDER, sweep
 from recon_node.core.errors import TruncatedStream
+from recon_node.core.types import KSpace
 from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
 from recon_node.online.device_queue import DeviceQueue
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 Observer = Callable[[Slice], None]
 Watch = Callable[[ScanSession, bool], AbstractContextManager[Observer]]
 """Entered for each scan (and whether it is a deferred one); what that gives is told of each slice."""
+Choose = Callable[[KSpace], KSpace | None]
 
 
 class Node:
@@ -117,13 +118,14 @@ class Node:
         spool = self.spool if spool is None else spool
         self.check_room(spool)
         writer = SeriesWriter.from_settings(settings, Path(settings.server.out), fsync=True)
-        queue = None if spool is None else partial(enqueue, spool, settings=settings.delivery)
+        queue = None if spool is None else self._queue(spool, session.scan_id, settings)
         progress = Progress(session)
         with self._watch(session, background) as told:
             for done in self.slices(session, settings, background=background, writer=writer, queue=queue):
                 result = done.result
                 latency = None if background else time.monotonic() - done.arrived
                 self.metrics.on_slice(done.seconds, result.verdict.verdict, len(done.instances), latency)
+                self.metrics.exams.on_slice(session.scan_id, result.verdict.verdict, done.instances)
                 told(done)
                 if self.observer is not None:
                     self.observer(done)
@@ -134,6 +136,11 @@ class Node:
                     )
                 progress.say(done)
 
+    def _queue(self, spool: Spool, scan_id: str, settings: Settings) -> Queue:
+        return lambda series: self.metrics.exams.on_queued(
+            scan_id, enqueue(spool, series, settings=settings.delivery)
+        )
+
     def slices(
         self,
         session: ScanSession,
@@ -142,8 +149,11 @@ class Node:
         background: bool = False,
         writer: SeriesWriter | None = None,
         queue: Queue | None = None,
+        choose: Choose = lambda kspace: kspace,
     ) -> Iterator[Slice]:
         """The row for a scan that arrives: reading goes on meanwhile, and one slice at a time has the device.
+
+        `choose` is as for `recon_node.pipeline.row.row`.
 
         Raises
         ------
@@ -159,6 +169,7 @@ class Node:
             ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
             turn=lambda: self.device_queue.turn(place),
             salvage=settings.server.on_vanish == "finish",
+            choose=choose,
         )
 
 

@@ -8,26 +8,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.scan import Readouts
 from recon_node.core.supervise import Supervisor
 from recon_node.delivery import DeliveryWorker
+from recon_node.mrd.captures import Captures
+from recon_node.mrd.captures.entitled import Tries
 from recon_node.mrd.connection import Event, EventHook
 from recon_node.mrd.frames import WireLimits
-from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.request import DEFAULT_NAME
 from recon_node.mrd.server import MrdServer, ServerLimits
 from recon_node.mrd.session import ScanHandler, ScanSession
+from recon_node.online import second_try
 from recon_node.online.deferral import Deferral, retrieve
-from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.deferred_worker import Background
-from recon_node.online.entitled import Tries
 from recon_node.online.log import PatientFilter
 from recon_node.online.metrics import Metrics
 from recon_node.online.node import Node
 from recon_node.online.ports import Ports, Shown, show, tls_of
+from recon_node.online.received import capturing, open_captures, take_in
 from recon_node.online.status import StatusBoard
 from recon_node.pipeline.queue import delivering, has_destinations, open_spool
 from recon_node.pipeline.row import Pipeline
@@ -75,6 +75,8 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
             properties = dict(session.config.properties)
             fetched = _popped(properties)
             settings = configured(node.settings, name, properties)
+            if settings.server.mode in ("echo", "retrieve"):
+                _no_exam(session, node, settings.server.mode)
             if settings.server.mode == "echo":
                 echo(session)
             elif settings.server.mode == "retrieve":
@@ -82,7 +84,7 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
             elif settings.server.mode == "deferred":
                 deferral.defer(session, settings, properties)
             else:
-                node.reconstruct(session, settings)
+                second_try.reconstruct(node, session, settings, properties)
 
         return handle
 
@@ -101,6 +103,13 @@ def echo(session: ScanSession) -> None:
     session.text(
         f"echo: {readouts} readouts of {samples} bytes, {waveforms} waveforms; nothing reconstructed"
     )
+
+
+def _no_exam(session: ScanSession, node: Node, mode: str) -> None:
+    """Nothing of this connection is to be reconstructed, now or later."""
+    node.metrics.exams.leave_out(session.scan_id)
+    if session.capture is not None:
+        session.capture.describe(kind=mode)
 
 
 def _popped(properties: dict[str, str]) -> dict[str, str | None]:
@@ -143,7 +152,7 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
     if settings.server.mode == "echo":
         return echo
     if settings.server.mode == "retrieve":
-        scans = DeferredScans.from_settings(settings.server)
+        scans = open_captures(settings)
         return lambda session: retrieve(scans, _TRIES, session, **fetched)
     node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
     Pipeline(settings)
@@ -156,7 +165,9 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
             if settings.delivery.to or settings.delivery.routes:
                 spool = stack.enter_context(open_spool(settings.delivery))
                 worker = stack.enter_context(delivering(spool, settings.delivery, hurried=True))
-            node.reconstruct(session, settings, spool=spool)
+            if settings.server.record is not None:
+                session = stack.enter_context(capturing(session, open_captures(settings)))
+            second_try.reconstruct(node, session, settings, asked, spool=spool)
             if worker is not None:
                 worker.drain(timeout=_DRAIN_S)
 
@@ -164,7 +175,7 @@ def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
 
 
 def _defer(node: Node, settings: Settings, properties: Mapping[str, str], session: ScanSession) -> None:
-    scans = DeferredScans.from_settings(settings.server)
+    scans = open_captures(settings)
     Deferral(node, scans).defer(session, settings, properties)
     if scans.idle():
         log.warning("no node works on deferred scans: `recon-node serve` with these settings will")
@@ -210,7 +221,10 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
             metrics.watch_delivery(worker.status)
         board = StatusBoard(patients=server.status_patients)
         node = Node(settings, spool=spool, metrics=metrics, watch=board.watch)
-        scans = DeferredScans.from_settings(settings.server)
+        metrics.exams.watch(spool)
+        stack.enter_context(metrics.exams)
+        scans = open_captures(settings)
+        take_in(scans, settings)
         metrics.watch_deferred(scans.counts)
         protect = None if patients is None else patients.protect
 
@@ -218,16 +232,16 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
             return configured(node.settings, name, given)
 
         background = Background(node, scans, resolve, protect=protect)
-        deferral = Deferral(node, scans, background.wake)
-        handlers = server_handlers(node, deferral)
-        mrd = _mrd_server(settings, handlers, _both(metrics.on_event, board.on_event), patients)
+        scans.wake = background.wake
+        handlers = server_handlers(node, Deferral(node, scans))
+        mrd = _mrd_server(settings, handlers, _both(metrics.on_event, board.on_event), patients, scans)
         stack.enter_context(background)
         stack.enter_context(mrd)
         threads = Supervisor()
-        threads.watch(mrd.thread, background.thread)
+        threads.watch(mrd.thread, background.thread, metrics.exams.thread)
         supervisors = [threads, *([] if worker is None else [worker.supervisor])]
         metrics.watch_threads(lambda: {k: n for one in supervisors for k, n in one.failures().items()})
-        ready = partial(_not_ready, mrd, node, threads, worker)
+        ready = partial(_not_ready, mrd, node, threads, worker, scans)
         shown = Shown(node=node, board=board, worker=worker, deferred=scans.counts, ready=ready)
         ports = show(stack, shown)
         yield Running(server=mrd, node=node, ports=ports, ready=ready)
@@ -238,14 +252,9 @@ def _mrd_server(
     handlers: Mapping[str, ScanHandler],
     on_event: EventHook,
     patients: PatientFilter | None,
+    scans: Captures,
 ) -> MrdServer:
-    server, recordings = settings.server, None
-    if server.record is not None:
-        recordings = RecordingFolder(
-            Path(server.record),
-            max_bytes=server.record_limit_mb << 20,
-            reserve_bytes=settings.delivery.reserve_mb << 20,
-        )
+    server = settings.server
     return MrdServer(
         handlers,
         host=server.host,
@@ -261,7 +270,7 @@ def _mrd_server(
         ),
         allowed_peers=server.allowed_peers,
         tls=tls_of(server),
-        recordings=recordings,
+        captures=scans if server.record is not None else None,
         on_event=on_event,
         protect=None if patients is None else patients.protect,
         drain_seconds=server.drain_s,
@@ -277,7 +286,7 @@ def _both(*hooks: EventHook) -> EventHook:
 
 
 def _not_ready(
-    server: MrdServer, node: Node, threads: Supervisor, worker: DeliveryWorker | None
+    server: MrdServer, node: Node, threads: Supervisor, worker: DeliveryWorker | None, scans: Captures
 ) -> str | None:
     trouble = threads.trouble() or (None if worker is None else worker.trouble())
     if trouble is not None:
@@ -286,6 +295,7 @@ def _not_ready(
         return "not accepting scans"
     try:
         node.check_room(node.spool)
+        scans.check_room()
     except ReconNodeError as error:
         return str(error)
     return None

@@ -86,7 +86,7 @@ class ServerSettings(Checked):
     """`deferred` answers with the fallback's images and makes the method's after the connection has closed;
     `retrieve` hands back what was deferred, to who sent it; `echo` only says what came."""
     deferred: Filename = setting("~/.local/state/recon-node/deferred", path="path")
-    """Folder of deferred scans."""
+    """Folder of deferred scans, unless `record` names one for every scan."""
     deferred_limit_mb: int = setting(20_000, ge=0, le=_MOST_MB, unit="MB")
     """Space for them; finished ones make room first."""
     queue: Order = "newest"
@@ -104,9 +104,14 @@ class ServerSettings(Checked):
     tls_client_ca: Filename | None = setting(None, path="path")
     """With it, clients must show a certificate of this authority."""
     record: Filename | None = setting(None, path="path")
-    """Folder that keeps every incoming stream."""
+    """Folder that keeps every incoming scan, on disk before an answer leaves; what fails is tried again
+    from it."""
     record_limit_mb: int = setting(10_000, ge=0, le=_MOST_MB, unit="MB")
-    """Space for them; the oldest make room."""
+    """Space for them; the oldest that are done, then those that failed, make room."""
+    record_scans: int = setting(10_000, ge=1, le=1_000_000)
+    """How many are kept; room is made likewise."""
+    record_days: float = setting(0.0, ge=0, le=36_600, unit="days")
+    """How long they are kept once they are done or failed; 0 for as long as there is room."""
     health_port: Port | None = None
     """Port of /healthz, /readyz and /metrics on loopback; none by default."""
     status_port: Port | None = None

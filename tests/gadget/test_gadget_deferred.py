@@ -14,12 +14,12 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from recon_node.mrd.captures import Capture
 from recon_node.mrd.messages import Close, ConfigText, ImageMessage, RemoteError, message_bytes
 from recon_node.mrd.meta import parse_meta
 from recon_node.mrd.wire import read_messages
-from recon_node.online.deferred_job import Job
-from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.gadget import node_handler
+from recon_node.online.received import open_captures
 from recon_node.online.serve import serving
 from recon_node.settings import CONFIG_VARIABLE, Settings, load_settings
 
@@ -56,8 +56,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings()
 
 
-def jobs(settings: Settings) -> list[Job]:
-    return DeferredScans.from_settings(settings.server).jobs()
+def jobs(settings: Settings) -> list[Capture]:
+    return open_captures(settings).all()
 
 
 def states(settings: Settings) -> list[str]:

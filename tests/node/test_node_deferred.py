@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import threading
 import time
@@ -17,12 +18,12 @@ import pytest
 from recon_node.cli import run
 from recon_node.core.errors import DataError, DeviceError
 from recon_node.files.open import open_source
+from recon_node.mrd.captures import Capture, Captures
+from recon_node.mrd.captures.entitled import Identity
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.messages import HeaderXml, ImageMessage, message_bytes
 from recon_node.mrd.meta import parse_meta
 from recon_node.offline.send import SendSummary, send_scan
-from recon_node.online.deferred_job import Job
-from recon_node.online.deferred_scans import DeferredScans
 from recon_node.online.log import setup_logging
 from recon_node.online.serve import Running, serving
 from recon_node.pipeline import row
@@ -48,8 +49,8 @@ def settings_in(folder: Path, **server: object) -> Settings:
     return settings.replace("server", port=0, configurations=later, **folders, **server)
 
 
-def jobs(folder: Path) -> list[Job]:
-    return DeferredScans(folder / "deferred", max_bytes=1 << 40).jobs()
+def jobs(folder: Path) -> list[Capture]:
+    return Captures(folder / "deferred", max_bytes=1 << 40).all()
 
 
 def states(folder: Path) -> list[str]:
@@ -244,15 +245,17 @@ def test_a_node_that_is_started_again_goes_on_with_what_waits(
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
 
 
-def kept(folder: Path, raw: Path, *, whole: bool = True) -> DeferredScans:
+def kept(folder: Path, raw: Path, *, whole: bool = True) -> Captures:
     """A scan in the folder as a node leaves it that is killed at some point."""
-    scans = DeferredScans(folder / "deferred", max_bytes=1 << 40)
+    scans = Captures(folder / "deferred", max_bytes=1 << 40)
     with open_source(raw) as source:
-        arriving = scans.start("abc", source.headers, configuration="default", properties={})
-        for _ in arriving.following(source):
+        arriving = scans.start("abc", needed=True)
+        arriving.describe(kind="deferred", identity=Identity.of(source.headers, ""))
+        items = arriving.following(source.headers[0].xml, source)
+        for _ in items if whole else itertools.islice(items, sum(1 for _ in source) - 1):
             pass
         if whole:
-            arriving.keep(whole=True)
+            arriving.keep()
         else:
             arriving._file.close()
     return scans
@@ -280,11 +283,13 @@ def test_a_scan_that_was_arriving_is_dropped_where_the_settings_say_stop(
 def test_a_scan_that_cannot_be_reconstructed_is_kept_with_the_reason_and_reported(
     heart: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    scans = DeferredScans(tmp_path / "deferred", max_bytes=1 << 40)
+    scans = Captures(tmp_path / "deferred", max_bytes=1 << 40)
     with open_source(heart[0]) as source:
-        with scans.start("bad", source.headers, configuration="gone", properties={}) as arriving:
-            assert sum(1 for _ in arriving.following(source))
-            arriving.keep(whole=True)
+        with scans.start("bad", needed=True) as arriving:
+            identity = Identity.of(source.headers, "")
+            arriving.describe(kind="deferred", identity=identity, configuration="gone")
+            assert sum(1 for _ in arriving.following(source.headers[0].xml, source))
+            arriving.keep()
     with serving(settings_in(tmp_path)) as running:
         assert eventually(lambda: states(tmp_path) == ["failed"])
         answer, _ = ask(running, heart[0], "fetch")
@@ -318,7 +323,7 @@ def test_of_two_nodes_one_works_on_a_folder_and_the_other_takes_over(
     worked: list[str] = []
     with ExitStack() as first_only, ExitStack() as both:
         first = first_only.enter_context(serving(settings_in(tmp_path)))
-        assert eventually(lambda: not DeferredScans(tmp_path / "deferred", max_bytes=1).idle())
+        assert eventually(lambda: not Captures(tmp_path / "deferred", max_bytes=1).idle())
         second = both.enter_context(serving(settings_in(tmp_path)))
         first.node.observer = lambda done: worked.append("first")
         second.node.observer = lambda done: worked.append("second")
@@ -334,46 +339,46 @@ def test_a_scan_that_arrives_in_another_living_process_is_left_alone(
     heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recon_node.online.deferred_worker._PAUSE_S", 0.02)
-    scans = DeferredScans(tmp_path / "deferred", max_bytes=1 << 40)
+    scans = Captures(tmp_path / "deferred", max_bytes=1 << 40)
     for on_vanish in ("finish", "stop"):
         with open_source(heart[0]) as source, serving(settings_in(tmp_path, on_vanish=on_vanish)):
-            start = scans.start(on_vanish, source.headers, configuration="default", properties={})
-            with start as arriving:
-                for _ in arriving.following(source):
+            with scans.start(on_vanish, needed=True) as arriving:
+                arriving.describe(kind="deferred", identity=Identity.of(source.headers, ""))
+                for _ in arriving.following(source.headers[0].xml, source):
                     assert states(tmp_path)[-1] == "arriving"
                     time.sleep(0.02)
-                arriving.keep(whole=True)
+                arriving.keep()
             assert eventually(lambda: states(tmp_path)[-1] == "done")
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
 
 
 def test_finished_scans_make_room_and_waiting_ones_never_do(heart: tuple[Path, Path], tmp_path: Path) -> None:
     scans = kept(tmp_path, heart[0])
-    (job,) = scans.jobs()
+    (job,) = scans.all()
     size = job.scan.stat().st_size
-    tight = DeferredScans(scans.folder, max_bytes=size + 10_000)
+    tight = Captures(scans.folder, max_bytes=size + 10_000)
     with (
         open_source(heart[0]) as source,
         pytest.raises(DataError, match="are full"),
-        tight.start("def", source.headers, configuration="default", properties={}) as arriving,
+        tight.start("def", needed=True) as arriving,
     ):
-        list(arriving.following(source))
-    assert [job.scan_id for job in scans.jobs()] == ["abc"]
+        list(arriving.following(source.headers[0].xml, source))
+    assert [job.scan_id for job in scans.all()] == ["abc"]
     job.finish([b"images"])
     assert tight.make_room(size)
-    assert [job.scan_id for job in scans.jobs()] == ["abc"]
+    assert [job.scan_id for job in scans.all()] == ["abc"]
     assert tight.make_room(size + 9_999)
-    assert scans.jobs() == []
+    assert scans.all() == []
 
 
 def test_patient_data_is_not_in_the_names_or_the_description(
     heart: tuple[Path, Path], tmp_path: Path
 ) -> None:
     scans = kept(tmp_path, heart[0])
-    (job,) = scans.jobs()
+    (job,) = scans.all()
     with open_source(heart[0]) as source:
         patient = parse_header(source.headers[0].xml)[0].patient
-    described = (job.folder / "job.json").read_text()
+    described = (job.folder / "capture.json").read_text()
     assert patient.patient_id is not None
     assert patient.patient_id not in described
     assert job.folder.stat().st_mode & 0o077 == 0
@@ -406,7 +411,7 @@ def test_failed_scans_are_listed_with_their_reason_and_tried_again(
     scans = kept(tmp_path, heart[0])
     config = tmp_path / "node.toml"
     config.write_text(f'[server]\ndeferred = "{scans.folder}"\n')
-    scans.jobs()[0].fail("the device broke")
+    scans.all()[0].fail("the device broke")
     assert run(["deferred", "list", "--config", str(config)]) == 0
     assert capsys.readouterr().out == "abc  failed: the device broke\n"
     assert run(["deferred", "retry", "other", "--config", str(config)]) == 2

@@ -14,12 +14,12 @@ import pytest
 from recon_node.core.errors import DataError, LimitReached
 from recon_node.core.scan import PatientInfo, ScanHeader, StudyInfo
 from recon_node.files.open import open_source
+from recon_node.mrd.captures import Captures
+from recon_node.mrd.captures.entitled import Identity, Tries, matches, new_ticket
 from recon_node.mrd.messages import Close, HeaderXml, ImageMessage, message_bytes
 from recon_node.mrd.meta import parse_meta
 from recon_node.offline.send import SendSummary, send_scan
 from recon_node.online.deferral import retrieve
-from recon_node.online.deferred_scans import DeferredScans
-from recon_node.online.entitled import Identity, Tries, matches, new_ticket
 from recon_node.online.serve import Running, serving
 from recon_node.settings import Settings
 
@@ -52,9 +52,9 @@ def deferred(heart: tuple[Path, Path], tmp_path: Path, eventually) -> Iterator[t
         tickets = {parse_meta(image.attributes)["DeferredTicket"][0] for image in quick}
         (ticket,) = tickets
         assert any(ticket in text for text in sent.texts)
-        scans = DeferredScans(tmp_path / "deferred", max_bytes=1 << 40)
-        assert eventually(lambda: [job.state for job in scans.jobs()] == ["done"])
-        yield running, ticket, scans.jobs()[0].folder
+        scans = Captures(tmp_path / "deferred", max_bytes=1 << 40)
+        assert eventually(lambda: [job.state for job in scans.all()] == ["done"])
+        yield running, ticket, scans.all()[0].folder
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_ticket_fetches_from_a_header_without_study(
 
 def test_the_ticket_is_kept_as_a_hash_only(deferred: tuple[Running, str, Path]) -> None:
     _, ticket, folder = deferred
-    assert ticket not in (folder / "job.json").read_text()
+    assert ticket not in (folder / "capture.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_a_damaged_job_ends_neither_the_counters_nor_the_worker(
     deferred: tuple[Running, str, Path], heart: tuple[Path, Path], damage: bytes, eventually
 ) -> None:
     running, _, folder = deferred
-    (folder / "job.json").write_bytes(damage)
+    (folder / "capture.json").write_bytes(damage)
     url = f"http://127.0.0.1:{running.health_port}/metrics"
     with urllib.request.urlopen(url, timeout=20) as page:
         assert b"recon_node_deferred_scans" in page.read()
     assert ask(running, heart[0], "later")[0].ok
-    scans = DeferredScans(folder.parent, max_bytes=1 << 40)
-    assert eventually(lambda: [job.state for job in scans.jobs()] == ["done"]), "the next one is worked on"
+    scans = Captures(folder.parent, max_bytes=1 << 40)
+    assert eventually(lambda: [job.state for job in scans.all()] == ["done"]), "the next one is worked on"
 
 
 class Asking:
@@ -177,7 +177,7 @@ def test_identity_is_the_senders_address_and_the_study_or_measurement(
 def test_tries_are_counted_by_address_and_forgiven_after_a_while(tmp_path: Path) -> None:
     now = [0.0]
     tries = Tries(3, clock=lambda: now[0])
-    scans = DeferredScans(tmp_path, max_bytes=1 << 20)
+    scans = Captures(tmp_path, max_bytes=1 << 20)
     for number in range(3):
         with pytest.raises(DataError, match="no deferred scan"):
             retrieve(scans, tries, Asking(header(str(number)), "10.0.0.9"))

@@ -125,7 +125,7 @@ def test_serve_speaks_tls_records_logs_without_patients_and_drains_on_sigterm(
     told = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert sum(line["message"] == "slice reconstructed" for line in told) == 4
     assert "Phantom" not in log.read_text()
-    recorded = sorted((tmp_path / "recorded").glob("*.mrd"))
+    recorded = sorted((tmp_path / "recorded").glob("*/scan.mrd"))
     assert recorded
     assert run(["replay", str(recorded[0]), "--out", str(tmp_path / "again"), "--method", "zero-filled"]) == 0
     live, again = (uids(tmp_path / name) for name in ("dicom", "again"))

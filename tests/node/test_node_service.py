@@ -16,6 +16,7 @@ import pytest
 from recon_node.core.errors import ConfigError
 from recon_node.delivery import Spool, SpoolFull, StorageScp
 from recon_node.files.open import open_source
+from recon_node.mrd.captures import Captures
 from recon_node.offline.send import send_scan
 from recon_node.online.log import setup_logging
 from recon_node.online.serve import serving
@@ -99,9 +100,13 @@ def test_a_disk_that_fills_up_stops_recording_and_no_scan(
         found = itertools.chain([usage], itertools.repeat(usage._replace(free=0)))
         monkeypatch.setattr("recon_node.core.disk.shutil.disk_usage", lambda folder: next(found))
         monkeypatch.setattr("recon_node.online.node.check_room", lambda *args: None)
+        monkeypatch.setattr("recon_node.mrd.captures.arriving._ROOM_AT_A_TIME", 4096)
+        monkeypatch.setattr("recon_node.mrd.captures.store._LOOK_AGAIN_S", -1.0)
         assert send_scan(heart[0], port=running.server.port).ok
     assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 16
-    assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".part"]
+    (kept,) = Captures(tmp_path / "kept", max_bytes=0).all()
+    assert kept.state == "failed"
+    assert "not all of it was kept: the 10000 MB of received scans, or the disk, are full" in kept.reason
 
 
 def test_a_pacs_that_never_answers_only_fills_the_spool(heart: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recording, TLS and fuzzing of the MRD server."""
+"""Captures, TLS and fuzzing of the MRD server."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ from recon_node.core.errors import ConfigError, SourceError
 from recon_node.core.scan import Readouts
 from recon_node.core.tls import client_tls, server_tls
 from recon_node.files.open import open_source
-from recon_node.mrd import recording
+from recon_node.mrd.captures import Capture, Captures, arriving
 from recon_node.mrd.messages import Close, HeaderXml, message_bytes
-from recon_node.mrd.recording import RecordingFolder
 from recon_node.mrd.server import ServerLimits
 from recon_node.offline.send import send_scan
 from recon_node.online.serve import echo
 
 
+def captures(folder: Path) -> list[Capture]:
+    return Captures(folder, max_bytes=0).all()
+
+
 def test_a_recorded_stream_is_read_back_exactly_and_sent_again(
     serve, scan_file: Path, tmp_path: Path, helpers
 ) -> None:
-    server = serve(recordings=RecordingFolder(tmp_path / "kept", max_bytes=1 << 30))
+    server = serve(captures=Captures(tmp_path / "kept", max_bytes=1 << 30, keep_raw=True))
     send_scan(scan_file, port=server.port)
     assert helpers.eventually(lambda: server.active == 0)
-    (kept,) = (tmp_path / "kept").iterdir()
-    assert kept.suffix == ".mrd"
-    assert kept.stat().st_mode & 0o077 == 0
+    (capture,) = captures(tmp_path / "kept")
+    kept = capture.raw
+    assert (capture.state, capture.handed, capture.whole) == ("done", True, True)
+    assert kept is not None
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (capture.folder, *capture.folder.iterdir()))
     with open_source(kept) as recorded, open_source(scan_file) as original:
         assert recorded.headers[0].xml == original.headers[0].xml
         both = [
@@ -49,21 +54,22 @@ def test_all_that_came_is_on_the_disk_before_an_answer_leaves(
     folder = tmp_path / "kept"
     synced: list[int] = []
     sent: list[int] = []
-    real = recording.sync_file
+    real = arriving.sync_file
 
     def watched(file) -> None:
         real(file)
-        synced.append(file.tell())
+        if Path(f"/proc/self/fd/{file.fileno()}").readlink().name == "scan.mrd.part":
+            synced.append(file.tell())
 
     def handler(session) -> None:
         list(session)
         session.text("done")
-        (part,) = folder.iterdir()
+        (part,) = folder.glob("*/scan.mrd.part")
         sent.append(part.stat().st_size)
 
-    monkeypatch.setattr(recording, "sync_file", watched)
+    monkeypatch.setattr(arriving, "sync_file", watched)
     assert send_scan(
-        scan_file, port=serve(handler, recordings=RecordingFolder(folder, max_bytes=1 << 30)).port
+        scan_file, port=serve(handler, captures=Captures(folder, max_bytes=1 << 30, keep_raw=True)).port
     ).ok
     assert synced == sent, "once, with every byte that had come"
 
@@ -77,30 +83,36 @@ def test_echo_says_what_came_and_reconstructs_nothing(serve, scan_file: Path) ->
 
 def test_recordings_make_room_by_deleting_the_oldest(serve, scan_file: Path, tmp_path: Path, helpers) -> None:
     folder = tmp_path / "kept"
-    server = serve(recordings=RecordingFolder(folder, max_bytes=70_000))
+    server = serve(captures=Captures(folder, max_bytes=70_000, keep_raw=True))
     for _ in range(4):
         assert send_scan(scan_file, port=server.port).ok
         assert helpers.eventually(lambda: server.active == 0)
-    files = list(folder.iterdir())
-    assert 1 <= len(files) < 4
-    assert sum(f.stat().st_size for f in files) <= 70_000
+    assert 1 <= len(captures(folder)) < 4
+    assert sum(capture.size for capture in captures(folder)) <= 70_000
 
 
 def test_a_stream_too_large_to_record_is_still_reconstructed(
     serve, scan_file: Path, tmp_path: Path, helpers
 ) -> None:
-    server = serve(recordings=RecordingFolder(tmp_path / "kept", max_bytes=10_000))
+    server = serve(captures=Captures(tmp_path / "kept", max_bytes=10_000))
     assert send_scan(scan_file, port=server.port).ok
     assert helpers.eventually(lambda: server.active == 0)
-    assert sum(f.stat().st_size for f in (tmp_path / "kept").iterdir()) <= 10_000
+    (capture,) = captures(tmp_path / "kept")
+    assert capture.size <= 10_000
+    assert "not all of it was kept" in capture.reason
 
 
-def test_a_broken_stream_is_kept_as_a_part(serve, tmp_path: Path, helpers) -> None:
-    server = serve(recordings=RecordingFolder(tmp_path / "kept", max_bytes=1 << 20))
+def test_of_a_broken_stream_all_that_came_is_kept_with_the_reason(serve, tmp_path: Path, helpers) -> None:
+    server = serve(captures=Captures(tmp_path / "kept", max_bytes=1 << 20, keep_raw=True))
     with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
         sock.sendall(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
         sock.sendall(message_bytes(helpers.some_readouts(3)))
-    assert helpers.eventually(lambda: [f.name[-9:] for f in (tmp_path / "kept").iterdir()] == [".mrd.part"])
+    assert helpers.eventually(lambda: [c.state for c in captures(tmp_path / "kept")] == ["failed"])
+    (capture,) = captures(tmp_path / "kept")
+    assert "ends without a CLOSE" in capture.reason
+    assert not capture.whole
+    with open_source(capture.raw) as source:
+        assert sum(len(block) for block in source) == 3
     assert helpers.eventually(lambda: server.active == 0)
 
 
@@ -108,7 +120,7 @@ def test_broken_streams_make_room_for_others_and_empty_ones_leave_no_file(
     serve, scan_file: Path, tmp_path: Path, helpers
 ) -> None:
     folder = tmp_path / "kept"
-    server = serve(recordings=RecordingFolder(folder, max_bytes=70_000))
+    server = serve(captures=Captures(folder, max_bytes=70_000, keep_raw=True))
     header = bytes(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
     for broken in (header * 2, b"") * 40:
         with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
@@ -117,24 +129,24 @@ def test_broken_streams_make_room_for_others_and_empty_ones_leave_no_file(
             while sock.recv(1 << 16):
                 pass
     assert helpers.eventually(lambda: server.active == 0)
-    assert all(path.stat().st_size for path in folder.iterdir())
+    assert all(capture.raw.stat().st_size for capture in captures(folder))
     assert send_scan(scan_file, port=server.port).ok
     assert helpers.eventually(lambda: server.active == 0)
-    assert [path.suffix for path in folder.iterdir()].count(".mrd") == 1
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 70_000
+    assert [capture.state for capture in captures(folder)].count("done") == 1
+    assert sum(capture.size for capture in captures(folder)) <= 70_000
 
 
 def test_a_folder_that_disappears_ends_the_recording_and_not_the_scan(
     serve, scan_file: Path, tmp_path: Path, helpers
 ) -> None:
     folder = tmp_path / "kept"
-    server = serve(recordings=RecordingFolder(folder, max_bytes=1 << 20))
+    server = serve(captures=Captures(folder, max_bytes=1 << 20))
     folder.rmdir()
     assert send_scan(scan_file, port=server.port).ok
     folder.mkdir()
     with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
         sock.sendall(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
-        assert helpers.eventually(lambda: [*folder.iterdir()] and next(folder.iterdir()).stat().st_size)
+        assert helpers.eventually(lambda: [*folder.iterdir()] and captures(folder)[0].raw.stat().st_size)
         shutil.rmtree(folder)
         sock.sendall(message_bytes(Close()))
         sock.settimeout(20)
@@ -144,8 +156,8 @@ def test_a_folder_that_disappears_ends_the_recording_and_not_the_scan(
 
 def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="recordings cannot be kept"):
-        RecordingFolder(tmp_path / "file" / "kept", max_bytes=1)
+    with pytest.raises(ConfigError, match="received scans cannot be kept"):
+        Captures(tmp_path / "file" / "kept", max_bytes=1)
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,7 @@ def test_doctor_tells_of_folders_and_ports(tmp_path: Path, capsys: pytest.Captur
         assert run(["doctor", "--config", str(file)]) == 1
         said = capsys.readouterr().out
         assert "FAIL images: " in said
-        assert f"ok   recordings: {tmp_path}/kept, " in said
+        assert f"ok   received scans: {tmp_path}/kept, " in said
         assert f"ok   port: 127.0.0.1:{port} is taken" in said
         assert "ok   health port: 127.0.0.1:0 is free" in said
     file.write_text('[recon]\nmethod = "sense"\n[delivery]\nspool = "spool"\n[server]\nhost = "192.0.2.1"\n')

@@ -60,7 +60,7 @@ def queue(worker: DeliveryWorker) -> list[Queued]:
 def disks(settings: Settings) -> list[Disk]:
     """The node's folders and the room on their disks."""
     server = settings.server
-    folders = {"images": server.out, "deferred scans": server.deferred, "recordings": server.record}
+    folders = {"images": server.out, "received scans": server.record or server.deferred}
     folders["queue"] = str(spool_folder(settings.delivery))
     reserve = settings.delivery.reserve_mb << 20
     rows = []

@@ -1,4 +1,4 @@
-"""Who may fetch the images of a deferred scan: whoever has what only its sender has.
+"""Who may fetch the images of a received scan: whoever has what only its sender has.
 
 A patient's number can be guessed. So the header that asks has to be of the same patient and study, and beside
 that it comes with the ticket that was handed over with the quick images, or from the sender's address with
@@ -47,7 +47,9 @@ class Identity:
 
     @classmethod
     def of(cls, headers: Sequence[ScanHeader], peer: str) -> Identity:
-        """Of a scan, or of one that asks."""
+        """Of a scan, or of one that asks; of its sender alone while there is no header."""
+        if not headers:
+            return cls(sender=hashed([_address(peer)]))
         patient, study = headers[0].patient, headers[0].study
         known = patient.patient_id or patient.name
         return cls(
