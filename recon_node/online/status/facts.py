@@ -65,8 +65,6 @@ def disks(settings: Settings) -> list[Disk]:
     reserve = settings.delivery.reserve_mb << 20
     rows = []
     for what, folder in folders.items():
-        if folder is None:
-            continue
         try:
             free: int | None = free_bytes(Path(folder))
         except OSError:
