@@ -48,7 +48,7 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "offgrid_ratio": Limit(typical=1.1, warn=1.3, fallback=2.0),
         "fit_ratio": Limit(typical=1.5, warn=4.0, fallback=10.0),
         "consistency": Limit(typical=0.15, warn=0.35, fallback=0.7),
-        "map_residual": Limit(typical=0.1, warn=0.25, fallback=0.6),
+        "map_residual": Limit(typical=0.03, warn=0.1, fallback=0.5),
         "peak_ratio": Limit(typical=1.5, warn=2.5, fallback=6.0),
     }
 )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.holdout import HeldOut, hold_out
+from recon_node.trust.map_fit import unexplained
 from recon_node.trust.offgrid import calibration_error, place_of_block
 from recon_node.trust.prediction import energies, squared_errors
 
@@ -62,7 +63,8 @@ class Measures:
     consistency_noise: float | None = None
     """The same as root mean square in noise standard deviations."""
     map_residual: float | None = None
-    """Share of the calibration image's norm, inside the support, that the coil maps cannot express."""
+    """Share of the calibration signal's norm that no image gives through the coil maps, less the noise where
+    its level is known."""
     peak_ratio: float | None = None
     """Largest factor, up or down, between the image's brightness and that of the calibration image."""
 
@@ -232,16 +234,10 @@ def _calibration_images(kspace: KSpace) -> NDArray[np.complex64] | None:
 
 
 def _map_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
-    coils = _calibration_images(kspace)
-    if coils is None or not maps.support.any():
+    calibration = kspace.calibration
+    if calibration is None or place_of_block(kspace, calibration.shape) is None or not maps.support.any():
         return None
-    inside = coils[:, maps.support]
-    residual = inside.copy()
-    for one in maps.data:
-        sensitivity = one[:, maps.support]
-        residual -= sensitivity * np.sum(sensitivity.conj() * inside, axis=0)
-    total = float(np.linalg.norm(inside))
-    return float(np.linalg.norm(residual)) / total if total > 0 else None
+    return unexplained(calibration, maps.data, noise=kspace.calibration_noise if kspace.whitened else None)
 
 
 def _peak_ratio(kspace: KSpace, maps: CoilMaps, image: NDArray[np.complex64]) -> float | None:

@@ -1,0 +1,121 @@
+r"""How much of the calibration signal no image could give through the coil maps.
+
+Comparing low-resolution coil images with their projection on the maps measures something else as well:
+cutting calibration data off at its edge smears every coil image in another way, so that even the true maps
+seem to miss 8 to 17 % of a thorax. Here the unknown is an image whose k-space reaches as far as the
+calibration block. It is fitted to the samples well inside the block, on which what lies beyond has no
+influence as long as coil maps are as smooth as ESPIRiT's kernels take them to be:
+
+.. math:: \min_x \| P (F S x - c) \|, \qquad x \text{ within the block's k-space}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.grid import central
+
+Complex = NDArray[np.complexfloating[Any, Any]]
+
+MARGIN = 3
+"""Samples at each edge of the block that are not compared: half of a usual ESPIRiT kernel."""
+ITERATIONS = 15
+_DONE = 1e-8
+
+
+def unexplained(calibration: Complex, maps: Complex, *, noise: float | None) -> float | None:
+    """Norm of the calibration signal that no image gives through the maps, over the signal's norm.
+
+    Parameters
+    ----------
+    calibration : ndarray
+        `(coil, ay, ax)` complex; centre of k-space, at most as large as the maps.
+    maps : ndarray
+        `(map, coil, y, x)` complex.
+    noise : float or None
+        Standard deviation of the complex noise in `calibration`, taken off; None where it is not known.
+
+    Returns
+    -------
+    float or None
+        0 (all explained) to 1; None where the calibration holds no signal, or nothing well inside it.
+    """
+    block = calibration.shape[1:]
+    shape = tuple(min(2 * side, full) for side, full in zip(block, maps.shape[2:], strict=True))
+    inner = tuple(side - 2 * min(MARGIN, (side - 1) // 4) for side in block)
+    coils = _resampled(maps, shape)
+    seen, wanted = _block(shape, inner), _block(shape, block)
+    measured = np.zeros((len(calibration), *shape), np.complex64)
+    measured[(slice(None), *(central(full, part) for full, part in zip(shape, block, strict=True)))] = (
+        calibration
+    )
+    measured *= seen
+
+    def forward(x: Complex) -> Complex:
+        images: Complex = centred_ifft(x * wanted)
+        return np.asarray(centred_fft(np.einsum("mcyx,myx->cyx", coils, images)) * seen)
+
+    def adjoint(samples: Complex) -> Complex:
+        combined = np.einsum("mcyx,cyx->myx", coils.conj(), centred_ifft(samples))
+        return np.asarray(centred_fft(combined) * wanted)
+
+    total = _energy(measured)
+    if total == 0:
+        return None
+    error = _energy(measured - forward(_fitted(forward, adjoint, measured)))
+    samples, unknowns = int(seen.sum()) * len(calibration), int(wanted.sum()) * len(maps)
+    level = 0.0 if noise is None else noise**2
+    signal = total - level * samples
+    if signal <= 0:
+        return None
+    return float(np.sqrt(max(error - level * max(samples - unknowns, 0), 0.0) / signal))
+
+
+def _fitted(
+    forward: Callable[[Complex], Complex], adjoint: Callable[[Complex], Complex], measured: Complex
+) -> Complex:
+    """Least squares by conjugate gradients from zero."""
+    residual = adjoint(measured)
+    x, direction = np.zeros_like(residual), residual
+    first = power = _energy(residual)
+    for _ in range(ITERATIONS):
+        if power <= _DONE * first:
+            break
+        image = adjoint(forward(direction))
+        step = power / float(np.vdot(direction, image).real)
+        x, residual = x + step * direction, residual - step * image
+        before, power = power, _energy(residual)
+        direction = residual + power / before * direction
+    return x
+
+
+def _energy(values: Complex) -> float:
+    return float(np.vdot(values, values).real)
+
+
+def _block(shape: tuple[int, ...], part: tuple[int, ...]) -> NDArray[np.bool_]:
+    inside = np.zeros(shape, np.bool_)
+    inside[tuple(central(full, side) for full, side in zip(shape, part, strict=True))] = True
+    return inside
+
+
+def _resampled(maps: Complex, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+    """Maps `(map, coil, y, x)` on a coarser grid of the same field of view, by linear interpolation."""
+    if maps.shape[2:] == shape:
+        return maps.astype(np.complex64)
+    places = [
+        (np.arange(few) - few // 2) * (full / few) + full // 2
+        for few, full in zip(shape, maps.shape[2:], strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*places, indexing="ij"))
+    out = np.empty((*maps.shape[:2], *shape), np.complex64)
+    for one, coarse in zip(maps.reshape(-1, *maps.shape[2:]), out.reshape(-1, *shape), strict=True):
+        for part, target in ((one.real, coarse.real), (one.imag, coarse.imag)):
+            target[...] = map_coordinates(part, grid, order=1, mode="grid-wrap")
+    return out
