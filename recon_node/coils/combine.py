@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
+from recon_node.core.mapsets import joined
 from recon_node.core.types import CoilMaps
 
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -17,7 +18,8 @@ def combine(coil_images: Complex, maps: CoilMaps) -> NDArray[np.complex64]:
     """Project coil images on the maps: ``sum over coils of conj(map) * image``.
 
     With whitened data and unit-norm maps this is the combination with the best signal-to-noise ratio
-    (Roemer et al., Magn Reson Med 16:192, 1990). Several map sets are added up.
+    (Roemer et al., Magn Reson Med 16:192, 1990). Several map sets are joined
+    (`recon_node.core.mapsets.joined`).
 
     Parameters
     ----------
@@ -36,13 +38,18 @@ def combine(coil_images: Complex, maps: CoilMaps) -> NDArray[np.complex64]:
     DataError
         If coils or pixels of images and maps disagree.
     """
+    return joined(combine_sets(coil_images, maps))
+
+
+def combine_sets(coil_images: Complex, maps: CoilMaps) -> NDArray[np.complex64]:
+    """As `combine`, with one image for each map set: `(..., map, y, x)` complex64."""
     if coil_images.shape[-3:] != maps.data.shape[1:]:
         raise DataError(
             f"coil images of shape {coil_images.shape} do not fit maps of shape {maps.data.shape}:"
             " expected equal (coil, y, x)"
         )
     combined: NDArray[np.complex64] = np.einsum(
-        "mcyx,...cyx->...yx", maps.data.conj(), coil_images, optimize=True
+        "mcyx,...cyx->...myx", maps.data.conj(), coil_images, optimize=True
     ).astype(np.complex64, copy=False)
     return combined
 

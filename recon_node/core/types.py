@@ -188,9 +188,16 @@ class ImageSeries:
     trigger_times_ms: tuple[float, ...] | None = None
     acquisition_times_s: tuple[float, ...] | None = None
     rr_interval_ms: float | None = None
+    parts: NDArray[np.complex64] | None = None
+    """`(phase, map, y, x)` complex64: the image of each coil map set, where there are several; `data` is what
+    is shown of them (`recon_node.core.mapsets.joined`). Of images on the grid of their k-space only."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", frozen("data", self.data, "phase y x", np.complex64, {}))
+        sizes: dict[str, int] = {}
+        object.__setattr__(self, "data", frozen("data", self.data, "phase y x", np.complex64, sizes))
+        if self.parts is not None:
+            parts = frozen("parts", self.parts, "phase map y x", np.complex64, sizes)
+            object.__setattr__(self, "parts", parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,7 @@ def finish(images: ImageSeries, *, shape: tuple[int, int]) -> ImageSeries:
     geometry = replace(
         images.geometry, fov_mm=(shape[1] * pixel[1], shape[0] * pixel[0], images.geometry.fov_mm[2])
     )
-    return replace(images, data=np.ascontiguousarray(data, dtype=np.complex64), geometry=geometry)
+    return replace(images, parts=None, data=np.ascontiguousarray(data, dtype=np.complex64), geometry=geometry)
 
 
 def _interpolated(fov_mm: float, wanted_mm: float, size: int) -> int:

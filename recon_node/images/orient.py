@@ -72,7 +72,7 @@ def orient(images: ImageSeries, orientation: Orientation) -> ImageSeries:
         data = data[..., ::-1]
         centre = _place(geometry, (rows, columns), y=rows // 2, x=columns - 1 - columns // 2)
         geometry = replace(geometry, read_dir=_negated(geometry.read_dir), position_mm=centre)
-    return replace(images, data=np.ascontiguousarray(data), geometry=geometry)
+    return replace(images, parts=None, data=np.ascontiguousarray(data), geometry=geometry)
 
 
 def _place(geometry: SliceGeometry, shape: tuple[int, int], *, y: int, x: int) -> tuple[float, float, float]:

@@ -87,7 +87,9 @@ def fill_partial_fourier(
     made_by = dataclasses.replace(
         images.made_by, settings={**images.made_by.settings, "partial_fourier": method}
     )
-    return dataclasses.replace(images, data=data.astype(np.complex64, copy=False), made_by=made_by)
+    return dataclasses.replace(
+        images, parts=None, data=data.astype(np.complex64, copy=False), made_by=made_by
+    )
 
 
 def _range(sampled: NDArray[np.bool_]) -> slice:

@@ -139,7 +139,7 @@ class CardioMMReconstructor:
         kspace : KSpace
             All phases of the slice; they are reconstructed together.
         maps : CoilMaps
-            The first map set is used. Not needed with learned maps.
+            The network makes the image of the first map set, see `clip_images`. Not needed with learned maps.
         text : TextEmbedding
             Both prompts, made by the encoder that the weights were trained with. A network without text
             conditioning ignores it.

@@ -7,6 +7,7 @@ turns one into the other. Samples visit the device a chunk of frames at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recon_node.core.fft import centred_fft
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.methods.series import noise_unit
 from recon_node.model.cardiomm import CardioMM
 from recon_node.model.consistency import Physics, combine
 from recon_node.model.singleframe import PUBLISHED_ACS, PublishedCardioMM
-from recon_node.solvers.kt import kt_images
+from recon_node.solvers.kt import kt_images, kt_parts
 
 
 def clip_images(
@@ -31,7 +33,10 @@ def clip_images(
     periodic: bool,
     chunk: int | None,
 ) -> NDArray[np.complex64]:
-    """All frames together, with one set of maps.
+    """All frames together.
+
+    A network makes the image of the first map set. Where there are others, k-t sparse SENSE with all of them
+    takes off what belongs to the others, and their images are kept as they are.
 
     Parameters
     ----------
@@ -40,7 +45,7 @@ def clip_images(
     kspace : KSpace
         One slice.
     maps : CoilMaps or None
-        The first set is used; None lets the sensitivity network make them from the time average.
+        None lets the sensitivity network make one set from the time average.
     texts : tuple of Tensor
         `(1, text_size)` each, metadata and undersampling after the heads.
     periodic : bool
@@ -51,9 +56,14 @@ def clip_images(
     Returns
     -------
     ndarray
-        `(phase, y, x)` complex64.
+        `(phase, map, y, x)` complex64.
     """
     device, (meta, us) = texts[0].device, texts
+    noise = 1.0 if net.config.start == "zero-filled" else noise_unit(kspace)
+    parts = None
+    if maps is not None and len(maps.data) > 1:
+        parts = kt_parts(kspace.data, kspace.mask, maps.data, net.config.kt, device, unit=noise_unit(kspace))
+        kspace = _without(kspace, parts[:, 1:], maps.data[1:])
     mask = _to_rows(kspace.mask, device)[None]
     if maps is None:
         acs, average = kspace.sampling.acs, _time_average(kspace, device)[None]
@@ -62,11 +72,11 @@ def clip_images(
         used = _to_rows(maps.data[0], device)[None]
     physics = Physics(used, mask)
     measured = torch.cat([physics.adjoint(some[None]) for some, _ in _chunks(kspace, chunk, device)], dim=1)
-    noise = 1.0 if net.config.start == "zero-filled" else noise_unit(kspace)
-    first = _first_estimate(net, kspace, used, noise)
+    first = _first_estimate(net, kspace, used, noise, parts)
     images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
     made = net.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
-    return _from_rows(made[0])
+    own = _from_rows(made[0])[:, None]
+    return own if parts is None else np.concatenate([own, parts[:, 1:]], axis=1)
 
 
 def frame_images(
@@ -85,7 +95,8 @@ def frame_images(
     net, kspace, texts, chunk
         As for `clip_images`.
     maps : CoilMaps or None
-        None lets the sensitivity network make maps for each frame from its own calibration lines.
+        The first set is used; None lets the sensitivity network make maps for each frame from its own
+        calibration lines.
     reference : CoilMaps or None
         The published network ends in a magnitude. These maps give it the phase of its own coil images
         combined with them, so that k-space can be predicted from image and maps; without them the phase is
@@ -110,10 +121,23 @@ def frame_images(
     return np.concatenate(images)
 
 
-def _first_estimate(net: CardioMM, kspace: KSpace, maps: Tensor, noise: float) -> Tensor | None:
+def _without(kspace: KSpace, parts: NDArray[np.complex64], maps: NDArray[np.complex64]) -> KSpace:
+    """K-space less what images `(phase, map, y, x)` give through their maps `(map, coil, y, x)`."""
+    rest = np.empty_like(kspace.data)
+    for i, images in enumerate(parts):
+        seen = np.einsum("mcyx,myx->cyx", maps, images)
+        rest[i] = (kspace.data[i] - centred_fft(seen)) * kspace.mask[i]
+    return replace(kspace, data=rest)
+
+
+def _first_estimate(
+    net: CardioMM, kspace: KSpace, maps: Tensor, noise: float, parts: NDArray[np.complex64] | None
+) -> Tensor | None:
     """What the cascades start from, `(1, frame, row, column)`; None for zero-filled images."""
     if net.config.start == "zero-filled":
         return None
+    if parts is not None:
+        return _to_rows(parts[:, 0], maps.device)[None]
     given = maps.mT.cpu().numpy()
     images = kt_images(kspace.data, kspace.mask, given, net.config.kt, maps.device, unit=noise)
     return _to_rows(images, maps.device)[None]

@@ -22,7 +22,7 @@ class Iterative(ABC):
     """``auto``, ``cpu`` or ``cuda``."""
 
     def reconstruct(self, kspace: KSpace, maps: CoilMaps, text: TextEmbedding | None = None) -> ImageSeries:
-        """Images `(phase, y, x)` on the grid of `kspace`; map sets are solved jointly and added.
+        """Images `(phase, y, x)` on the grid of `kspace`; map sets are solved jointly.
 
         Raises
         ------
@@ -40,7 +40,7 @@ class Iterative(ABC):
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
     ) -> NDArray[np.complex64]:
-        """`(phase, y, x)`; `unit` is the standard deviation of the complex noise in `kspace`."""
+        """`(phase, map, y, x)`; `unit` is the standard deviation of the complex noise in `kspace`."""
 
     @abstractmethod
     def _settings(self, unit: float) -> dict[str, Any]:

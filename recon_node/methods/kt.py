@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.methods.iterative import Iterative
 from recon_node.methods.record import classical
-from recon_node.solvers.kt import KtConfig, kt_images
+from recon_node.solvers.kt import KtConfig, kt_parts
 
 
 class KtSparse(Iterative):
@@ -35,7 +35,7 @@ class KtSparse(Iterative):
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
     ) -> NDArray[np.complex64]:
-        return kt_images(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit)
+        return kt_parts(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit)
 
     def _settings(self, unit: float) -> dict[str, Any]:
         return {**dataclasses.asdict(self.config), "noise_unit": unit}

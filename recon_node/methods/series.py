@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError, DataError
+from recon_node.core.mapsets import joined
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy
 from recon_node.core.version import __version__
 
@@ -41,9 +42,11 @@ def check(kspace: KSpace, maps: CoilMaps | None) -> None:
 def series(
     kspace: KSpace, images: NDArray[np.complex64], method: str, settings: Mapping[str, Any]
 ) -> ImageSeries:
-    """Images `(phase, y, x)` with everything that `kspace` knows about them."""
+    """Images `(phase, y, x)`, or `(phase, map, y, x)` of map sets, with all that `kspace` knows of them."""
+    several = images.ndim == 4 and images.shape[1] > 1
     return ImageSeries(
-        data=images,
+        data=joined(images) if images.ndim == 4 else images,
+        parts=images if several else None,
         geometry=kspace.geometry,
         header=kspace.header,
         index=kspace.index,

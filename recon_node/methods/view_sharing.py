@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.coils import combine
+from recon_node.coils import combine_sets
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.record import classical
@@ -26,9 +26,9 @@ class ViewSharing:
             See `recon_node.methods.series.check`.
         """
         check(kspace, maps)
-        images = np.zeros((kspace.data.shape[0], *kspace.data.shape[2:]), np.complex64)
+        images = np.zeros((len(kspace.data), len(maps.data), *kspace.data.shape[2:]), np.complex64)
         for phase, coil_images in enumerate(_coil_images(share_views(kspace.data, kspace.mask))):
-            images[phase] = combine(coil_images, maps)
+            images[phase] = combine_sets(coil_images, maps)
         return series(kspace, images, self.name, {})
 
 

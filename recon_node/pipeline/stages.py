@@ -14,7 +14,7 @@ from recon_node.prep.calibration import LEAST_LINES
 from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, PromptSettings, ReconSettings
 from recon_node.solvers.device import on_device
-from recon_node.trust import judge_reconstruction
+from recon_node.trust import FOLDED_SHARE, judge_reconstruction
 
 USUAL_THRESHOLD = 0.02
 """Of the calibration's singular values, where the noise level is not known."""
@@ -39,26 +39,38 @@ def calibrate(kspace: KSpace, settings: CoilSettings | None = None, *, device: s
     """
     options = settings or CoilSettings()
     if kspace.calibration is None:
-        found = kspace.sampling.acs or "no"
+        lines = kspace.sampling.acs or "no"
         raise CalibrationError(
-            f"slice {kspace.index.slice}: found {found} fully sampled calibration (ACS) lines in the centre, "
+            f"slice {kspace.index.slice}: found {lines} fully sampled calibration (ACS) lines in the centre, "
             f"expected at least {max(options.kernel, LEAST_LINES)}: acquire more, or send a separate "
             "calibration scan (coils.kernel above 8 wants as many)"
         )
     calibration = kspace.calibration
-    return on_device(
-        device,
-        lambda place: espirit(
-            placed(calibration, place),
-            kspace.data.shape[-2:],
-            kernel=options.kernel,
-            threshold=_threshold(kspace, options),
-            maps=options.maps,
-            crop=options.crop,
-            soft=options.soft,
-            noise_std=kspace.calibration_noise or 1.0,
-        ),
-    )
+
+    def with_sets(sets: int) -> CoilMaps:
+        return on_device(
+            device,
+            lambda place: espirit(
+                placed(calibration, place),
+                kspace.data.shape[-2:],
+                kernel=options.kernel,
+                threshold=_threshold(kspace, options),
+                maps=sets,
+                crop=options.crop,
+                soft=options.soft,
+                noise_std=kspace.calibration_noise or 1.0,
+            ),
+        )
+
+    if options.maps != "auto":
+        return with_sets(options.maps)
+    maps = with_sets(1)
+    return with_sets(2) if _folds(maps) and len(calibration) > 1 else maps
+
+
+def _folds(maps: CoilMaps) -> bool:
+    """Whether the object is larger than the field of view, so that one set of maps is not enough."""
+    return maps.folded is not None and maps.folded > FOLDED_SHARE
 
 
 def _threshold(kspace: KSpace, options: CoilSettings) -> float | Literal["auto"]:

@@ -83,8 +83,8 @@ class CoilSettings(Checked):
     threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.02
     """Singular values below this fraction of the largest are noise; `auto` takes the noise level of whitened
     data (0.02 where it is not known)."""
-    maps: int = setting(1, ge=1, le=16, peer="maps")
-    """Map sets: 2 where the object is larger than the field of view (networks use the first)."""
+    maps: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = setting("auto", peer="maps")
+    """Map sets: `auto` takes 2 where the object is larger than the field of view, else 1."""
     crop: float = setting(0.8, ge=0, lt=1)
     """Maps end where their eigenvalue falls below this."""
     soft: bool = False

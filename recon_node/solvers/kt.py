@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from recon_node.core.mapsets import joined
 from recon_node.schema import Checked, checked
 from recon_node.solvers.air import air_pull
 from recon_node.solvers.device import one_thread
@@ -85,9 +86,22 @@ class KtConfig(Checked):
     """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
 
 
+def kt_images(
+    data: NDArray[np.complex64],
+    mask: NDArray[np.bool_],
+    maps: NDArray[np.complex64],
+    config: KtConfig,
+    device: torch.device,
+    *,
+    unit: float = 1.0,
+) -> NDArray[np.complex64]:
+    """`kt_parts`, its map sets joined: `(phase, y, x)` complex64."""
+    return joined(kt_parts(data, mask, maps, config, device, unit=unit))
+
+
 @one_thread()
 @torch.inference_mode()
-def kt_images(
+def kt_parts(
     data: NDArray[np.complex64],
     mask: NDArray[np.bool_],
     maps: NDArray[np.complex64],
@@ -116,7 +130,7 @@ def kt_images(
     Returns
     -------
     ndarray
-        `(phase, y, x)` complex64.
+        `(phase, map, y, x)` complex64.
     """
     problem = _Problem(data, mask, maps, config, device)
     temporal, spatial = _weights(mask, config)

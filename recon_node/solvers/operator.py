@@ -115,9 +115,9 @@ class SenseOperator:
         return self._maps.abs().square().sum(dim=1)
 
     def to_grid(self, images: Tensor) -> NDArray[np.complex64]:
-        """`(frame, map, x, y)` to the sum over maps on the usual grid, `(frame, y, x)`."""
-        total = torch.fft.fftshift(images.sum(dim=1), dim=(-2, -1)).transpose(-2, -1)
-        grid: NDArray[np.complex64] = total.contiguous().cpu().numpy()
+        """`(..., x, y)` as images lie here to `(..., y, x)` on the usual grid."""
+        moved = torch.fft.fftshift(images, dim=(-2, -1)).transpose(-2, -1)
+        grid: NDArray[np.complex64] = moved.contiguous().cpu().numpy()
         return grid
 
     def from_grid(self, array: NDArray[np.complex64]) -> Tensor:

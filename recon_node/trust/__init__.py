@@ -5,10 +5,11 @@ from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.limits import DEFAULTS, Limit, Limits, load_limits, save_limits
 from recon_node.trust.measures import MEASURES, Measures, measure
 from recon_node.trust.novelty import TrainedOn, novelty
-from recon_node.trust.verdict import judge, judge_reconstruction
+from recon_node.trust.verdict import FOLDED_SHARE, judge, judge_reconstruction
 
 __all__ = [
     "DEFAULTS",
+    "FOLDED_SHARE",
     "MEASURES",
     "HeldOut",
     "Limit",

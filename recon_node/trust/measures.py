@@ -109,7 +109,7 @@ def measure(
     """
     if not np.isfinite(images.data).all():
         return Measures(finite=False)
-    image = with_phase(images.data, kspace, maps)
+    image = components(images, kspace, maps)
     residual = _mean(squared_errors(image, kspace.data, maps, kspace.mask), kspace.mask, kspace)
     signal = _power(kspace.data, kspace.mask)
     taken = Measures(
@@ -117,7 +117,7 @@ def measure(
         consistency=_ratio(*_without_noise(kspace, kspace.mask, residual, signal)),
         consistency_noise=float(np.sqrt(residual)),
         map_residual=_map_residual(kspace, maps),
-        peak_ratio=_peak_ratio(kspace, maps, image),
+        peak_ratio=_peak_ratio(kspace, maps, images.data),
     )
     if reconstruct is None or reference is None:
         return taken
@@ -142,6 +142,18 @@ def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> 
     return np.asarray(np.abs(image) * np.exp(1j * np.angle(combined)), np.complex64)
 
 
+def components(images: ImageSeries, kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
+    """The images `(phase, map, y, x)` that predict k-space: of every map set, or of the first one alone."""
+    if knows_all_sets(images, maps):
+        return np.asarray(images.parts, np.complex64)
+    return with_phase(images.data, kspace, maps)[:, None]
+
+
+def knows_all_sets(images: ImageSeries, maps: CoilMaps) -> bool:
+    """Whether there is an image for every one of several map sets."""
+    return images.parts is not None and images.parts.shape[1] == len(maps.data)
+
+
 def _power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
     """Mean squared magnitude of `(phase, coil, ky, kx)` samples where `(phase, ky, kx)` is true."""
     total = 0.0
@@ -164,10 +176,10 @@ def _with_heldout(
     kspace = held.kspace
     errors = {}
     for method in dict.fromkeys((reconstruct, reference)):
-        image = method(held.kspace).data
-        if not np.isfinite(image).all():
+        images = method(held.kspace)
+        if not np.isfinite(images.data).all():
             return replace(taken, finite=False)
-        whole = with_phase(image, held.kspace, maps)
+        whole = components(images, held.kspace, maps)
         squared = squared_errors(whole, held.measured, maps, held.lines | held.kspace.mask)
         errors[method] = tuple(_mean(squared, where, kspace) for where in (held.lines, kspace.mask))
     (out, kept), (reference_out, reference_kept) = errors[reconstruct], errors[reference]
@@ -211,13 +223,15 @@ def _offgrid_ratio(
     kspace: KSpace, maps: CoilMaps, images: ImageSeries, *, reference: Reconstruct | None
 ) -> float | None:
     """The ratio; with no `reference`, of images that the reference method made."""
-    expected = calibration_error(images.data, kspace, maps)
+    expected = calibration_error(components(images, kspace, maps), kspace, maps)
     if expected is None or reference is None:
         return None if expected is None else 1.0
-    best = reference(kspace).data
-    image = images.data if np.any(images.data.imag) else np.abs(images.data) * np.exp(1j * np.angle(best))
-    error = calibration_error(np.asarray(image, np.complex64), kspace, maps)
-    expected = calibration_error(best, kspace, maps)
+    best = reference(kspace)
+    image = components(images, kspace, maps)
+    if not np.any(images.data.imag):
+        image = np.asarray(np.abs(images.data) * np.exp(1j * np.angle(best.data)), np.complex64)[:, None]
+    error = calibration_error(image, kspace, maps)
+    expected = calibration_error(components(best, kspace, maps), kspace, maps)
     return None if error is None or expected is None else error / expected
 
 
@@ -244,7 +258,7 @@ def _peak_ratio(kspace: KSpace, maps: CoilMaps, image: NDArray[np.complex64]) ->
     coils = _calibration_images(kspace)
     if coils is None:
         return None
-    low = np.abs(np.sum(maps.data[0].conj() * coils, axis=0))
+    low = np.linalg.norm(np.einsum("mcyx,cyx->myx", maps.data.conj(), coils), axis=0)
     expected, found = float(np.quantile(low, 0.98)), float(np.quantile(np.abs(image), 0.98))
     if expected <= 0 or found <= 0:
         return float("inf")

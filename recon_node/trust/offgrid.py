@@ -33,7 +33,7 @@ def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMa
     Parameters
     ----------
     image : ndarray
-        `(phase, y, x)` complex64.
+        `(phase, map, y, x)` complex64.
     kspace, maps
         Of the same slice.
 

@@ -14,9 +14,9 @@ from recon_node.core.types import CoilMaps
 
 
 def predict(image: NDArray[np.complex64], maps: CoilMaps) -> NDArray[np.complex64]:
-    """K-space `(phase, coil, ky, kx)` that `image` `(phase, y, x)` gives through the first map set."""
-    shifted = _shifted(maps.data[0])
-    every = np.arange(image.shape[1])
+    """K-space `(phase, coil, ky, kx)` that images `(phase, map, y, x)` give through as many map sets."""
+    shifted = _shifted(maps.data[: image.shape[1]])
+    every = np.arange(image.shape[2])
     return np.stack([_lines(frame, shifted, every) for frame in image])
 
 
@@ -31,11 +31,11 @@ def squared_errors(
     Parameters
     ----------
     image : ndarray
-        `(phase, y, x)` complex64.
+        `(phase, map, y, x)` complex64.
     measured : ndarray
         `(phase, coil, ky, kx)` complex64.
     maps : CoilMaps
-        The first set is used.
+        As many sets are used as there are images.
     where : ndarray
         `(phase, ky, kx)` bool, of what is asked for.
 
@@ -44,7 +44,7 @@ def squared_errors(
     ndarray
         `(phase, ky, kx)` float64; zero where nothing was asked for.
     """
-    shifted = _shifted(maps.data[0])
+    shifted = _shifted(maps.data[: image.shape[1]])
     out = np.zeros(where.shape)
     for frame, samples, asked, errors in zip(image, measured, where, out, strict=True):
         rows = np.flatnonzero(asked.any(axis=1))
@@ -60,17 +60,20 @@ def energies(samples: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 def _shifted(maps: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """`(coil, y, x)` to `(coil, x, y)`, the centre first."""
+    """`(map, coil, y, x)` to `(map, coil, x, y)`, the centre first."""
     return np.ascontiguousarray(np.fft.ifftshift(maps, axes=(-2, -1)).swapaxes(-2, -1))
 
 
 def _lines(
     image: NDArray[np.complex64], maps: NDArray[np.complex64], rows: NDArray[np.intp]
 ) -> NDArray[np.complex64]:
-    """Samples `(coil, line, kx)` of one phase `(y, x)` on some lines, with maps as `_shifted` makes them."""
-    moved = np.fft.ifftshift(image).T
-    hybrid = scipy.fft.fft(maps * moved, axis=-1, norm="ortho", overwrite_x=True)
-    points = image.shape[0]
+    """Samples `(coil, line, kx)` of one phase `(map, y, x)` on some lines, with maps from `_shifted`."""
+    moved = np.fft.ifftshift(image, axes=(-2, -1)).swapaxes(-2, -1)
+    seen = maps[0] * moved[0]
+    for sensitivities, one in zip(maps[1:], moved[1:], strict=True):
+        seen += sensitivities * one
+    hybrid = scipy.fft.fft(seen, axis=-1, norm="ortho", overwrite_x=True)
+    points = image.shape[1]
     lines = np.ascontiguousarray(hybrid[..., (rows - points // 2) % points].swapaxes(-2, -1))
     kspace = scipy.fft.fft(lines, axis=-1, norm="ortho", overwrite_x=True)
     return np.asarray(np.fft.fftshift(kspace, axes=-1), np.complex64)

@@ -8,7 +8,7 @@ from recon_node.core.choices import Believed
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
 from recon_node.trust.calibration import group_of
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
-from recon_node.trust.measures import MEASURES, Measures, Reconstruct, measure
+from recon_node.trust.measures import MEASURES, Measures, Reconstruct, knows_all_sets, measure
 from recon_node.trust.novelty import TrainedOn, novelty, words_of
 
 _SAYS = {
@@ -127,9 +127,10 @@ def _wrapped(maps: CoilMaps, images: ImageSeries) -> list[str]:
         return []
     where = f"signal from outside the field of view folds into {maps.folded:.0%} of the object"
     if len(maps.data) == 1:
-        return [f"{where}: coils.maps = 2 with method sense or kt tells them apart"]
-    who = "network and trust check know" if images.made_by.weights is not None else "the trust check knows"
-    return [f"{where}: {who} the first of {len(maps.data)} coil map sets only"]
+        return [f"{where}: coils.maps = 2 (or auto) tells them apart"]
+    if knows_all_sets(images, maps):
+        return []
+    return [f"{where}: method {images.made_by.method} knows one of {len(maps.data)} coil map sets only"]
 
 
 def _unfilled(kspace: KSpace, images: ImageSeries) -> list[str]:

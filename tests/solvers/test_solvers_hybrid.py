@@ -55,7 +55,7 @@ def test_samples_of_a_simulated_acquisition_equal_the_operator_on_its_image(
     assert operator.lines == (kind == "lines")
     moved = operator.from_grid(image[:, None])
     torch.testing.assert_close(operator.forward(moved), operator.samples(kspace), rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(operator.to_grid(moved), image)
+    np.testing.assert_array_equal(operator.to_grid(moved)[:, 0], image)
 
 
 @pytest.mark.parametrize("kind", ["lines", "points"])
@@ -66,5 +66,5 @@ def test_the_normal_operator_equals_two_dimensional_transforms_there_and_back(ki
     masked = centred_fft(maps * image[:, None]) * mask[:, None]
     expected = np.sum(maps.conj() * centred_ifft(masked), axis=1)
     operator = SenseOperator(maps, mask, CPU)
-    found = operator.to_grid(operator.normal(operator.from_grid(image[:, None])))
+    found = operator.to_grid(operator.normal(operator.from_grid(image[:, None])))[:, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -246,9 +246,8 @@ def test_an_image_that_may_be_mirrored_is_never_passed(scene):
 @pytest.mark.parametrize(
     ("folded", "sets", "weights", "reason"),
     [
-        (0.3, 1, None, "folds into 30% of the object: coils.maps = 2 with method sense or kt"),
-        (0.3, 2, None, "the trust check knows the first of 2"),
-        (0.3, 2, "default", "network and trust check know the first of 2"),
+        (0.3, 1, None, "folds into 30% of the object: coils.maps = 2 (or auto) tells them apart"),
+        (0.3, 2, None, "method oracle knows one of 2 coil map sets only"),
         (0.01, 1, "default", None),
         (None, 2, "default", None),
     ],
