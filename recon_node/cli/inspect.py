@@ -85,7 +85,7 @@ def _slices(scans: list[dict[str, Any]]) -> Table:
             f"{size['ky']} x {size['kx']}",
             str(scan["lines"]["found"]),
             str(scan["lines"]["expected"] or "?"),
-            f"{sampling['acceleration']:g}x {sampling['pattern']}",
+            " ".join([f"{sampling['acceleration']:g}x {sampling['pattern']}", *_several(sampling)]),
             str(sampling["acs_lines"]),
             "none" if calibration is None else " x ".join(map(str, calibration[1:])),
         )

@@ -14,7 +14,7 @@ from recon_node.core.choices import Believed
 from recon_node.core.errors import DataError
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 
-Pattern = Literal["full", "uniform", "random", "radial", "unknown"]
+Pattern = Literal["full", "uniform", "random", "radial", "mixed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,13 @@ class Sampling:
     """Fraction of the ky extent covered, 1 unless one side of k-space is missing."""
     per_phase: tuple[float, ...] = ()
     """Acceleration outside the ACS of each phase."""
+    parts: tuple[tuple[Pattern, float], ...] = ()
+    """Pattern and acceleration of each scheme, the widest first, where a mask is made of several."""
+
+    def __str__(self) -> str:
+        """In words: ``8.0x uniform``, ``5.1x mixed (12.0x uniform, 9.0x random)``."""
+        several = ", ".join(f"{rate:.1f}x {pattern}" for pattern, rate in self.parts)
+        return f"{self.acceleration:.1f}x {self.pattern}" + (f" ({several})" if several else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

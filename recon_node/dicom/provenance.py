@@ -139,6 +139,7 @@ def _sentences(provenance: Provenance) -> list[str]:
         lines.append(
             f"Sampling {sampling.pattern}, acceleration {sampling.acceleration:.2f},"
             f" {sampling.acs} ACS lines."
+            + "".join(f" {rate:.1f}x {name} in part of it." for name, rate in sampling.parts)
         )
     if provenance.lines_expected:
         lines.append(

@@ -93,6 +93,7 @@ def _scan(kspace: KSpace, settings: Settings) -> dict[str, Any]:
             "effective_acceleration": round(sampling.effective_acceleration, 3),
             "acs_lines": sampling.acs,
             "partial_fourier": round(sampling.partial_fourier, 3),
+            **({"parts": [f"{rate:.1f}x {name}" for name, rate in sampling.parts]} if sampling.parts else {}),
         },
         "whitened": kspace.whitened,
         "calibration": None if kspace.calibration is None else list(kspace.calibration.shape),

@@ -21,7 +21,7 @@ def central_square(mask: NDArray[np.bool_]) -> int:
     return 2 * half
 
 
-def spoke_count(mask: NDArray[np.bool_], square: int) -> int | None:
+def spoke_count(mask: NDArray[np.bool_], square: int, *, rows: NDArray[np.bool_] | None = None) -> int | None:
     """Number of evenly spaced spokes through the centre that make up a mask; None if it has none such.
 
     The angular density of the sampled points outside the calibration square is periodic with the
@@ -34,11 +34,15 @@ def spoke_count(mask: NDArray[np.bool_], square: int) -> int | None:
         `(ky, kx)` bool, centre at ``n // 2``.
     square : int
         Side of the calibration square.
+    rows : ndarray, optional
+        `(ky,)` bool, rows that are looked at; all by default.
     """
     ny, nx = mask.shape
     y, x = np.meshgrid(np.arange(ny) - ny // 2, np.arange(nx) - nx // 2, indexing="ij")
     ellipse = np.hypot(y / (ny / 2), x / (nx / 2)) <= 1
     ring = ellipse & (np.hypot(y, x) > max(0.75 * square + 2, 0.3 * min(ny, nx)))
+    if rows is not None:
+        ring &= rows[:, None]
     sampled = mask[ring].astype(float)
     if sampled.sum() < 16:
         return None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
 from recon_node.core.types import Pattern, Sampling
+from recon_node.prep.composite import Bands, bands, distinct, lines_left_out, name_of, whole_lines
 from recon_node.prep.line_patterns import Extent, central_run, extent, regular_spacings, symmetric
 from recon_node.prep.point_patterns import central_square, looks_radial, spoke_count
 
@@ -19,6 +20,8 @@ FEWEST_ACS = 4
 """Fewer central lines than these are chance, not a calibration block."""
 NEARLY_COMPLETE = 1.1
 """Below this acceleration lines are missing by accident, not by a pattern."""
+NEARLY_THE_GRID = 0.8
+"""Share of a grid's spacing that the points' acceleration reaches where the grid is all there is."""
 RADIAL_ACS = 24
 """Widest calibration square discounted for spokes: near the centre they are dense by themselves."""
 SPOKES_AT_ONE = 300
@@ -40,7 +43,9 @@ def classify_sampling(mask: NDArray[Any]) -> Sampling:
         `acceleration` does not count the calibration block: for regular lines it is their spacing
         (exact), for random lines all lines outside the block over those sampled, for evenly spaced
         spokes ``180 / (0.6 spokes)`` (the nominal acceleration of pseudo-radial masks), for other points
-        all points outside the block over those sampled.
+        all points outside the block over those sampled. A mask of several schemes (bands of columns with
+        lines of their own, lines beside spokes) is counted by its points, and `parts` names them; where they
+        have no pattern in common it is ``mixed``.
 
     Raises
     ------
@@ -56,7 +61,8 @@ def classify_sampling(mask: NDArray[Any]) -> Sampling:
     lines = np.any(window, axis=2)
     if bool(np.all(window == lines[:, :, None])):
         return dataclasses.replace(_line_sampling(cube, lines), acs_kx=reach)
-    return _point_sampling(cube)
+    found = bands(cube)
+    return _point_sampling(cube) if found is None else _banded_sampling(cube, found)
 
 
 def _as_cube(mask: NDArray[Any]) -> NDArray[np.bool_]:
@@ -165,12 +171,106 @@ def _line_acceleration(
     return float(outside.sum() / max(1, (lines & outside).sum()))
 
 
+def _banded_sampling(cube: NDArray[np.bool_], found: Bands) -> Sampling:
+    """Pattern of a mask `(phase, ky, kx)` whose columns fall into a few kinds, each with lines of its own."""
+    parts = distinct(
+        (part.pattern, part.acceleration)
+        for columns, lines in zip(found.columns, found.lines, strict=True)
+        if (part := _band(columns, lines)) is not None
+    )
+    if not parts:
+        return _point_sampling(cube)
+    ky, kx = _common_block(cube)
+    per_phase = tuple(_outside_block(phase, ky, kx) for phase in cube)
+    rate = _harmonic_mean(per_phase)
+    one_grid = len(parts) == 1 and parts[0][0] == "uniform" and rate > NEARLY_THE_GRID * parts[0][1]
+    return Sampling(
+        pattern=name_of(parts),
+        acceleration=parts[0][1] if one_grid else rate,
+        effective_acceleration=_effective(cube),
+        acs=ky[1] - ky[0],
+        acs_ky=ky,
+        acs_kx=kx,
+        per_phase=(parts[0][1],) * len(cube) if one_grid else per_phase,
+        parts=parts if len(parts) > 1 else (),
+    )
+
+
+def _band(columns: NDArray[np.bool_], lines: NDArray[np.bool_]) -> Sampling | None:
+    """What a kind of columns `(kx,)` with its lines `(phase, ky)` is; None of a calibration block.
+
+    Columns that are sampled all along are lines of the other direction.
+    """
+    part = _line_sampling(lines[:, :, None], lines)
+    if part.pattern == "full":
+        part = _line_sampling(columns[None, :, None], columns[None])
+    return None if part.pattern in ("unknown", "full") else part
+
+
+def _common_block(cube: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the calibration block that all phases have: whole lines, or a square."""
+    occupied = np.flatnonzero(np.any(cube, axis=(0, 1)))
+    reach = (int(occupied[0]), int(occupied[-1]) + 1)
+    common = np.all(cube[:, :, slice(*reach)], axis=(0, 2))
+    run = _calibration_run(common[None], central_run(common))
+    if run[1] > run[0]:
+        return run, reach
+    side = central_square(np.all(cube, axis=0))
+    return _around_centre(cube.shape[1], side), _around_centre(cube.shape[2], side)
+
+
+def _outside_block(mask: NDArray[np.bool_], ky: tuple[int, int], kx: tuple[int, int]) -> float:
+    """All points of a phase `(ky, kx)` outside the block over those sampled there."""
+    inside = mask[slice(*ky), slice(*kx)]
+    sampled = int(np.count_nonzero(mask)) - int(np.count_nonzero(inside))
+    return float(mask.size - inside.size) / float(sampled or 1)
+
+
 def _point_sampling(cube: NDArray[np.bool_]) -> Sampling:
-    """Pattern of points `(phase, ky, kx)`: spokes through the centre, or scattered."""
+    """Pattern of points `(phase, ky, kx)`: spokes, or scattered; lines may lie among them."""
+    found = _points_alone(cube)
+    square = found.acs
+    beside = [_lines_among(phase, square) for phase in cube]
+    if sum(lines is not None for lines in beside) <= len(cube) / 2:
+        return found
+    several = [lines for lines in beside if lines is not None]
+    rest = _points_alone(cube, [np.ones(cube.shape[1], np.bool_) if b is None else b[1] for b in beside])
+    lines = np.stack([one[0] for one in several])
+    part = _line_sampling(lines[:, :, None], lines)
+    parts = distinct(
+        (p.pattern, p.acceleration) for p in (rest, part) if p.pattern not in ("unknown", "full")
+    )
+    ky, kx = _common_block(cube)
+    per_phase = tuple(_outside_block(phase, ky, kx) for phase in cube)
+    return dataclasses.replace(
+        found,
+        pattern=name_of(parts),
+        acceleration=_harmonic_mean(per_phase),
+        acs=ky[1] - ky[0],
+        acs_ky=ky,
+        acs_kx=kx,
+        per_phase=per_phase,
+        parts=parts if len(parts) > 1 else (),
+    )
+
+
+def _lines_among(phase: NDArray[np.bool_], square: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Lines `(ky,)` that shape a phase of points, and those on which its other pattern is to be seen."""
+    whole, some = whole_lines(phase, square), lines_left_out(phase)
+    if whole is not None:
+        return whole, phase.any(axis=1) & ~whole
+    return None if some is None else (some, some)
+
+
+def _points_alone(cube: NDArray[np.bool_], rows: list[NDArray[np.bool_]] | None = None) -> Sampling:
+    """Pattern of points `(phase, ky, kx)`, as far as they lie on certain rows `(ky,)` of each phase."""
     side = central_square(np.all(cube, axis=0))
     ky, kx = (_around_centre(size, side) for size in cube.shape[1:])
+    if rows is not None:
+        cube = cube & np.stack(rows)[:, :, None]
     discounted = min(side, RADIAL_ACS)
-    spokes = [spoke_count(phase, side) for phase in cube]
+    shown = [None] * len(cube) if rows is None else rows
+    spokes = [spoke_count(phase, side, rows=seen) for phase, seen in zip(cube, shown, strict=True)]
     per_phase = tuple(
         max(1.0, SPOKES_AT_ONE / count) if count else _point_acceleration(phase, discounted)
         for phase, count in zip(cube, spokes, strict=True)

@@ -114,6 +114,8 @@ def _acceleration(sampling: Sampling, vocabulary: Vocabulary) -> tuple[str, str]
 def _pattern(sampling: Sampling, vocabulary: Vocabulary) -> tuple[str, str]:
     if sampling.pattern == "full":
         return "uniform", "as every line was sampled"
+    if sampling.pattern == "mixed" and sampling.parts[0][0] in vocabulary.patterns:
+        return sampling.parts[0][0], f"as the wider part of a mask of two schemes: {sampling}"
     if sampling.pattern in vocabulary.patterns:
         return sampling.pattern, "from the mask"
     return UNKNOWN, "as the mask is none of the known patterns"

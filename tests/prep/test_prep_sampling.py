@@ -192,3 +192,83 @@ def test_any_mask_gives_finite_sensible_numbers(
     assert 1 <= found.effective_acceleration <= mask.size
     assert 0 < found.partial_fourier <= 1
     assert mask[:, slice(*found.acs_ky), slice(*found.acs_kx)].all()
+
+
+SIDES = st.sampled_from([(162, 246), (128, 128), (192, 320)])
+
+
+def lines_and_square(shape: tuple[int, int], lines: np.ndarray) -> np.ndarray:
+    ny, nx = shape
+    mask = np.repeat(lines[:, None], nx, axis=1)
+    mask[ny // 2 - 10 : ny // 2 + 10, nx // 2 - 10 : nx // 2 + 10] = True
+    return mask
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIDES, RATES, st.integers(0, 10**6))
+def test_lines_around_a_calibration_square_are_lines(shape: tuple[int, int], rate: int, seed: int) -> None:
+    ny, _ = shape
+    grid = classify_sampling(lines_and_square(shape, np.arange(ny) % rate == 0))
+    assert (grid.pattern, grid.acceleration) == ("uniform", rate)
+    assert grid.acs >= 20
+    drawn = np.random.default_rng(seed).random(ny) < 1 / rate
+    if drawn.sum() < 12:
+        return
+    found = classify_sampling(lines_and_square(shape, drawn))
+    assert found.pattern == "random"
+    assert found.acceleration == pytest.approx(ny / drawn.sum(), rel=0.25)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SIDES, st.sampled_from([8, 12, 16]), st.sampled_from(["half", "middle"]), st.integers(0, 10**6))
+def test_two_schemes_of_lines_are_named_both_and_counted_by_their_points(
+    shape: tuple[int, int], rate: int, where: str, seed: int
+) -> None:
+    ny, nx = shape
+    drawn = np.random.default_rng(seed).random(ny) < 1 / rate
+    if (drawn[: ny // 2 - 10].sum() + drawn[ny // 2 + 10 :].sum()) < 7:
+        return
+    off = np.abs(np.arange(nx) - nx // 2)
+    columns = np.arange(nx) < nx // 2 if where == "half" else off < nx // 4
+    mask = np.where(columns, (np.arange(ny) % rate == 0)[:, None], drawn[:, None])
+    mask[ny // 2 - 10 : ny // 2 + 10] = True
+    found = classify_sampling(mask)
+    assert found.pattern == "mixed"
+    assert {name for name, _ in found.parts} == {"uniform", "random"}
+    assert dict(found.parts)["uniform"] == rate
+    outside = np.ones(ny, bool)
+    outside[slice(*found.acs_ky)] = False
+    assert found.acceleration == pytest.approx(outside.sum() * nx / mask[outside].sum(), rel=1e-6)
+    assert found.acs >= 20
+
+
+@pytest.mark.parametrize("shape", [(162, 246), (192, 192)])
+def test_lines_beside_spokes_are_named_both(shape: tuple[int, int]) -> None:
+    mask = spokes(3, shape, 19)
+    mask[:, ::8] = True
+    found = classify_sampling(mask)
+    assert found.pattern == "mixed"
+    assert dict(found.parts)["radial"] == pytest.approx(300 / 19, rel=0.1)
+    assert dict(found.parts)["uniform"] == 8
+    assert found.acceleration < 8
+
+
+def test_lines_along_both_axes_are_no_spokes() -> None:
+    mask = np.zeros((162, 246), bool)
+    mask[::12] = True
+    mask[:, ::12] = True
+    found = classify_sampling(mask)
+    assert found.pattern == "uniform"
+    assert found.acceleration == pytest.approx(mask.size / mask.sum(), rel=0.05)
+
+
+def test_a_few_lines_of_two_schemes_are_not_two_spokes() -> None:
+    """As a measured cardiac frame was: 32 of 162 lines, in two bands; once named 150x radial."""
+    rng = np.random.default_rng(3)
+    drawn = rng.permutation(162) < 12
+    mask = np.where(np.arange(246) < 123, (np.arange(162) % 12 == 3)[:, None], drawn[:, None])
+    mask[71:91] = True
+    found = classify_sampling(mask)
+    assert found.pattern == "mixed"
+    assert 8 < found.acceleration < 20
+    assert str(found).endswith("uniform)") or str(found).endswith("random)")

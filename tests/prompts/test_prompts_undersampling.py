@@ -63,3 +63,16 @@ def test_both_prompts_take_their_own_overrides(header):
 def test_an_override_for_no_slot_of_either_prompt_is_refused(header):
     with pytest.raises(ConfigError, match="speed names no slot"):
         build_prompts(header(), sampling("random", 8.0), overrides={"speed": "fast"})
+
+
+def test_a_mask_of_two_schemes_takes_the_word_of_the_wider_one() -> None:
+    sampling = Sampling(
+        pattern="mixed",
+        acceleration=11.3,
+        effective_acceleration=5.1,
+        acs=20,
+        parts=(("random", 10.9), ("uniform", 12.0)),
+    )
+    prompt = undersampling_prompt(sampling)
+    assert prompt == "Undersampling: 12x random."
+    assert "11.3x mixed (10.9x random, 12.0x uniform)" in prompt.provenance["pattern"]
