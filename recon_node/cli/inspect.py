@@ -92,6 +92,11 @@ def _slices(scans: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _several(sampling: dict[str, Any]) -> list[str]:
+    """The schemes of a mask that has more than one, in brackets."""
+    return [f"({', '.join(sampling['parts'])})"] if "parts" in sampling else []
+
+
 def _prompts(scans: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """Each sentence once, with the provenance of its words."""
     found: dict[str, dict[str, str]] = {}
