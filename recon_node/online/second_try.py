@@ -99,6 +99,7 @@ class _Tries:
                     f"DICOM follows from scan {scan_id}"
                 )
                 return True
+        self._arriving.later = repeated
         return False
 
     def _all_is_here(self) -> bool:
