@@ -52,6 +52,8 @@ def config_from_text(text: str) -> ScanConfig:
     ------
     ProtocolError
         The text is none of these, or a chain of gadgets that only Gadgetron can run.
+    ConfigError
+        A chain whose gadgets work on the data before the node does: this node does not run them.
     """
     text = text.strip().lstrip("\ufeff")
     if not text or text.endswith("?>"):
@@ -61,7 +63,26 @@ def config_from_text(text: str) -> ScanConfig:
         return config if config is not None else ScanConfig()
     if not text.startswith("<"):
         return config_from_name(text)
-    return ScanConfig(properties=properties_from_xml(text))
+    properties = properties_from_xml(text)
+    _check_nothing_goes_before(text)
+    return ScanConfig(properties=properties)
+
+
+def _check_nothing_goes_before(text: str) -> None:
+    """A chain whose noise adjustment nobody runs would say that the data is whitened when it is not."""
+    before: list[str] = []
+    for node in _descendants(parse_xml(text, what="configuration")):
+        if node.name == "external":
+            break
+        if node.name == "gadget":
+            before.append(node.value("classname") or "a gadget")
+    else:
+        return
+    if before:
+        raise ConfigError(
+            f"the chain runs {', '.join(before)[:120]} before the node, and this server does not: send "
+            "acquisitions (recon_node_acquisitions.xml), or name a configuration of this server"
+        )
 
 
 def properties_from_xml(text: str | bytes) -> dict[str, str]:

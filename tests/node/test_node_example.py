@@ -23,7 +23,8 @@ from recon_node.dicom.provenance import read_provenance
 from recon_node.methods.registry import find_method
 from recon_node.methods.table import method_names
 from recon_node.offline.send import send_scan
-from recon_node.online.serve import make_scan_handler, serving, with_properties
+from recon_node.online.module import make_scan_handler
+from recon_node.online.serve import serving, with_properties
 from recon_node.settings import Settings
 
 NAME = "sense-denoised"
