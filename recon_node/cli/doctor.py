@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if server.health_port is not None:
         yield _tried("health port", lambda: _port("127.0.0.1", server.health_port or 0))
     yield _tried("spool", lambda: _spool(settings))
+    if (gadgetron := _gadgetron()) is not None:
+        yield "gadgetron", 0, gadgetron
     for name in settings.delivery.destinations:
         yield _tried(f"destination {name}", lambda name=name: _destination(name, settings))  # type: ignore[misc]
 
@@ -123,6 +126,19 @@ def _spool(settings: Settings) -> str:
             f"{folder}: {free / GIB:.1f} GiB free, expected at least {_LEAST_FREE / GIB:.0f}"
         )
     return f"{folder}, {waiting} instances waiting, {free / GIB:.0f} GiB free"
+
+
+def _gadgetron() -> str | None:
+    """What to know of the package that starts the module, where it is installed."""
+    try:
+        version = importlib.metadata.version("gadgetron")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return (
+        f"package {version}; where Gadgetron refuses a scan's header (its <version> is not Gadgetron's), a "
+        "module that it started with <execute> spins at 100 % of a core: prefer <connect> "
+        "(gadget_configs/README.md)"
+    )
 
 
 def _destination(name: str, settings: Settings) -> str:

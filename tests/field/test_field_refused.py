@@ -108,7 +108,7 @@ def values(images: list[dict[str, tuple[str, ...]]], name: str) -> list[str]:
     [
         ({"properties": {"weights": "nowhere", "method": "cardiomm"}}, {}, "nowhere"),
         ({"properties": {"methud": "sense"}}, {}, "methud"),
-        ({"config": "defualt"}, {}, "unknown configuration"),
+        ({"config": "nobodys"}, {}, "unknown configuration"),
         ({}, {"delivery": {"reserve_mb": MORE_THAN_ANY_DISK}}, "nearly full"),
         (
             {},
