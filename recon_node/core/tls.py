@@ -9,6 +9,7 @@ from pathlib import Path
 from recon_node.core.errors import ConfigError
 
 _DAY_S = 86400.0
+_SOON_DAYS = 14.0
 
 
 def server_tls(
@@ -73,18 +74,50 @@ def certificate_trouble(certificate: Path | str, key: Path | str | None = None) 
     ConfigError
         As `server_tls`.
     """
+    try:
+        left = certificate_days(certificate, key)
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    return None if left is None or left > _SOON_DAYS else f"it expires in {left:.0f} days"
+
+
+def certificate_days(certificate: Path | str, key: Path | str | None = None) -> float | None:
+    """How many days a certificate is valid yet; None where it does not say.
+
+    Raises
+    ------
+    ConfigError
+        As `server_tls`.
+    ssl.SSLCertVerificationError
+        It is not valid today.
+    """
     trusting = client_tls(certificate)
     trusting.check_hostname = False
     trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_tls(certificate, key).wrap_bio(to_server, to_client, server_side=True)
     client = trusting.wrap_bio(to_client, to_server)
-    try:
-        _shake_hands(client, server)
-    except ssl.SSLCertVerificationError as error:
-        return error.verify_message
-    left = _seconds_left(client)
-    return None if left is None or left > 14 * _DAY_S else f"it expires in {left / _DAY_S:.0f} days"
+    _shake_hands(client, server)
+    until = (client.getpeercert() or {}).get("notAfter")
+    return _days_until(until) if isinstance(until, str) else None
+
+
+def authority_days(ca: Path | str) -> float | None:
+    """How many days the authorities in a file are valid yet, the first to end; None where it names none.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _load(context, None, None, ca)
+    ends = [one["notAfter"] for one in context.get_ca_certs() if isinstance(one.get("notAfter"), str)]
+    return min((_days_until(str(end)) for end in ends), default=None)
+
+
+def _days_until(date: str) -> float:
+    return (ssl.cert_time_to_seconds(date) - time.time()) / _DAY_S
 
 
 def _shake_hands(client: ssl.SSLObject, server: ssl.SSLObject) -> None:
@@ -93,11 +126,6 @@ def _shake_hands(client: ssl.SSLObject, server: ssl.SSLObject) -> None:
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
-
-
-def _seconds_left(client: ssl.SSLObject) -> float | None:
-    until = (client.getpeercert() or {}).get("notAfter")
-    return None if not isinstance(until, str) else ssl.cert_time_to_seconds(until) - time.time()
 
 
 def _load(

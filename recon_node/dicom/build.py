@@ -19,10 +19,10 @@ from recon_node.dicom.compress import compressed_frame, transfer_syntax
 from recon_node.dicom.geometry import image_plane
 from recon_node.dicom.mark import add_overlay, burnt_in, text_mask, warning_text
 from recon_node.dicom.modules import series_time
-from recon_node.dicom.provenance import MANUFACTURER, Provenance, add_provenance
+from recon_node.dicom.provenance import Provenance, add_provenance
 from recon_node.dicom.sequence import PhaseEncoding, add_cardiac, add_sequence, contrast_times
 from recon_node.dicom.text import character_set, clock, code, days_after, decimal, later, seconds_of
-from recon_node.dicom.uids import DEFAULT_PREFIX, SeriesUids, series_uids
+from recon_node.dicom.uids import IMPLEMENTATION_NAME, IMPLEMENTATION_UID, SeriesUids, series_uids
 
 
 class Scaling(Protocol):
@@ -308,8 +308,8 @@ def _meta(syntax: UID) -> FileMetaDataset:
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID = UID(DEFAULT_PREFIX + "1")
-    meta.ImplementationVersionName = MANUFACTURER.upper().replace("-", "_")
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_NAME
     return meta
 
 

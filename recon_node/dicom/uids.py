@@ -19,6 +19,10 @@ from recon_node.core.types import ImageSeries
 from recon_node.dicom.provenance import Provenance
 
 DEFAULT_PREFIX = PYDICOM_ROOT_UID
+IMPLEMENTATION_UID = "2.25.183497186288012557791822175782576512597"
+"""This implementation's own (PS3.7 section D.3.3.2): in files, and when associations are made."""
+IMPLEMENTATION_NAME = "RECON_NODE"
+"""At most 16 characters."""
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _PREFIX = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*\.")
 

@@ -124,6 +124,23 @@ class Metrics:
             )
         )
 
+    def watch_disks(self, free: Callable[[], Mapping[str, int]]) -> None:
+        """Show the room for each of the node's folders, in bytes."""
+        self.registry.register(
+            _Watched(
+                "disk_free_bytes",
+                "Bytes free on the disk of a folder",
+                ("folder",),
+                lambda: [((folder,), n) for folder, n in free().items()],
+            )
+        )
+
+    def watch_ready(self, ready: Callable[[], str | None]) -> None:
+        """Show whether the node takes scans (1) or not (0)."""
+        self.registry.register(
+            _Watched("ready", "1 while scans are taken, as /readyz", (), lambda: [((), int(ready() is None))])
+        )
+
     def text(self) -> bytes:
         """All values in Prometheus' text format."""
         return generate_latest(self.registry)

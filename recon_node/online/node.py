@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from recon_node.core.errors import TruncatedStream
 from recon_node.core.types import KSpace
 from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
-from recon_node.online.answer import answer
 from recon_node.online.device_queue import DeviceQueue
 from recon_node.online.metrics import Metrics
 from recon_node.online.prefetch import Prefetch
+from recon_node.online.retention import mark_not_queued
 from recon_node.pipeline.queue import enqueue
 from recon_node.pipeline.result import Slice
 from recon_node.pipeline.row import Pipeline, Queue, row
@@ -130,7 +130,7 @@ class Node:
                 told(done)
                 if self.observer is not None:
                     self.observer(done)
-                sent = answer(session, result)
+                sent = session.reply(result.images, verdict=result.verdict)
                 if not sent and settings.server.on_vanish == "stop":
                     raise TruncatedStream(
                         "the client went away before its images were sent; its scan is stopped"
@@ -138,9 +138,7 @@ class Node:
                 progress.say(done)
 
     def _queue(self, spool: Spool, scan_id: str, settings: Settings) -> Queue:
-        return lambda series: self.metrics.exams.on_queued(
-            scan_id, enqueue(spool, series, settings=settings.delivery)
-        )
+        return lambda series: self.metrics.exams.on_queued(scan_id, _queued(spool, settings, series))
 
     def slices(
         self,
@@ -161,7 +159,6 @@ class Node:
         ReconNodeError
             As `recon_node.pipeline.row.row`.
         """
-        again = session.capture is not None and session.capture.open  # then another try comes first
         place = self.device_queue.place(priority=settings.delivery.priority, background=background)
         return row(
             session,
@@ -171,9 +168,19 @@ class Node:
             ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
             turn=lambda: self.device_queue.turn(place),
             salvage=settings.server.on_vanish == "finish",
-            hurry=not background and not again,
             choose=choose,
         )
+
+
+def _queued(spool: Spool, settings: Settings, files: Sequence[Path]) -> int:
+    """Queue the files of one slice; where they went nowhere, mark them as kept nowhere else."""
+    places = 0
+    try:
+        places = enqueue(spool, files, settings.delivery)
+    finally:
+        if not places and settings.server.out_keep_h is not None:
+            mark_not_queued(files)
+    return places
 
 
 class Progress:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recon_node.core.tls import server_tls
@@ -13,9 +14,9 @@ from recon_node.delivery import DeliveryWorker
 from recon_node.online.health import HealthServer, health_pages
 from recon_node.online.node import Node
 from recon_node.online.status import StatusBoard, StatusPage, StatusServer
-from recon_node.online.status.facts import Sources
+from recon_node.online.status.facts import Sources, disks
 from recon_node.pipeline.row import Pipeline
-from recon_node.settings import ServerSettings
+from recon_node.settings import ServerSettings, Settings
 from recon_node.settings.kinds import is_loopback
 
 
@@ -52,6 +53,8 @@ def show(stack: ExitStack, shown: Shown) -> Ports:
     weights = Pipeline(shown.node.settings).methods.weights
     if weights is not None:
         shown.node.metrics.tell_build(weights.name, weights.sha256)
+    shown.node.metrics.watch_ready(shown.ready)
+    shown.node.metrics.watch_disks(partial(_free, shown.node.settings))
     destinations = dict if worker is None else worker.status
     pages = health_pages(shown.node.metrics, ready=shown.ready, destinations=destinations)
     url = port = None
@@ -76,6 +79,10 @@ def show(stack: ExitStack, shown: Shown) -> Ports:
     if server.health_port is not None:
         port = stack.enter_context(HealthServer(pages, port=server.health_port, home=url)).port
     return Ports(health=port, status_url=url)
+
+
+def _free(settings: Settings) -> dict[str, int]:
+    return {disk.what: disk.free_bytes for disk in disks(settings) if disk.free_bytes is not None}
 
 
 def tls_of(server: ServerSettings) -> ssl.SSLContext | None:

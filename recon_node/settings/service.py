@@ -14,6 +14,7 @@ from recon_node.settings.destinations import check_delivery
 from recon_node.settings.kinds import AeTitle, Filename, Name, Network, Port, Token, is_loopback
 
 _YEAR_S = 366 * 86400
+_TEN_YEARS_H = 10 * 366 * 24
 _TLS = ("tls_certificate", "tls_key", "tls_client_ca")
 _MOST_MB = 10**16
 
@@ -82,6 +83,9 @@ class ServerSettings(Checked):
     """How long running scans may go on after SIGTERM or Ctrl-C."""
     out: Filename = setting("images", path="path")
     """Folder for DICOM instances."""
+    out_keep_h: float | None = setting(None, ge=1, le=_TEN_YEARS_H, unit="h")
+    """After how many hours series are deleted from `out`, but for those that did not get into the spool; only
+    where something is delivered. None keeps them."""
     mode: Literal["direct", "deferred", "retrieve", "echo"] = setting("direct", peer="mode", openrecon=True)
     """`deferred` answers with the fallback's images and makes the method's after the connection has closed;
     `retrieve` hands back what was deferred, to who sent it; `echo` only says what came."""

@@ -46,6 +46,13 @@ class Settings(Checked):
                 raise Refused(key=key, told=str(error)) from error
         return self
 
+    @model_validator(mode="after")
+    def _only_copies_are_deleted(self) -> Self:
+        if self.server.out_keep_h is not None and not (self.delivery.to or self.delivery.routes):
+            wanted = "none, unless delivery.to or delivery.routes sends the images elsewhere"
+            raise Refused(wanted, key=("server", "out_keep_h"), found=self.server.out_keep_h)
+        return self
+
     def replace(self, section: str, **values: Any) -> Settings:
         """A copy with keys of one section changed, checked like the file.
 

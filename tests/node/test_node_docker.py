@@ -55,8 +55,9 @@ def test_a_dockerfile_copies_what_is_there_and_runs_a_command_that_exists(name: 
     load_settings(environment=environment(name))
 
 
-def test_compose_holds_gadgetrons_place_the_node_and_orthanc() -> None:
-    assert {"gadgetron", "gadget", "node", "orthanc"} == set(SERVICES)
+def test_compose_holds_gadgetrons_place_the_node_orthanc_and_what_watches_them() -> None:
+    assert {"gadgetron", "gadget", "node", "orthanc", "prometheus", "grafana"} == set(SERVICES)
+    assert SERVICES["prometheus"]["profiles"] == SERVICES["grafana"]["profiles"] == ["monitoring"]
     assert SERVICES["gadgetron"]["profiles"] == SERVICES["gadget"]["profiles"] == ["gadgetron"]
 
 

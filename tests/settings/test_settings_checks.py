@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import pickle
+import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +102,12 @@ def test_a_section_made_by_itself_is_checked_as_well() -> None:
         dataclasses.replace(CoilSettings(), kernel=0)
 
 
-def test_bounds_themselves_are_allowed() -> None:
+def test_bounds_themselves_are_allowed(tmp_path: Path) -> None:
+    delivering = Settings().replace("delivery", to=(str(tmp_path),))
     for setting in every_setting():
         for bound in ("ge", "le"):
             if bound in setting.bounds:
-                made = Settings().replace(setting.section, **{setting.key: setting.bounds[bound]})
+                made = delivering.replace(setting.section, **{setting.key: setting.bounds[bound]})
                 assert getattr(getattr(made, setting.section), setting.key) == setting.bounds[bound]
 
 
@@ -314,3 +317,41 @@ def test_every_command_ends_with_2_on_settings_that_cannot_be(
     said = capsys.readouterr().err
     assert f"[{section}] {key}: found " in said
     assert said.count("\n") == 1
+
+
+def test_doctor_tells_the_dates_of_certificates_and_sends_a_heart_through(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], component: Callable[[str], str]
+) -> None:
+    openssl = component("openssl")
+    for name, days in (("new", 400), ("old", -1)):
+        asked = f"req -new -newkey rsa:2048 -nodes -subj /CN=node -keyout {name}.key -out {name}.csr"
+        subprocess.run([openssl, *asked.split()], check=True, capture_output=True, cwd=tmp_path)
+        asked = f"x509 -req -in {name}.csr -signkey {name}.key -days {days} -out {name}.pem"
+        subprocess.run([openssl, *asked.split()], check=True, capture_output=True, cwd=tmp_path)
+    file = tmp_path / "node.toml"
+    file.write_text(
+        '[recon]\nmethod = "sense"\n[server]\nport = 0\nstatus_port = 0\nout = "images"\n'
+        'tls_certificate = "new.pem"\ntls_key = "new.key"\n[delivery]\nspool = "spool"\nreserve_mb = 0\n'
+        "[delivery.destinations.pacs]\n"
+        'address = "dicoms://PACS@127.0.0.1:1"\nca = "new.pem"\ncertificate = "old.pem"\nkey = "old.key"\n'
+    )
+    assert run(["doctor", "--config", str(file), "--self-test"]) == 2
+    said = capsys.readouterr().out
+    assert re.search(r"^ok   certificate of server: valid for (399|400) days$", said, re.MULTILINE)
+    assert "FAIL certificate of destination pacs: certificate has expired" in said
+    assert re.search(r"^ok   authority for destination pacs: valid", said, re.MULTILINE)
+    assert re.search(r"^ok   status port: ", said, re.MULTILINE)
+    assert re.search(r"^ok   extras: cluster, ", said, re.MULTILINE)
+    assert "FAIL destination pacs: " in said
+    assert "ok   self-test: 8 images of a drawn heart by sense (pass) came back and were delivered" in said
+    assert not (tmp_path / "images").exists()
+
+
+def test_a_self_test_that_does_not_come_through_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('[recon]\nmethod = "sense"\n[delivery]\nspool = "spool"\n')
+    monkeypatch.setattr("recon_node.pipeline.row.calibrate", lambda *args, **kwargs: 1 / 0)
+    assert run(["doctor", "--config", str(file), "--self-test"]) == 1
+    assert "FAIL self-test: a drawn heart was not reconstructed: " in capsys.readouterr().out

@@ -12,15 +12,18 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from recon_node.core.errors import ConfigError
+from recon_node.offline.send import send_scan
 from recon_node.online.log import setup_logging
 from recon_node.online.logfile import JournalFormatter, is_journal, log_handler
-from recon_node.settings import LogSettings
+from recon_node.online.retention import mark_not_queued, remove_old
+from recon_node.online.serve import serving
+from recon_node.settings import LogSettings, Settings
 
 CONFIG = """
 [recon]
@@ -152,3 +155,63 @@ def test_the_journal_is_told_the_priority_and_nobody_else(monkeypatch: pytest.Mo
         monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
         assert is_journal(stream)
     assert not is_journal(io.StringIO())
+
+
+# ---------------------------------------------------------------- images that are kept, and who may read them
+
+
+def _series(folder: Path, age_h: float, *, name: str = "0001.dcm") -> Path:
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(b"x")
+    os.utime(folder / name, (time.time() - 3600 * age_h,) * 2)
+    return folder
+
+
+def test_old_series_go_and_what_may_be_the_only_copy_stays(tmp_path: Path) -> None:
+    old, fresh = _series(tmp_path / "1.2" / "1.2.3", 30), _series(tmp_path / "1.2" / "1.2.4", 20)
+    alone, foreign = (
+        _series(tmp_path / "1.5" / "1.5.1", 30),
+        _series(tmp_path / "a" / "b", 30, name="thesis.doc"),
+    )
+    marked = _series(tmp_path / "1.6" / "1.6.1", 30)
+    mark_not_queued([marked / "0001.dcm"])
+    assert remove_old(tmp_path, 24 * 3600) == 2
+    assert not old.exists()
+    assert not alone.parent.exists()
+    assert all(folder.is_dir() for folder in (fresh, foreign, marked))
+
+
+def test_a_node_deletes_only_what_it_has_queued(
+    scan: Path, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="out_keep_h"):
+        settings(out_keep_h=1.0)
+    (tmp_path / "share").mkdir()
+    flow = {"flow": {"SeriesDescription": "*flow*", "to": str(tmp_path / "share")}}
+    made = settings().replace("delivery", routes=flow).replace("server", out_keep_h=1.0)
+    with serving(made) as running:
+        assert send_scan(scan, port=running.server.port).ok
+    assert len(list((tmp_path / "dicom").glob("*/*/.not-queued"))) == 2
+    made = settings().replace("delivery", to=(str(tmp_path / "share"),)).replace("server", out_keep_h=1.0)
+    with serving(made.replace("server", out=str(tmp_path / "other"))) as running:
+        assert send_scan(scan, port=running.server.port).ok
+    assert not list((tmp_path / "other").glob("*/*/.not-queued"))
+
+
+def test_nothing_that_a_node_writes_is_readable_for_others(
+    scan: Path, settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    before = os.umask(0)
+    try:
+        to = {"pacs": {"address": "dicom://PACS@127.0.0.1:1"}}
+        made = settings(record=str(tmp_path / "recorded")).replace("delivery", destinations=to, to=("pacs",))
+        with serving(made) as running:
+            assert send_scan(scan, port=running.server.port).ok
+            assert send_scan(scan, port=running.server.port, properties={"mode": "deferred"}).ok
+    finally:
+        os.umask(before)
+    written = [
+        path for name in ("dicom", "deferred", "spool", "recorded") for path in (tmp_path / name).rglob("*")
+    ]
+    assert len(written) > 20
+    assert {path.relative_to(tmp_path) for path in written if path.stat().st_mode & 0o007} == set()

@@ -19,6 +19,7 @@ from socketserver import BaseServer
 from types import TracebackType
 from typing import Any, Self
 
+from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
@@ -27,6 +28,7 @@ from recon_node.core.errors import ConfigError, where_it_failed
 from recon_node.core.supervise import Supervisor
 from recon_node.delivery.peers.association import Handlers, ReadLimits
 from recon_node.delivery.peers.late import drop_late_data
+from recon_node.dicom.uids import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 
 _LOG = logging.getLogger(__name__)
 _SILENCE_S = 60.0
@@ -101,6 +103,8 @@ class Acceptor:
             The address cannot be listened on.
         """
         ae = AE(ae_title=self.ae_title)
+        ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
+        ae.implementation_version_name = IMPLEMENTATION_NAME
         ae.network_timeout = _SILENCE_S
         ae.acse_timeout = _GREETING_S
         ae.maximum_associations = self.admission.connections

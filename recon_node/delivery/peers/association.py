@@ -27,6 +27,7 @@ from recon_node.core.errors import DeliveryError, PacsMisconfigured, PacsUnreach
 from recon_node.delivery.outcome import PacsBusy
 from recon_node.delivery.peers.late import drop_late_data
 from recon_node.delivery.peers.pause import pause_reliably
+from recon_node.dicom.uids import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 
 _LOG = logging.getLogger(__name__)
 
@@ -197,6 +198,8 @@ def open_association(
 def _associate(peer: Peer, contexts: Sequence[PresentationContext], handlers: Handlers) -> Association:
     """Pynetdicom's association, established or not."""
     ae = _DaemonAE(ae_title=peer.calling)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_UID)
+    ae.implementation_version_name = IMPLEMENTATION_NAME
     ae.connection_timeout = peer.timeouts.connect
     ae.acse_timeout = peer.timeouts.associate
     ae.dimse_timeout = peer.timeouts.answer

@@ -35,10 +35,15 @@ class Disk:
 
     what: str
     folder: str
-    free_gib: float | None
+    free_bytes: int | None
     """None where the disk cannot be asked."""
     enough: bool
     """More than the reserve is free."""
+
+    @property
+    def free_gib(self) -> float | None:
+        """None where the disk cannot be asked."""
+        return None if self.free_bytes is None else self.free_bytes / GIB
 
 
 def queue(worker: DeliveryWorker) -> list[Queued]:
@@ -69,8 +74,8 @@ def disks(settings: Settings) -> list[Disk]:
             free: int | None = free_bytes(Path(folder))
         except OSError:
             free = None
-        gib = None if free is None else free / GIB
-        rows.append(Disk(what=what, folder=folder, free_gib=gib, enough=free is not None and free >= reserve))
+        enough = free is not None and free >= reserve
+        rows.append(Disk(what=what, folder=folder, free_bytes=free, enough=enough))
     return rows
 
 
