@@ -1,15 +1,19 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer:
 #   make demo    a simulated beating heart from raw data to PACS, report in demo/report.html
 #   make test    every check that CI runs
+# and `make picture` draws the README's picture from the demo's report, with Chromium.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check unit clean
+.PHONY: demo test picture clean
 
 demo: $(STAMP)
 	$(BIN)/recon-node demo --out demo
+
+picture: demo
+	scripts/picture demo/report.html docs/demo.png
 
 test: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check

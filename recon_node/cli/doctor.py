@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import importlib.util
 import socket
 import ssl
@@ -82,6 +83,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
     for what, days in certificates(settings):
         yield _tried(what, lambda days=days: _valid(days))  # type: ignore[misc]
     yield _tried("spool", lambda: _spool(settings))
+    if (gadgetron := _gadgetron()) is not None:
+        yield "gadgetron", 0, gadgetron
     for name in settings.delivery.destinations:
         yield _tried(f"destination {name}", lambda name=name: _destination(name, settings))  # type: ignore[misc]
 
@@ -171,6 +174,19 @@ def _spool(settings: Settings) -> str:
             f"{folder}: {free / GIB:.1f} GiB free, expected at least {_LEAST_FREE / GIB:.0f}"
         )
     return f"{folder}, {waiting} instances waiting, {free / GIB:.0f} GiB free"
+
+
+def _gadgetron() -> str | None:
+    """What to know of the package that starts the module, where it is installed."""
+    try:
+        version = importlib.metadata.version("gadgetron")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return (
+        f"package {version}; where Gadgetron refuses a scan's header (its <version> is not Gadgetron's), a "
+        "module that it started with <execute> spins at 100 % of a core: prefer <connect> "
+        "(gadget_configs/README.md)"
+    )
 
 
 def _destination(name: str, settings: Settings) -> str:

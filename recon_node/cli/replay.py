@@ -189,7 +189,11 @@ def _deliver(results: list[FileResult], out: Path, destination: str | None, sett
     from recon_node.cli.export import export_and_report
 
     folders = dict.fromkeys(
-        out / folder for result in results for entry in result.series for folder in entry["folders"]
+        out / folder
+        for result in results
+        for entry in result.series
+        if not entry["trust"].get("held")
+        for folder in entry["folders"]
     )
     if destination is None or not folders:
         return 0

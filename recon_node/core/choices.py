@@ -52,6 +52,8 @@ InstanceState = Literal["waiting", "stored", "delivered", "dead"]
 """Where an instance is on its way to a destination."""
 Believed = Literal["pass", "warn", "fallback"]
 """How far an image is to be believed."""
+Distrust = Literal["warn", "fallback", "both", "hold"]
+"""What is done with an image that is not to be believed."""
 
 Order = Literal["newest", "oldest"]
 """Which of two waiting scans the device takes first."""

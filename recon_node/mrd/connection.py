@@ -27,6 +27,7 @@ from recon_node.mrd.captures import Arriving, Captures
 from recon_node.mrd.frames import Frame, FrameReader, WireLimits
 from recon_node.mrd.guard import Ending, guarded
 from recon_node.mrd.messages import MessageId, close_bytes, text_bytes
+from recon_node.mrd.refusal import Rescue, answered
 from recon_node.mrd.replies import Outbox
 from recon_node.mrd.session import ScanHandler, WireSession
 from recon_node.mrd.transport import SocketTransport
@@ -231,6 +232,7 @@ class Shared:
     """Keeps every incoming stream."""
     on_event: EventHook | None = None
     protect: Protect | None = None
+    rescue: Rescue | None = None
 
     def emit(self, name: str, event: Event) -> None:
         """Tell the hook; what goes wrong in it must not reach a scan."""
@@ -276,12 +278,12 @@ class ServerConnection(ScanConnection):
         session.capture = self._capture
         on_session(session)
         try:
-            handler = self._handshake(session, guard)
+            self._handshake(session, guard)
         except Exception as error:
             self._read_on(reader, watch, error)
             raise
         with self._turn(session, guard):
-            handler(session)
+            answered(session, lambda: self._handler(session)(session), self._shared.rescue)
 
     def _read_on(self, reader: FrameReader, watch: Callable[[Frame], None], error: Exception) -> None:
         """What fails before the scan is begun, by no fault of its sender, is tried again when all is here."""
@@ -320,12 +322,14 @@ class ServerConnection(ScanConnection):
 
         return watch
 
-    def _handshake(self, session: WireSession, guard: contextlib.ExitStack) -> ScanHandler:
+    def _handshake(self, session: WireSession, guard: contextlib.ExitStack) -> None:
         session.read_header()
         if self._shared.protect is not None:
             guard.callback(self._shared.protect(session.headers))
         self._begun(session.reader)
         session.read_parameters()
+
+    def _handler(self, session: WireSession) -> ScanHandler:
         handler = self._shared.handlers.get(session.config.name)
         if handler is None:
             known = ", ".join(sorted(self._shared.handlers))
@@ -384,7 +388,7 @@ class ServerConnection(ScanConnection):
         self, transport: SocketTransport, outbox: Outbox, reader: FrameReader | None, trouble: str | None
     ) -> None:
         if trouble is not None:
-            outbox.put(text_bytes(MessageId.TEXT, f"ERR {trouble}"))
+            outbox.put(text_bytes(MessageId.TEXT, f"ERR {trouble}\n"))
         outbox.put(close_bytes())
         sent = False
         try:

@@ -22,9 +22,10 @@ from recon_node.mrd.gadget_session import GadgetSession
 from recon_node.mrd.guard import for_the_log
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.messages import ConfigText, HeaderXml, MessageId, close_bytes, error_bytes
+from recon_node.mrd.refusal import Rescue, answered
 from recon_node.mrd.replies import Outbox
 from recon_node.mrd.request import ScanConfig, check_properties, properties_from_xml
-from recon_node.mrd.session import ScanHandler, ScanSession, WireSession
+from recon_node.mrd.session import ScanHandler, WireSession
 from recon_node.mrd.transport import SocketTransport
 from recon_node.mrd.wire import decode
 
@@ -70,6 +71,7 @@ class Module:
     limits: ServerLimits = LIMITS
     budget: Budget | None = None
     """Of messages that have not arrived whole."""
+    rescue: Rescue | None = None
 
 
 class GadgetConnection(ScanConnection):
@@ -108,8 +110,7 @@ class GadgetConnection(ScanConnection):
         self._forward = mode in _PASSING
         headers = parse_header(opening.header)
         guard.callback(self._module.protect(headers))
-        _check(properties, self._module.properties)
-        series = _series(properties.pop("series", "1"))
+        series = properties.pop("series", "1")
         session = GadgetSession(
             self.scan_id,
             reader,
@@ -119,14 +120,19 @@ class GadgetConnection(ScanConnection):
             config=ScanConfig(properties=properties),
             expects=TARGETS[self._module.target],
             forward=self._forward,
-            first_series=series,
         )
         on_session(session)
+        answered(session, lambda: self._work(session, properties, series), self._module.rescue)
+
+    def _work(self, session: GadgetSession, properties: dict[str, str], series: str) -> None:
+        _check(properties, self._module.properties)
+        session.first_series = _series(series)
+        mode = properties.get("mode")
         if mode in ("reconstruct", "both"):
             properties["mode"] = "direct"
-        handler = pass_through if mode == "pass-through" else self._module.make_handler(properties)
-        handler(session)
-        pass_through(session)
+        if mode != "pass-through":
+            self._module.make_handler(properties)(session)
+        session.pass_on()
 
     def _refuse(self, transport: SocketTransport, outbox: Outbox, reason: str) -> None:
         until = time.monotonic() + self._limits.linger_seconds
@@ -167,12 +173,6 @@ class GadgetConnection(ScanConnection):
             super()._release()
         elif self._transport is not None:
             self._transport.release()
-
-
-def pass_through(session: ScanSession) -> None:
-    """Read what is left; the session passes on what is to be passed on."""
-    for _ in session:
-        pass
 
 
 def _forward_rest(reader: FrameReader, outbox: Outbox) -> None:

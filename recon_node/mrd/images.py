@@ -25,7 +25,8 @@ IMAGE_TYPES = {"magnitude": 1, "complex": 5}
 DISCLAIMER = "not for clinical use"
 _UINT16_TOP = 4095
 _WINDOW_PERCENTILE = 99.5
-_SMALLEST_WINDOW = 1e-30
+_LEAST_WINDOW = 10
+"""Whole numbers below it are too coarse: the viewer finds its own window."""
 _UINT32 = np.iinfo(np.uint32).max
 
 
@@ -127,7 +128,6 @@ def _attributes(
     name = description or " ".join(filter(None, (images.header.protocol, made.method)))
     finite = magnitude[np.isfinite(magnitude)]
     top = float(np.percentile(finite, _WINDOW_PERCENTILE)) if finite.size else 1.0
-    window = max(top, _SMALLEST_WINDOW)
     comment = f"{name}: {DISCLAIMER}"
     geometry = images.geometry
     meta: dict[str, Values] = {
@@ -136,20 +136,18 @@ def _attributes(
         "GADGETRON_SeqDescription": f"_{made.method}",
         "GADGETRON_ImageComment": comment,
         "GADGETRON_ImageProcessingHistory": f"recon-node {made.method}",
-        "GADGETRON_WindowCenter": _number(window / 2),
-        "GADGETRON_WindowWidth": _number(window),
         "SeriesDescription": name,
         "ImageComment": comment,
         "ImageComments": comment,
-        "WindowCenter": _number(window / 2),
-        "WindowWidth": _number(window),
         "RescaleSlope": _number(slope),
+        "Keep_image_geometry": 1,
         "ImageRowDir": geometry.read_dir,
         "ImageColumnDir": geometry.phase_dir,
         "ImageSliceNormDir": geometry.slice_dir,
         "GeometryKnown": str(geometry.known).lower(),
         "ReconMethod": made.method,
         "ReconVersion": made.version,
+        **_window(top),
     }
     if made.weights is not None:
         meta["ReconWeights"] = made.weights
@@ -160,6 +158,16 @@ def _attributes(
         meta["TrustScore"] = _number(verdict.score)
         meta["TrustReasons"] = verdict.reasons or ("none",)
     return meta
+
+
+def _window(top: float) -> dict[str, Values]:
+    """Whole numbers: scanners read them as such, and were seen to flatten the display by fractions."""
+    width = round(top)
+    if width < _LEAST_WINDOW:
+        return {}
+    centre = round(top / 2)
+    named = {"WindowCenter": centre, "WindowWidth": width}
+    return {f"{whose}{name}": value for whose in ("", "GADGETRON_") for name, value in named.items()}
 
 
 def _number(value: float) -> str:

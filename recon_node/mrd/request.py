@@ -13,6 +13,8 @@ DEFAULT_NAME = "default"
 _OPENRECON_NAME = "openrecon"
 """What every OpenRecon scanner asks for; which configuration is meant is among the parameters."""
 _MAX_PROPERTIES = 64
+WHITENED = "unit-parts"
+"""Of the property noise, behind Gadgetron's NoiseAdjust."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ def config_from_text(text: str) -> ScanConfig:
     ------
     ProtocolError
         The text is none of these, or a chain of gadgets that only Gadgetron can run.
+    ConfigError
+        A chain that says its data was whitened, by a gadget that this server does not run.
     """
     text = text.strip().lstrip("\ufeff")
     if not text or text.endswith("?>"):
@@ -61,7 +65,23 @@ def config_from_text(text: str) -> ScanConfig:
         return config if config is not None else ScanConfig()
     if not text.startswith("<"):
         return config_from_name(text)
-    return ScanConfig(properties=properties_from_xml(text))
+    properties = properties_from_xml(text)
+    if properties.get("noise") == WHITENED and _noise_is_adjusted(text):
+        raise ConfigError(
+            f"the chain's NoiseAdjustGadget whitens what its node gets (noise = {WHITENED}), and this server "
+            "does not run it: send recon_node_acquisitions.xml, or name a configuration of this server"
+        )
+    return ScanConfig(properties=properties)
+
+
+def _noise_is_adjusted(text: str) -> bool:
+    """Whether a chain of gadgets adjusts the noise before the node gets its data."""
+    for node in _descendants(parse_xml(text, what="configuration")):
+        if node.name == "external":
+            return False
+        if node.name == "gadget" and "NoiseAdjust" in (node.value("classname") or ""):
+            return True
+    return False
 
 
 def properties_from_xml(text: str | bytes) -> dict[str, str]:

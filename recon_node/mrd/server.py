@@ -17,6 +17,7 @@ from recon_node.core.supervise import Supervised
 from recon_node.mrd.acceptor import Acceptor
 from recon_node.mrd.captures import Captures
 from recon_node.mrd.connection import EventHook, Protect, ServerConnection, ServerLimits, Shared
+from recon_node.mrd.refusal import Rescue
 from recon_node.mrd.session import ScanHandler
 
 __all__ = ["MrdServer", "ServerLimits"]
@@ -43,6 +44,8 @@ class MrdServer:
         See `connection.EventHook`.
     protect : callable, optional
         See `connection.Protect`.
+    rescue : callable, optional
+        See `refusal.Rescue`.
     drain_seconds : float
         How long running scans may go on when the ``with`` block ends.
 
@@ -64,6 +67,7 @@ class MrdServer:
         captures: Captures | None = None,
         on_event: EventHook | None = None,
         protect: Protect | None = None,
+        rescue: Rescue | None = None,
         drain_seconds: float = 30.0,
     ) -> None:
         self._limits = limits or ServerLimits()
@@ -87,6 +91,7 @@ class MrdServer:
             captures=captures,
             on_event=on_event,
             protect=protect,
+            rescue=rescue,
         )
         self.port = self._acceptor.port
 

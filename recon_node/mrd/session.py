@@ -248,9 +248,20 @@ class WireSession(Answering):
                 yield item
             frame = self._next()
 
+    def pass_on(self) -> None:
+        """Read what is left for what goes back, or on, unchanged.
+
+        Raises
+        ------
+        SourceError
+            The stream broke off.
+        """
+        for _ in self:
+            pass
+
     def text(self, line: str) -> bool:
         """Send a TEXT line (progress; ``WRN ...`` for a warning); False if the peer is gone."""
-        return self._put(text_bytes(MessageId.TEXT, line))
+        return self._put(text_bytes(MessageId.TEXT, f"{line}\n"))
 
     def _put(self, data: bytes | memoryview) -> bool:
         if self.capture is not None:

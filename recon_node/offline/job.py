@@ -160,7 +160,8 @@ class _Work:
             references[kspace.index] = reference_images(kspace, job.settings.coils)
             return less
 
-        for done in row(source, pipeline, writer=writer, choose=choose):
+        made = row(source, pipeline, writer=writer, choose=choose)
+        for done in filter(_is_written, made):
             metrics = self._measured(done, references.pop(done.result.kspace.index, None), pipeline)
             self._remember(number, done, metrics, writer.scaling, ledger)
             if stack is not None:
@@ -232,6 +233,11 @@ def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_written(done: Slice) -> bool:
+    """What is not on the disk is told at the end, and no slice that is done."""
+    return bool(done.instances)
 
 
 def _is_complete(row_: Mapping[str, Any], out: Path) -> bool:

@@ -14,6 +14,7 @@ from recon_node.core import durable
 from recon_node.images import finish
 from recon_node.methods.record import MethodOptions
 from recon_node.methods.registry import stand_in, title_of
+from recon_node.offline.layers import layers_of
 from recon_node.offline.ledger import FILE, query
 from recon_node.pipeline.result import Slice
 from recon_node.report import (
@@ -56,7 +57,7 @@ def report_slice(done: Slice, out: Path, options: MethodOptions, fallback: str =
     header = kspace.header
     known = (
         " ".join(filter(None, (header.vendor, header.model))),
-        "" if header.field_strength_t is None else f"{header.field_strength_t:g} T",
+        "" if header.field_strength_t is None else f"{header.field_strength_t:.3g} T",
         f"{kspace.sampling.acceleration:.3g}x {kspace.sampling.pattern}",
         f"{len(result.images.data)} phases",
     )
@@ -76,9 +77,10 @@ def _view(done: Slice, options: MethodOptions, fallback: str) -> SliceView:
     result = done.result
     kspace, images = result.kspace, result.images
     shape = images.data.shape[1:]
+    methods = {name: stand_in(name, options) for name in ("zero-filled", fallback)}
     beside = {
-        name: finish(stand_in(name, options).reconstruct(kspace, result.maps, None), shape=shape).data
-        for name in ("zero-filled", fallback)
+        name: finish(method.reconstruct(kspace, result.maps, None), shape=shape).data
+        for name, method in methods.items()
         if name != images.made_by.method
     }
     rr = kspace.rr_interval_ms
@@ -89,6 +91,7 @@ def _view(done: Slice, options: MethodOptions, fallback: str) -> SliceView:
             title_of(name): data for name, data in {**beside, images.made_by.method: images.data}.items()
         },
         pixel_mm=(fov_x / columns, fov_y / rows),
+        layers=layers_of(result, methods[fallback], title_of(fallback)),
         kspace=kspace,
         maps=result.maps,
         prompts=result.prompts,

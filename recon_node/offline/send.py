@@ -201,7 +201,7 @@ class _Receiver:
                 if self._on_image is not None:
                     self._on_image(message)
             case Text():
-                self._take_text(message.text)
+                self._take_text(message.text.rstrip())
             case RemoteError():
                 self.errors.append(one_line(message.text) or "it reported an error without a text")
             case Close():

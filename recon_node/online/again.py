@@ -85,7 +85,7 @@ class Following:
 
     def unanswered(self, kspace: KSpace) -> KSpace | None:
         """The slice, unless its images were answered."""
-        return None if (1, kspace.index) in self._answered else kspace
+        return None if any(index == kspace.index for _, index in self._answered) else kspace
 
 
 class Replayed(Answering):

@@ -8,7 +8,7 @@ for the console to fetch with mode ``retrieve``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from recon_node.core.errors import DataError, SourceError, UnsupportedScan
@@ -26,6 +26,8 @@ from recon_node.settings import Settings
 log = logging.getLogger(__name__)
 audit = logging.getLogger("recon_node.audit")
 """Who fetched, or tried to fetch, whose images."""
+
+_UNFINISHED = ("waiting", "arriving")
 
 
 class Deferral:
@@ -146,7 +148,8 @@ def retrieve(
     Raises
     ------
     DataError
-        Nothing of the kind is known, all was handed over before, or it failed.
+        There is no image to hand over: nothing of the kind is known, it is not finished, it failed, or all
+        was handed over before.
     LimitReached
         There were too many wrong tries from this address.
     """
@@ -165,20 +168,29 @@ def retrieve(
             "the header and the address that sent it, or with another address the property ticket"
         )
     fresh = [job for job in jobs if job.state == "done" and (scan_id is not None or not job.handed)]
+    images = 0
     for job in fresh:
         audit.info("deferred scan fetched", extra={**_who(session, asking), "config": job.scan_id})
-        _hand_over(job, session)
-    waiting = [job for job in jobs if job.state in ("waiting", "arriving")]
-    for job in waiting:
-        session.text(f"WRN deferred scan {job.scan_id} is not finished yet: ask again later")
-    failed = [f"deferred scan {job.scan_id} failed: {job.reason}" for job in jobs if job.state == "failed"]
-    if failed and not fresh:
-        raise DataError("; ".join(failed))
-    if not fresh and not waiting:
-        names = ", ".join(job.scan_id for job in jobs[-3:])
-        raise DataError(
-            f"nothing new to hand over: {names} was fetched before; property scan fetches it again"
-        )
+        images += _hand_over(job, session)
+    if not images:
+        raise DataError(_nothing_to_hand_over(jobs, fresh))
+    for job in jobs:
+        if job.state in _UNFINISHED:
+            session.text(f"WRN {_unfinished(job)}")
+
+
+def _nothing_to_hand_over(jobs: Sequence[Capture], fresh: Sequence[Capture]) -> str:
+    """Why the console gets no image, as its operator has to know."""
+    told = [f"deferred scan {job.scan_id} failed: {job.reason}" for job in jobs if job.state == "failed"]
+    told += [_unfinished(job) for job in jobs if job.state in _UNFINISHED]
+    told += [f"deferred scan {job.scan_id} has no image that may leave this node" for job in fresh]
+    names = ", ".join(job.scan_id for job in jobs[-3:])
+    fetched = f"nothing new to hand over: {names} was fetched before; property scan fetches it again"
+    return "; ".join(told) or fetched
+
+
+def _unfinished(job: Capture) -> str:
+    return f"deferred scan {job.scan_id} is not finished yet: ask again later"
 
 
 def _who(session: ScanSession, asking: Identity, tries: int = 0) -> dict[str, str | int]:
@@ -191,8 +203,9 @@ def _who(session: ScanSession, asking: Identity, tries: int = 0) -> dict[str, st
     }
 
 
-def _hand_over(job: Capture, session: ScanSession) -> None:
-    sent = True
+def _hand_over(job: Capture, session: ScanSession) -> int:
+    """Images of a scan that were sent."""
+    sent, count = True, 0
     try:
         images = job.images.read_bytes()
     except FileNotFoundError as error:
@@ -200,5 +213,7 @@ def _hand_over(job: Capture, session: ScanSession) -> None:
     for message in read_messages(memoryview(images), close_optional=True):
         if isinstance(message, ImageMessage):
             sent = session.send_image(message)
-    if sent:
+            count += 1
+    if sent and count:
         job.hand_over()
+    return count

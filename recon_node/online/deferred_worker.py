@@ -20,6 +20,7 @@ from recon_node.mrd.connection import Protect
 from recon_node.mrd.guard import guarded
 from recon_node.online.again import Replayed, asked_for
 from recon_node.online.node import Node
+from recon_node.online.received import changed
 from recon_node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -141,8 +142,8 @@ class Background:
                     raise
             if session.stopped:
                 return  # it is still waiting, for the next start
-            if job.kind != "deferred":
-                replace(job, made_by=settings.recon.method).describe()
+            method = "" if job.kind == "deferred" else settings.recon.method
+            replace(job, settings=changed(settings), made_by=method).describe()
             job.finish(session.answers)
             self.node.metrics.exams.recovered(job.scan_id)
         log.info("deferred scan finished", extra={"scan": job.scan_id, "images": session.images})

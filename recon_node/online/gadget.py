@@ -25,7 +25,7 @@ from recon_node.mrd.acceptor import Acceptor
 from recon_node.mrd.connection import ServerLimits
 from recon_node.mrd.gadget_connection import LIMITS, GadgetConnection, MakeHandler, Module, Opening
 from recon_node.mrd.gadget_properties import TARGETS
-from recon_node.mrd.session import ScanHandler
+from recon_node.mrd.session import ScanHandler, ScanSession
 from recon_node.online.log import PatientFilter, setup_logging
 from recon_node.online.properties import PROPERTIES
 from recon_node.online.signals import Stop, stopped_by_signals
@@ -88,11 +88,28 @@ def recon_data(connection: Connection) -> None:
     run(connection, "recon_data", node_handler)
 
 
+def no_such_target(name: str, connection: Connection) -> None:
+    """Target of chains whose ``target`` is none of this module's: says so, and passes everything on."""
+    _quiet_log()
+    known = ", ".join(TARGETS)
+
+    def make_handler(properties: Mapping[str, str]) -> ScanHandler:
+        raise ConfigError(f"the chain's <execute>: target is {name[:60]!r}, expected one of {known}")
+
+    run(connection, "acquisitions", make_handler)
+
+
 def node_handler(properties: Mapping[str, str]) -> ScanHandler:
     """The node's own reconstruction, with its settings overridden by `properties`."""
-    from recon_node.online.serve import make_scan_handler  # networks are loaded only where they are used
+    from recon_node.online.module import make_scan_handler  # networks are loaded only where they are used
 
     return make_scan_handler(properties)
+
+
+def _rescue(session: ScanSession, why: str) -> None:
+    from recon_node.online.module import rescue
+
+    rescue(session, why)
 
 
 def run(connection: Connection, target: str, make_handler: MakeHandler) -> None:
@@ -157,6 +174,7 @@ def _module(target: str, make_handler: MakeHandler, limits: ServerLimits = LIMIT
         protect=_PATIENTS.protect,
         limits=limits,
         budget=Budget(limits.buffer_bytes, "server.buffer_mb"),
+        rescue=_rescue,
     )
 
 
@@ -169,8 +187,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     _quiet_log()
     try:
-        with stopped_by_signals() as stopping:
-            server = load_settings().server
+        from recon_node.online.module import delivering_on
+
+        settings = load_settings()
+        server = settings.server
+        with stopped_by_signals() as stopping, delivering_on(settings):
             listen(
                 options.port,
                 options.target,

@@ -18,6 +18,7 @@ from recon_node.core.errors import TruncatedStream
 from recon_node.core.types import KSpace
 from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
+from recon_node.online.answer import answer
 from recon_node.online.device_queue import DeviceQueue
 from recon_node.online.metrics import Metrics
 from recon_node.online.prefetch import Prefetch
@@ -130,7 +131,7 @@ class Node:
                 told(done)
                 if self.observer is not None:
                     self.observer(done)
-                sent = session.reply(result.images, verdict=result.verdict)
+                sent = answer(session, result)
                 if not sent and settings.server.on_vanish == "stop":
                     raise TruncatedStream(
                         "the client went away before its images were sent; its scan is stopped"
@@ -159,6 +160,7 @@ class Node:
         ReconNodeError
             As `recon_node.pipeline.row.row`.
         """
+        again = session.capture is not None and session.capture.open  # then another try comes first
         place = self.device_queue.place(priority=settings.delivery.priority, background=background)
         return row(
             session,
@@ -168,6 +170,7 @@ class Node:
             ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
             turn=lambda: self.device_queue.turn(place),
             salvage=settings.server.on_vanish == "finish",
+            hurry=not background and not again,
             choose=choose,
         )
 

@@ -16,8 +16,11 @@ from recon_node.mrd.captures import Arriving
 from recon_node.mrd.guard import guarded
 from recon_node.mrd.session import ScanSession
 from recon_node.online.again import Following, Replayed
+from recon_node.online.answer import answer
 from recon_node.online.node import Node
+from recon_node.online.quick import quick_look
 from recon_node.online.received import described
+from recon_node.pipeline.row import quick
 from recon_node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -89,9 +92,10 @@ class _Tries:
             self._arriving.later = False
             self._following.text(f"WRN the first try failed ({kind}); these images are of a second one")
             return True
-        quick = settings.replace("recon", method=settings.recon.fallback)
-        for wanted in (settings, quick) if repeated else (quick,):
-            if self._try(wanted, write=False):
+        in_hurry = quick(settings)
+        for wanted in (settings, in_hurry) if repeated else (in_hurry,):
+            why = None if wanted is settings else f"{settings.recon.method} failed ({kind})"
+            if self._try(wanted, write=False, why=why):
                 self._arriving.describe(made_by=wanted.recon.method)
                 self._node.metrics.exams.fell_back(scan_id)
                 self._following.text(
@@ -99,6 +103,7 @@ class _Tries:
                     f"DICOM follows from scan {scan_id}"
                 )
                 return True
+        self._arriving.later = repeated
         return False
 
     def _all_is_here(self) -> bool:
@@ -111,13 +116,13 @@ class _Tries:
         self._arriving.sync()
         return self._arriving.open and self._arriving.capture.whole
 
-    def _try(self, settings: Settings, *, write: bool) -> bool:
+    def _try(self, settings: Settings, *, write: bool, why: str | None = None) -> bool:
         def work() -> None:
             with Replayed(self._arriving.capture, threading.Event(), to=self._following) as session:
                 if write:
                     self._node.reconstruct(session, settings, spool=self._spool)
                     return
                 for done in self._node.slices(session, settings, choose=self._following.unanswered):
-                    self._following.reply(done.result.images, verdict=done.result.verdict)
+                    answer(self._following, done.result if why is None else quick_look(done.result, why))
 
         return guarded(work, scan_id=self._following.scan_id).trouble is None

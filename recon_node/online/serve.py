@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from recon_node.mrd.captures import Captures
 from recon_node.mrd.captures.entitled import Tries
 from recon_node.mrd.connection import Event, EventHook
 from recon_node.mrd.frames import WireLimits
+from recon_node.mrd.refusal import Rescue
 from recon_node.mrd.request import DEFAULT_NAME
 from recon_node.mrd.server import MrdServer, ServerLimits
 from recon_node.mrd.session import ScanHandler, ScanSession
@@ -28,17 +28,14 @@ from recon_node.online.log import PatientFilter
 from recon_node.online.metrics import Metrics
 from recon_node.online.node import Node
 from recon_node.online.ports import Ports, Shown, show, tls_of
-from recon_node.online.received import capturing, open_captures, take_in
+from recon_node.online.quick import quick_images
+from recon_node.online.received import open_captures, take_in
 from recon_node.online.retention import ROUND_S, remove_old
 from recon_node.online.status import StatusBoard
 from recon_node.pipeline.queue import delivering, has_destinations, open_spool
-from recon_node.pipeline.row import Pipeline
-from recon_node.settings import Settings, applied, load_settings, with_properties
+from recon_node.settings import Settings, applied, with_properties
 
 log = logging.getLogger(__name__)
-
-_DRAIN_S = 30.0
-"""How long a gadget waits for its deliveries; what is left stays in the spool."""
 
 
 def configured(settings: Settings, name: str, properties: Mapping[str, str]) -> Settings:
@@ -75,7 +72,7 @@ def server_handlers(node: Node, deferral: Deferral) -> dict[str, ScanHandler]:
 
         def handle(session: ScanSession) -> None:
             properties = dict(session.config.properties)
-            fetched = _popped(properties)
+            fetched = popped(properties)
             settings = configured(node.settings, name, properties)
             if settings.server.mode in ("echo", "retrieve"):
                 _no_exam(session, node, settings.server.mode)
@@ -114,73 +111,9 @@ def _no_exam(session: ScanSession, node: Node, mode: str) -> None:
         session.capture.describe(kind=mode)
 
 
-def _popped(properties: dict[str, str]) -> dict[str, str | None]:
+def popped(properties: dict[str, str]) -> dict[str, str | None]:
     """What says which deferred scan is fetched, taken out of the properties."""
     return {"scan_id": properties.pop("scan", None), "ticket": properties.pop("ticket", None)}
-
-
-_TRIES = Tries()
-"""Of this process's modules."""
-_gadget_nodes: list[tuple[Settings, Node]] = []
-_gadget_lock = threading.Lock()
-
-
-def _gadget_node(settings: Settings) -> Node:
-    """One node for all scans of a module that keeps running, so that networks are loaded once."""
-    with _gadget_lock:
-        for known, node in _gadget_nodes:
-            if known == settings:
-                return node
-        _gadget_nodes[:] = [(settings, Node(settings))]
-        return _gadget_nodes[0][1]
-
-
-def make_scan_handler(properties: Mapping[str, str]) -> ScanHandler:
-    """The handler of a gadget: node settings from the environment, changed by the chain's properties.
-
-    Instances are queued for the destinations in the settings; a node that serves, or
-    ``recon-node spool retry``, delivers what this process could not. A deferred scan is only kept here, since
-    Gadgetron may end the process with its scan: a node that serves reconstructs it.
-
-    Raises
-    ------
-    ReconNodeError
-        Settings, weights or destinations are not usable.
-    """
-    base = load_settings()
-    asked = dict(properties)
-    fetched = _popped(asked)
-    settings = with_properties(base, asked)
-    if settings.server.mode == "echo":
-        return echo
-    if settings.server.mode == "retrieve":
-        scans = open_captures(settings)
-        return lambda session: retrieve(scans, _TRIES, session, **fetched)
-    node = _gadget_node(base.replace("recon", method=settings.recon.method, weights=settings.recon.weights))
-    Pipeline(settings)
-    if settings.server.mode == "deferred":
-        return partial(_defer, node, settings, asked)
-
-    def handle(session: ScanSession) -> None:
-        with ExitStack() as stack:
-            spool = worker = None
-            if settings.delivery.to or settings.delivery.routes:
-                spool = stack.enter_context(open_spool(settings.delivery))
-                worker = stack.enter_context(delivering(spool, settings.delivery, hurried=True))
-            if settings.server.record is not None:
-                session = stack.enter_context(capturing(session, open_captures(settings)))
-            second_try.reconstruct(node, session, settings, asked, spool=spool)
-            if worker is not None:
-                worker.drain(timeout=_DRAIN_S)
-
-    return handle
-
-
-def _defer(node: Node, settings: Settings, properties: Mapping[str, str], session: ScanSession) -> None:
-    scans = open_captures(settings)
-    Deferral(node, scans).defer(session, settings, properties)
-    if scans.idle():
-        log.warning("no node works on deferred scans: `recon-node serve` with these settings will")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +170,9 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         background = Background(node, scans, resolve, protect=protect)
         scans.wake = background.wake
         handlers = server_handlers(node, Deferral(node, scans))
-        mrd = _mrd_server(settings, handlers, _both(metrics.on_event, board.on_event), patients, scans)
+        rescue = partial(quick_images, configured=resolve, slices=node.slices)
+        told = _both(metrics.on_event, board.on_event)
+        mrd = _mrd_server(settings, handlers, told, patients, scans, rescue)
         stack.enter_context(background)
         stack.enter_context(mrd)
         threads = Supervisor()
@@ -258,6 +193,7 @@ def _mrd_server(
     on_event: EventHook,
     patients: PatientFilter | None,
     scans: Captures,
+    rescue: Rescue,
 ) -> MrdServer:
     server = settings.server
     return MrdServer(
@@ -278,6 +214,7 @@ def _mrd_server(
         captures=scans if server.record is not None else None,
         on_event=on_event,
         protect=None if patients is None else patients.protect,
+        rescue=rescue,
         drain_seconds=server.drain_s,
     )
 

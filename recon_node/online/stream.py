@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from recon_node.core.errors import ReconNodeError, SourceError
 from recon_node.mrd.images import image_messages
+from recon_node.online.answer import answers, held_line
 from recon_node.online.pipes import ImageSink, Protocols, open_pipe, open_sink, with_noise
 from recon_node.online.prefetch import Prefetch
 from recon_node.pipeline.result import Slice
@@ -32,7 +33,7 @@ class StreamSummary:
     series: list[dict[str, Any]] = field(default_factory=list)
     """Entries as in ``summary.json``."""
     folders: set[Path] = field(default_factory=set)
-    """Of the DICOM that was written."""
+    """Of the DICOM that was written and may leave."""
     error: ReconNodeError | None = None
     """Why it did not end well; what was whole before left all the same."""
 
@@ -82,10 +83,12 @@ def reconstruct_stream(
                 pipeline,
                 writer=writer,
                 ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
+                hurry=True,
             ):
                 summary.images += sink.send(done)
                 summary.series.append(summary_entry(done, source="stream"))
-                summary.folders.update(instance.path.parent for instance in done.instances)
+                if not done.result.held:
+                    summary.folders.update(instance.path.parent for instance in done.instances)
                 _tell(done, say)
         finally:
             sink.close()
@@ -106,7 +109,11 @@ class _Sink:
         """Images of one slice that left."""
         if self._broken is not None:
             return 0
-        messages = image_messages(done.result.images, verdict=done.result.verdict)
+        messages = [
+            message
+            for index, images, verdict, words in answers(done.result)
+            for message in image_messages(images, series_index=index, verdict=verdict, description=words)
+        ]
         try:
             for message in messages:
                 self._sink.image(message)
@@ -137,5 +144,7 @@ def _tell(done: Slice, say: Callable[[str], None]) -> None:
         f"{result.verdict.verdict}, {sum(done.seconds.values()):.1f} s of work, "
         f"{time.monotonic() - done.arrived:.1f} s after its last line"
     )
+    if result.held:
+        say(f"note: {held_line(result)}")
     for reason in (*result.verdict.reasons, *result.kspace.notes):
         say(f"note: slice {index.slice}: {reason}")

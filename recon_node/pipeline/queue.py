@@ -91,7 +91,12 @@ def enqueue(spool: Spool, series: Sequence[Path], settings: DeliverySettings) ->
 
 @contextmanager
 def delivering(
-    spool: Spool, settings: DeliverySettings, *, only: str | None = None, hurried: bool = False
+    spool: Spool,
+    settings: DeliverySettings,
+    *,
+    only: str | None = None,
+    hurried: bool = False,
+    beside: bool = False,
 ) -> Iterator[DeliveryWorker]:
     """A worker for every destination of the settings, or `only` one, in the background.
 
@@ -106,6 +111,8 @@ def delivering(
     hurried : bool
         Somebody waits: try again soon, and leave reports of storage commitment to a node that
         already listens for them.
+    beside : bool
+        The same of reports, but with the usual patience.
 
     Raises
     ------
@@ -121,7 +128,7 @@ def delivering(
     worker = DeliveryWorker(spool, destinations, policy=policy)
     reporting = [_address(settings, name) for name, one in destinations.items() if one.commits]
     listen = settings.listen if reporting else None
-    with _listening(worker, listen, reporting, optional=hurried), worker:
+    with _listening(worker, listen, reporting, optional=hurried or beside), worker:
         yield worker
 
 

@@ -19,6 +19,10 @@ class Reconstruction:
     images: ImageSeries
     """At the recon matrix, made by the method that the verdict lets stand."""
     verdict: Verdict
+    withheld: ImageSeries | None = None
+    """The method's own images at the recon matrix, where they failed the check and the settings want both."""
+    held: bool = False
+    """Nothing of it leaves this machine before somebody has looked at it."""
     validated: bool = False
     """Whether the method that made the images was validated for clinical use."""
     source_id: str = ""

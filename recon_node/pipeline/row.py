@@ -9,28 +9,32 @@ for its turn on the device hands in how.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from recon_node.core.choices import Device
-from recon_node.core.errors import DataError, DeliveryError
+from recon_node.core.errors import DataError, ReconNodeError, where_it_failed
 from recon_node.core.protocols import Source
-from recon_node.core.types import KSpace
+from recon_node.core.types import KSpace, Verdict
+from recon_node.dicom import WrittenInstance
 from recon_node.methods.registry import Methods, make_methods
 from recon_node.pipeline.result import Reconstruction, Slice
-from recon_node.pipeline.scan import Prepared, prepare, told_together
+from recon_node.pipeline.scan import Prepared, prepare
 from recon_node.pipeline.stages import calibrate, finished, judge, prompt
+from recon_node.pipeline.stopwatch import Stopwatch
+from recon_node.pipeline.troubles import Troubles
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import ReconSettings, Settings
 
-P = ParamSpec("P")
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
+Make = Callable[[Prepared, "Pipeline", Stopwatch], Reconstruction]
+"""The stages between k-space and images."""
 Queue = Callable[[Sequence[Path]], object]
 """Takes the files of one slice on their way to a PACS; raises `DeliveryError` where it cannot."""
 
@@ -45,6 +49,7 @@ def row(
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     salvage: bool = True,
     choose: Callable[[KSpace], KSpace | None] = lambda kspace: kspace,
+    hurry: bool = False,
 ) -> Iterator[Slice]:
     """Every slice of a scan, as soon as its last line was read, and after it is safe on disk.
 
@@ -66,6 +71,9 @@ def row(
         Where the source breaks off: still reconstruct the slices that had all of their lines.
     choose : callable
         What is reconstructed of a prepared slice: itself, something made of it, or nothing (None).
+    hurry : bool
+        Somebody waits: where the method fails outright the fallback's images leave, marked as such. Without
+        it the scan fails, to be tried again.
 
     Yields
     ------
@@ -75,6 +83,8 @@ def row(
     ------
     DataError
         Slices could not be reconstructed, told after all the others were.
+    DicomError
+        Slices could not be written, told after all others; they are yielded without instances.
     DeliveryError
         Slices did not get into the queue, told after all others; their files are on disk.
     SourceError
@@ -82,50 +92,69 @@ def row(
     ReconNodeError
         The scan cannot be reconstructed.
     """
-    refused: list[str] = []
-    unqueued: list[DeliveryError] = []
+    troubles = Troubles()
     with ahead(prepare(source, pipeline.settings.prep, salvage=salvage)) as scan:
         for prepared in scan:
-            clock = _Stopwatch(prep=prepared.seconds)
-            try:
+            clock = Stopwatch(prep=prepared.seconds)
+            result: Reconstruction | None = None
+            instances: tuple[WrittenInstance, ...] = ()
+            with troubles.of_a_slice():
                 kspace = choose(prepared.kspace)
-                if kspace is None:
-                    continue
-                with turn():
-                    result = _reconstructed(replace(prepared, kspace=kspace), pipeline, clock)
-            except DataError as error:
-                refused.append(str(error))
+                if kspace is not None:
+                    with turn():
+                        chosen = replace(prepared, kspace=kspace)
+                        result = _in_time(_reconstructed, chosen, pipeline, clock, hurry=hurry)
+            if result is None:
                 continue
-            instances = () if writer is None else tuple(clock("dicom", writer.write, result))
-            if queue is not None and instances:
-                try:
+            with troubles.of_the_disk():
+                if writer is not None:
+                    instances = tuple(clock("dicom", writer.write, result))
+                if queue is not None and instances and not result.held:
                     clock("queue", queue, [instance.path for instance in instances])
-                except DeliveryError as error:
-                    unqueued.append(error)
             yield Slice(result=result, instances=instances, seconds=dict(clock), arrived=prepared.arrived)
-    if refused:
-        raise DataError(told_together(refused))
-    if unqueued:
-        raise DeliveryError(
-            f"{len(unqueued)} slices did not get into the spool ({unqueued[0]}); their files are on disk: "
-            "`recon-node export` delivers them"
-        ) from unqueued[0]
+    troubles.tell()
 
 
-def _reconstructed(prepared: Prepared, pipeline: Pipeline, clock: _Stopwatch) -> Reconstruction:
+def _in_time(
+    make: Make, prepared: Prepared, pipeline: Pipeline, clock: Stopwatch, *, hurry: bool
+) -> Reconstruction:
+    """Images by the method; in a hurry the fallback's, which say so, where it fails outright."""
+    try:
+        return make(prepared, pipeline, clock)
+    except DataError:
+        raise
+    except Exception as error:
+        instead = pipeline.instead() if hurry else None
+        if instead is None:
+            raise
+        log.warning("the method failed (%s): the fallback stands in", where_it_failed(error))
+        try:
+            result = make(prepared, instead, clock)
+        except ReconNodeError:
+            raise error from None
+        told = str(error) if isinstance(error, ReconNodeError) else type(error).__name__
+        why = f"{pipeline.methods.record.name} failed ({told}): {result.images.made_by.method} stands in"
+        verdict = Verdict(verdict="fallback", score=0.0, reasons=(why, *result.verdict.reasons))
+        return replace(result, verdict=verdict, held=False)
+
+
+def _reconstructed(prepared: Prepared, pipeline: Pipeline, clock: Stopwatch) -> Reconstruction:
     """The stages between k-space and images."""
     kspace, methods, settings = prepared.kspace, pipeline.methods, pipeline.settings
     maps = clock("coils", calibrate, kspace, settings.coils, device=settings.recon.device)
     prompts, text = clock("prompts", prompt, kspace, settings.prompts, methods)
-    images = clock("model", methods.chosen.reconstruct, kspace, maps, text)
-    images, verdict = clock("trust", judge, kspace, maps, prompts, text, images, methods, settings.recon)
-    kspace, images = clock("images", finished, kspace, images, settings.recon)
+    made = clock("model", methods.chosen.reconstruct, kspace, maps, text)
+    judged = clock("trust", judge, kspace, maps, prompts, text, made, methods, settings.recon)
+    kspace, judged = clock("images", finished, kspace, judged, settings.recon)
+    images = judged.images
     return Reconstruction(
         kspace=kspace,
         maps=maps,
         prompts=prompts,
         images=images,
-        verdict=verdict,
+        verdict=judged.verdict,
+        withheld=judged.withheld,
+        held=judged.held,
         validated=methods.validated and images.made_by.method == methods.chosen.name,
         source_id=prepared.source_id,
         seconds=dict(clock),
@@ -150,6 +179,15 @@ class Pipeline:
         self.settings = settings or Settings()
         self.methods = _loaded(self.settings.recon)
 
+    def instead(self) -> Pipeline | None:
+        """What still reconstructs where this one's method or device fails; None if nothing would."""
+        recon = self.settings.recon
+        if recon.method == recon.fallback and recon.device == "cpu":
+            return None
+        return Pipeline(
+            self.settings.replace("recon", method=recon.fallback, weights="default", device="cpu")
+        )
+
     def run(self, kspace: KSpace) -> Reconstruction:
         """Images of one slice, and how far to believe them.
 
@@ -159,7 +197,13 @@ class Pipeline:
             No calibration lines, data that cannot be.
         """
         alone = Prepared(kspace=kspace, source_id="", arrived=time.monotonic(), seconds=0.0)
-        return _reconstructed(alone, self, _Stopwatch())
+        return _reconstructed(alone, self, Stopwatch())
+
+
+def quick(settings: Settings) -> Settings:
+    """Settings whose images are the fallback's, made where nothing can be missing."""
+    recon = settings.recon
+    return settings.replace("recon", method=recon.fallback, weights="default", device="cpu")
 
 
 def reconstruct(
@@ -210,13 +254,3 @@ def _loaded(settings: ReconSettings) -> Methods:
         methods = make_methods(settings)
         _cache[:] = [*_cache[-_KEPT + 1 :], (settings, methods)]
         return methods
-
-
-class _Stopwatch(dict[str, float]):
-    """Wall time by stage, in seconds."""
-
-    def __call__(self, stage: str, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        start = time.perf_counter()
-        result = work(*args, **kwargs)
-        self[stage] = self.get(stage, 0.0) + time.perf_counter() - start
-        return result

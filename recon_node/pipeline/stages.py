@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Literal
 
 from recon_node.coils import espirit, placed
@@ -15,6 +16,19 @@ from recon_node.prompts import build_prompts, embed
 from recon_node.settings import CoilSettings, PromptSettings, ReconSettings
 from recon_node.solvers.device import on_device
 from recon_node.trust import FOLDED_SHARE, judge_reconstruction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """What may stand of a slice's images, and what becomes of the rest."""
+
+    images: ImageSeries
+    verdict: Verdict
+    withheld: ImageSeries | None = None
+    """The method's own images, where another's stand in and the settings want both."""
+    held: bool = False
+    """Nothing of this slice leaves before somebody has looked at it."""
+
 
 USUAL_THRESHOLD = 0.02
 """Of the calibration's singular values, where the noise level is not known."""
@@ -95,10 +109,11 @@ def judge(
     images: ImageSeries,
     methods: Methods,
     settings: ReconSettings,
-) -> tuple[ImageSeries, Verdict]:
-    """The images that may stand, with the verdict on them."""
+) -> Judged:
+    """The images that may stand, with the verdict on them; the settings say what a failed check does."""
     if not settings.check_trust:
-        return images, Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
+        unchecked = Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
+        return Judged(images=images, verdict=unchecked)
     chosen, fallback = methods.chosen, methods.fallback
 
     def stand_in(part: KSpace) -> ImageSeries:
@@ -119,17 +134,27 @@ def judge(
         calibrated=methods.calibrated,
     )
     if verdict.verdict != "fallback":
-        return images, verdict
-    if methods.learned and settings.on_distrust == "fallback":
-        return stand_in(kspace), verdict
-    return images, dataclasses.replace(verdict, verdict="warn")
+        return Judged(images=images, verdict=verdict)
+    policy = settings.on_distrust
+    if not methods.learned or policy == "warn":
+        warned = dataclasses.replace(verdict, verdict="warn")
+        return Judged(images=images, verdict=warned, held=policy == "hold")
+    return Judged(
+        images=stand_in(kspace),
+        verdict=verdict,
+        withheld=None if policy == "fallback" else images,
+        held=policy == "hold",
+    )
 
 
-def finished(kspace: KSpace, images: ImageSeries, settings: ReconSettings) -> tuple[KSpace, ImageSeries]:
+def finished(kspace: KSpace, judged: Judged, settings: ReconSettings) -> tuple[KSpace, Judged]:
     """Images at the recon matrix; the missing side of k-space filled where asked for, with a note of it."""
-    kspace, images = _filled(kspace, images, settings)
     shape = kspace.recon_shape or (kspace.data.shape[-2], kspace.data.shape[-1])
-    return kspace, finish(images, shape=shape)
+    noted, images = _filled(kspace, judged.images, settings)
+    withheld = judged.withheld
+    if withheld is not None:
+        withheld = finish(_filled(kspace, withheld, settings)[1], shape=shape)
+    return noted, dataclasses.replace(judged, images=finish(images, shape=shape), withheld=withheld)
 
 
 def _filled(kspace: KSpace, images: ImageSeries, settings: ReconSettings) -> tuple[KSpace, ImageSeries]:

@@ -45,6 +45,8 @@ def summary_entry(
             "verdict": result.verdict.verdict,
             "score": round(result.verdict.score, 4),
             "reasons": list(result.verdict.reasons),
+            "held": result.held,
+            "withheld": None if result.withheld is None else result.withheld.made_by.method,
         },
         "geometry": {
             "known": result.images.geometry.known,

@@ -46,6 +46,8 @@ _SITE = (
     "uid_prefix",
 )
 _NUMBERS_APART = 10_000
+WITHHELD = "withheld"
+"""Before the description of images that failed the trust check."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,8 +67,13 @@ class SeriesWriter:
     fsync: bool = False
     scaling: Scaling | None = None
     """Of the magnitude images so far; an earlier run's, where slices follow it."""
+    label: str = ""
+    """Before the quantity in SeriesDescription."""
+    apart: int = 0
+    """How far series numbers lie behind those of the images that stand."""
     _reference: dict[tuple[int, ...], ImageSeries] = field(default_factory=dict)
     """Images without velocity encoding (set 0), by slice."""
+    _withheld: SeriesWriter | None = None
 
     def __post_init__(self) -> None:
         transfer_syntax(self.settings.compression)
@@ -102,7 +109,8 @@ class SeriesWriter:
             images, phase_encoding = orient(images, turn), "ROW" if turn.transpose else "COL"
         written: list[WrittenInstance] = []
         for shown, pixels in self._wanted(images):
-            step = _NUMBERS_APART * QUANTITIES.index(pixels.quantity)
+            step = _NUMBERS_APART * (QUANTITIES.index(pixels.quantity) + self.apart)
+            label = " ".join(filter(None, (self.label, _WORDS.get(pixels.quantity, ""))))
             written += write_series(
                 shown,
                 self.out,
@@ -110,7 +118,7 @@ class SeriesWriter:
                 provenance=provenance(result),
                 site=_site(settings),
                 series_number=_series_number(result, settings) + step,
-                label=_WORDS.get(pixels.quantity, ""),
+                label=label,
                 phase_encoding="ROW" if phase_encoding == "ROW" else "COL",
                 compression=settings.compression,
                 mark=settings.mark,
@@ -118,7 +126,15 @@ class SeriesWriter:
                 form=settings.format,
                 fsync=self.fsync,
             )
+        if result.withheld is not None:
+            written += self._beside().write(shown_beside(result, result.withheld))
         return written
+
+    def _beside(self) -> SeriesWriter:
+        """For images that were withheld: series of their own, with a window of their own."""
+        if self._withheld is None:
+            self._withheld = replace(self, label=WITHHELD, apart=len(QUANTITIES), scaling=None, _reference={})
+        return self._withheld
 
     def _wanted(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
         """What of the settings' quantities this slice has."""
@@ -168,6 +184,13 @@ class SeriesWriter:
             one["acquisition_times_s"] = images.acquisition_times_s[:1]
         values = fit(images.data, times)[None]
         yield replace(images, **one), store(values, "t1" if quantity == "t1" else "t2")
+
+
+def shown_beside(result: Reconstruction, withheld: ImageSeries) -> Reconstruction:
+    """Withheld images as a result of their own, which says that it is not the one to look at first."""
+    why = f"withheld by the trust check: {result.images.made_by.method}'s series stands in"
+    verdict = replace(result.verdict, verdict="warn", reasons=(why, *result.verdict.reasons))
+    return replace(result, images=withheld, verdict=verdict, withheld=None, validated=False)
 
 
 def write_dicom(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ def _groups(lines: Sequence[Line]) -> list[dict[str, Any]]:
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for one in lines:
         found[one.method][one.trust] += 1
-        found[f"{one.acceleration:.2g}x {one.pattern}"][one.trust] += 1
+        found[f"{round(one.acceleration)}x {one.pattern}"][one.trust] += 1
         if one.field_t is not None:
             found[f"{one.field_t:.2g} T"][one.trust] += 1
     return [
@@ -133,9 +134,9 @@ def _groups(lines: Sequence[Line]) -> list[dict[str, Any]]:
 def _scores(lines: Sequence[Line]) -> Axes | None:
     if not lines:
         return None
-    axes = Axes(
-        x=[one.acceleration for one in lines], y=[0.0, 1.0], x_label="acceleration", y_label="trust score"
-    )
+    rates = [one.acceleration for one in lines]
+    whole = [math.floor(min(rates)), math.ceil(max(rates))]
+    axes = Axes(x=whole, y=[0.0, 1.0], x_label="acceleration", y_label="trust score")
     for one in lines[:_MOST_DOTS]:
         axes.dot(one.acceleration, one.score, f"{one.name}, {one.label}", one.trust, one.page)
     return axes

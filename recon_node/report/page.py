@@ -227,7 +227,7 @@ def _facts(kspace: KSpace) -> dict[str, str]:
     fov = kspace.geometry.fov_mm
     found = {
         "scanner": " ".join(filter(None, (h.vendor, h.model))),
-        "field strength": h.field_strength_t and f"{h.field_strength_t:g} T",
+        "field strength": h.field_strength_t and f"{h.field_strength_t:.3g} T",
         "protocol": h.protocol,
         "matrix": f"{ky} x {kx}, {coils} coils, {phases} phases",
         "field of view": f"{fov[1]:.0f} x {fov[0]:.0f} x {fov[2]:.0f} mm",

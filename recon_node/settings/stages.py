@@ -11,6 +11,7 @@ from recon_node.core.choices import (
     CoilCompression,
     Compression,
     Device,
+    Distrust,
     Dynamic,
     Fill,
     Format,
@@ -115,8 +116,9 @@ class ReconSettings(Checked):
     """Folder of a CLIP text tower, where the weights want one."""
     fallback: StandIn = setting("sense", peer="fallback", peer_names=True, openrecon=True)
     """Method whose images stand in where the network's are withheld; one that learned nothing."""
-    on_distrust: Literal["warn", "fallback"] = setting("fallback", peer="policy", openrecon=True)
-    """What a failed trust check does: keep the image with a warning, or withhold it."""
+    on_distrust: Distrust = setting("fallback", peer="policy", openrecon=True)
+    """What a failed trust check does: keep the image with a warning (`warn`), withhold it and deliver the
+    fallback's, deliver `both`, or `hold` both on the disk until somebody has looked at them."""
     check_trust: bool = True
     """Whether images are checked at all."""
     partial_fourier: Literal["zero", PartialFourier] = setting("zero", peer="partial_fourier")

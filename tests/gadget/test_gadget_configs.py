@@ -8,7 +8,7 @@ import pytest
 
 import recon_node.gadget
 from recon_node.mrd.gadget_properties import MODES, TARGETS
-from recon_node.mrd.request import check_properties, config_from_text
+from recon_node.mrd.request import check_properties, properties_from_xml
 from recon_node.mrd.xml_tree import Node, parse_xml
 from recon_node.online.properties import PROPERTIES
 from recon_node.settings import peer_settings
@@ -70,7 +70,7 @@ def test_the_gadgets_before_the_module_make_what_its_target_takes(chain: Node) -
 
 
 def test_properties_of_a_chain_are_known_and_fit_what_was_done_before(path: Path, chain: Node) -> None:
-    properties = config_from_text(path.read_text()).properties
+    properties = properties_from_xml(path.read_text())
     check_properties(properties, PROPERTIES, where=path.name)
     whitened = "NoiseAdjustGadget" in path.read_text().split("<external>")[0]
     assert (properties.get("noise") == "unit-parts") is whitened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_the_ismrmrd_package_reads_header_attributes_and_pixels() -> None:
     assert "not for clinical use" in image.meta["ImageComment"]
     assert image.meta["TrustVerdict"] == "warn"
     assert image.meta["TrustReasons"] == list(VERDICT.reasons)
-    assert float(image.meta["WindowWidth"]) == pytest.approx(2 * float(image.meta["WindowCenter"]))
+    assert image.meta["Keep_image_geometry"] == "1"
     assert image.meta["ImageRowDir"] == ["0.0", "1.0", "0.0"]
     assert image.meta["ReconWeightsSha256"] == "ab" * 32
 
@@ -105,18 +106,19 @@ def test_images_sent_and_read_back_are_the_same_series(pixels: str) -> None:
     assert back.made_by == images.made_by
 
 
-def test_an_empty_image_still_has_a_window_above_zero() -> None:
+@pytest.mark.parametrize("peak", [0.0, 3.0, 250.0, 1e6])
+def test_windows_are_whole_numbers_or_left_to_the_viewer(peak: float) -> None:
     images = some_series()
-    dark = ImageSeries(
-        data=np.zeros_like(images.data),
-        geometry=images.geometry,
-        header=HEADER,
-        index=images.index,
-        made_by=images.made_by,
-    )
-    for pixels in ("float32", "uint16"):
-        meta = parse_meta(image_messages(dark, pixels=pixels)[0].attributes)
-        assert float(meta["WindowWidth"][0]) > 0
+    data = images.data / np.abs(images.data).max() * peak
+    shown = dataclasses.replace(images, data=data.astype(np.complex64))
+    meta = parse_meta(image_messages(shown)[0].attributes)
+    if peak < 10:
+        assert "WindowWidth" not in meta
+        return
+    for name in ("", "GADGETRON_"):
+        (centre,), (width,) = meta[f"{name}WindowCenter"], meta[f"{name}WindowWidth"]
+        assert int(width) == pytest.approx(np.percentile(np.abs(data), 99.5), abs=1)
+        assert int(centre) == pytest.approx(int(width) / 2, abs=1)
 
 
 def test_an_image_without_geometry_takes_the_headers_field_of_view_and_says_so() -> None:

@@ -164,7 +164,7 @@ def test_asking_before_it_is_finished_is_told_so(
         assert sent.ok
         early, images = ask(running, heart[0], "fetch")
         assert images == []
-        assert "not finished yet" in early.warnings[0]
+        assert "not finished yet" in early.errors[0]
         release.set()
         assert eventually(lambda: states(tmp_path) == ["done"])
 

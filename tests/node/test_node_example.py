@@ -23,7 +23,8 @@ from recon_node.dicom.provenance import read_provenance
 from recon_node.methods.registry import find_method
 from recon_node.methods.table import method_names
 from recon_node.offline.send import send_scan
-from recon_node.online.serve import make_scan_handler, serving, with_properties
+from recon_node.online.module import make_scan_handler
+from recon_node.online.serve import serving, with_properties
 from recon_node.settings import Settings
 
 NAME = "sense-denoised"
@@ -139,12 +140,17 @@ def test_openrecons_choice_list_has_it(capsys: pytest.CaptureFixture[str]) -> No
     assert NAME in method_names()
 
 
-def test_evaluate_compares_it_with_the_built_in_methods(capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_compares_it_with_the_built_in_methods(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     arguments = ["--methods", f"zero-filled,{NAME}", "--scans", "1", "--phases", "4", "--matrix", "48"]
     sizes = ["--coils", "6", "--patterns", "random", "--accelerations", "4", "--json"]
-    assert run(["evaluate", *arguments, *sizes]) == 0
+    assert run(["evaluate", *arguments, *sizes, "--report", str(tmp_path / "page.html")]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["method"] for row in rows} == {"zero-filled", NAME}
+    page = (tmp_path / "page.html").read_text()
+    for row in rows:
+        assert f">{row['psnr']:.2f}<" in page
 
 
 def test_it_is_as_short_as_the_documentation_promises(pytestconfig: pytest.Config) -> None:

@@ -32,7 +32,7 @@ def test_every_slice_has_a_page_and_the_overview_leads_to_it(replayed: Path) -> 
         text = (replayed / "report" / page).read_text()
         assert "not for clinical use" in text.lower()
         assert 'src="http' not in text
-        for shown in ("Zero-filled", "CG-SENSE", "Coil maps", "Prompts", "Sampling", "Time by stage"):
+        for shown in ("Zero-filled", "CG-SENSE", "Coil maps", "Prompts", "Sampling", "g-factor of CG-SENSE"):
             assert shown in text
         (folder,) = re.findall(r'href="(\.\./[^"]+/)">DICOM files', text)
         assert len([*(replayed / "report" / folder).glob("*.dcm")]) == 6

@@ -182,7 +182,7 @@ def test_the_label_offers_the_settings_with_their_choices_and_defaults() -> None
     assert parameters["method"]["default"] == Settings().recon.method
     assert [v["id"] for v in parameters["fallback"]["values"]] == [*CLASSICAL]
     assert "zero-filled" in [v["id"] for v in parameters["method"]["values"]]
-    assert [v["id"] for v in parameters["policy"]["values"]] == ["warn", "fallback"]
+    assert [v["id"] for v in parameters["policy"]["values"]] == ["warn", "fallback", "both", "hold"]
 
 
 def test_the_dockerfile_line_decodes_to_the_label() -> None:

@@ -175,7 +175,8 @@ def test_each_violation_is_answered_with_err_and_close_and_the_server_goes_on(
     answers = exchange(server, *(named.get(m, m) if isinstance(m, str) else m for m in sent))
     (error,) = errors(answers)
     assert complaint in error
-    assert "\n" not in error
+    assert error.endswith("\n")
+    assert "\n" not in error[:-1]
     assert isinstance(answers[-1], Close)
     assert send_scan(scan_file, port=server.port).ok
 
@@ -452,3 +453,12 @@ def test_a_client_made_of_the_ismrmrd_package_is_served(serve, scan_file: Path) 
     assert [image.repetition for image in images] == [0, 1]
     assert images[0].data.shape == (1, 1, 16, 12)
     assert images[0].meta["DataRole"] == "Image"
+
+
+def test_a_chain_that_counts_on_its_own_noise_adjustment_is_refused(serve, scan_file, helpers) -> None:
+    server = serve()
+    header = HeaderXml(xml=helpers.header_xml().encode())
+    for name, refused in (("buckets", True), ("acquisitions", False)):
+        chain = Path(f"gadget_configs/recon_node_{name}.xml").read_text()
+        answers = exchange(server, ConfigText(text=chain), header, Close())
+        assert any("NoiseAdjustGadget" in error for error in errors(answers)) is refused

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recon_node.core.types import ImageSeries
 from recon_node.lab.evaluation import Metrics
 from recon_node.pipeline.result import Reconstruction, Slice
+from recon_node.report import Layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +40,8 @@ class SliceResult:
     done: Slice
     beside: dict[str, ImageSeries] = field(default_factory=dict)
     metrics: dict[str, Metrics] = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+    """Maps of the slice, pixel by pixel."""
 
     @property
     def result(self) -> Reconstruction:

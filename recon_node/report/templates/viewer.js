@@ -84,12 +84,13 @@
     return [state.x - w / 2, state.y - h / 2, w, h];
   }
 
-  function put(canvas, source, [left, top, width, height], aspect, { alpha = 1, clear = true } = {}) {
+  function put(canvas, source, [left, top, width, height], aspect, { alpha = 1, clear = true, smooth = true } = {}) {
     const sharp = Math.min(2, window.devicePixelRatio || 1);
     const columns = Math.max(16, Math.round((canvas.clientWidth || 256) * sharp)), rows = Math.max(16, Math.round(columns / aspect));
     if (canvas.width !== columns || canvas.height !== rows) { canvas.width = columns; canvas.height = rows; }
     const pen = canvas.getContext("2d");
     pen.globalAlpha = alpha;
+    pen.imageSmoothingEnabled = smooth;
     pen.imageSmoothingQuality = "high";
     if (clear) pen.clearRect(0, 0, columns, rows);
     pen.drawImage(source, left * source.width, top * source.height, width * source.width, height * source.height, 0, 0, columns, rows);
@@ -122,7 +123,7 @@
     if (state.view === "kspace")
       for (const figure of all("#panels [data-special]")) {
         const image = slice[figure.dataset.special];
-        put(figure.querySelector("canvas"), fill(image, plain, state.frame), [0, 0, 1, 1], image.shape[2] / image.shape[1]);
+        put(figure.querySelector("canvas"), fill(image, plain, state.frame), [0, 0, 1, 1], image.shape[2] / image.shape[1], { smooth: false });
       }
   }
 
