@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -334,6 +335,20 @@ def test_without_script_the_first_frame_and_all_words_are_there(browser: Browser
             assert browser.call("DOM.getBoxModel", nodeId=found)["model"]["height"] > 10
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_script_of_the_readmes_picture_draws_the_dark_page_with_moving_images_stopped(
+    page: Path, tmp_path: Path, pytestconfig: pytest.Config, component: Callable[[str], str]
+) -> None:
+    component("chromium")
+    subprocess.run(
+        [pytestconfig.rootpath / "scripts/picture", page, tmp_path / "a.png"], check=True, timeout=90
+    )
+    with Image.open(tmp_path / "a.png") as picture:
+        shown = np.asarray(picture.convert("L"), int)
+    assert shown.shape == (1010, 1400)
+    assert np.quantile(shown, 0.3) < 40
+    assert (shown > 200).mean() > 0.01  # the square, and the text
 
 
 def test_pages_of_one_scan_lead_to_each_other(looking: Looking, tmp_path: Path, report: Report) -> None:
