@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("--out", required=True, type=ANY_PATH, help="Folder for DICOM files and summary.json.")
 @recon_options
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
-@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes of this machine."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do it in their place.")
 @click.option("--resume", is_flag=True, help="Leave out slices an earlier replay to this folder finished.")
 @click.option(
     "--undersample",

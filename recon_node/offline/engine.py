@@ -1,145 +1,183 @@
-"""Many inputs on one machine or on a Dask cluster; a worker that dies costs its input, not the run."""
+"""Many inputs, by this process or by a Dask cluster: a `LocalCluster`, or one that a scheduler has.
+
+A slice is a task; see `spread`. A worker that is killed costs the slice it was at, which another does; what
+killed two of them is set aside with its error.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import replace
-from multiprocessing import active_children, get_context, parent_process
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import shown
 from recon_node.offline.job import FileResult, Job, replay_file
+from recon_node.offline.journal import ROOM, JournalReader, Notes
 
-Tick = Callable[[], None]
-_TICK_S = 0.5
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+"""How often journals are read."""
+_WORKERS_S = 2.0
+"""How often the scheduler is asked for its workers."""
+_PATIENCE_S = 15.0
+"""After which it is told that there is no worker."""
+_FILES_A_WORKER = 2
+"""One is read while slices of another are reconstructed."""
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, workers: int = 1, scheduler: str | None = None, tick: Tick = lambda: None
+    jobs: Sequence[Job], notes: Notes, *, workers: int = 1, scheduler: str | None = None
 ) -> Iterator[FileResult]:
     """Results as they come.
 
     Parameters
     ----------
     jobs : sequence of Job
+        Of one output folder.
+    notes : Notes
+        Where slices are remembered, in this process only.
     workers : int
-        Processes on this machine.
+        Processes on this machine; the work is done in this one where that is 1.
     scheduler : str, optional
         Address of a Dask scheduler in their place.
-    tick : callable
-        Called now and then while results are waited for.
+
+    Raises
+    ------
+    ConfigError
+        No scheduler answers there.
     """
     if not jobs:
         return
-    if scheduler is not None:
-        yield from _on_dask(jobs, scheduler)
-    elif workers > 1:
-        yield from _on_processes(jobs, workers, tick)
-    else:
+    if scheduler is None and workers == 1:
         for job in jobs:
-            yield replay_file(job)
+            yield replay_file(job, notes)
+        return
+    from recon_node.offline import cluster
+
+    with cluster.processes(workers) if scheduler is None else cluster.scheduler_at(scheduler) as client:
+        yield from _Run(client, jobs, notes).results()
 
 
-def _on_processes(jobs: Sequence[Job], workers: int, tick: Tick) -> Iterator[FileResult]:
-    before = set(active_children())
-    # Fork would copy the locks of torch's threads; a fresh interpreter per worker is safe.
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_die_with_parent
-    )
-    whole = False
-    try:
-        with _interrupts_held():
-            running, refused = _submitted(pool, jobs)
-        broken = bool(refused)
-        while running:
-            ended, _ = wait(running, timeout=_TICK_S, return_when=FIRST_COMPLETED)
-            tick()
-            for future in ended:
-                job = running.pop(future)
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    broken = True
-                    yield _killed(job.path)
-        yield from (_killed(job.path) for job in refused)
-        whole = not broken
-    finally:
-        if not whole:  # a broken pool may leave a worker that never ends, and then waits for it for ever
-            for worker in set(active_children()) - before:
-                worker.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Running:
+    """An input that a worker has."""
+
+    path: Path
+    journal: JournalReader
+    folder: Path
+    worker: str
 
 
-def _submitted(
-    pool: ProcessPoolExecutor, jobs: Sequence[Job]
-) -> tuple[dict[Future[FileResult], Job], list[Job]]:
-    """Futures by what they do, and the jobs that a pool took no more because a worker had been killed."""
-    running: dict[Future[FileResult], Job] = {}
-    for job in jobs:
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Cluster:
+    """What is known of a scheduler's workers."""
+
+    client: Client
+    threads: dict[str, int] = field(default_factory=dict)
+    """By address."""
+    gpu: bool = False
+    """Whether some are tagged with a graphics card."""
+    asked: float = -_WORKERS_S
+    began: float = field(default_factory=time.monotonic)
+
+    def look(self) -> None:
+        """Ask now and then."""
+        from recon_node.offline.spread import GPU
+
+        if time.monotonic() - self.asked < _WORKERS_S and self.threads:
+            return
+        found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        self.threads = {address: one["nthreads"] for address, one in found.items()}
+        self.gpu = any(one.get("resources", {}).get(GPU) for one in found.values())
+        self.asked = time.monotonic()
+
+
+class _Run:
+    """The inputs of a replay on a cluster: few of them at a time, whatever their number."""
+
+    def __init__(self, client: Client, jobs: Sequence[Job], notes: Notes) -> None:
+        self._cluster = _Cluster(client=client)
+        self._jobs, self._notes = jobs, notes
+        self._running: dict[Future, _Running] = {}
+        self._begun = 0
+        self._warned = False
+
+    def results(self) -> Iterator[FileResult]:
+        """What became of each input, as it ends."""
+        while self._begun < len(self._jobs) or self._running:
+            self._fill()
+            for future in self._ended():
+                yield self._result(future, self._running.pop(future))
+            for running in self._running.values():
+                self._read(running)
+
+    def _fill(self) -> None:
+        """Give each worker its files."""
+        self._cluster.look()
+        threads = self._cluster.threads
+        has = Counter(running.worker for running in self._running.values())
+        room = _FILES_A_WORKER * sum(threads.values()) - len(self._running)
+        for _ in range(min(room, len(self._jobs) - self._begun)):
+            worker = min(threads, key=lambda address: has[address] / threads[address])
+            has[worker] += 1
+            self._submit(self._jobs[self._begun], worker)
+            self._begun += 1
+
+    def _submit(self, job: Job, worker: str) -> None:
+        from recon_node.offline.spread import FileTask
+
+        # A worker's folder is not this process's, and the journal tells it what is done already.
+        placed = replace(job, found_at=job.path.resolve(), out=job.out.resolve(), resume=True)
+        threads = sum(self._cluster.threads.values())
+        files = min(len(self._jobs), _FILES_A_WORKER * threads)
+        task = FileTask(
+            job=placed,
+            folder=placed.out / ROOM / f"{self._begun:08d}",
+            ahead=1 + -(-threads // files),
+            gpu=self._cluster.gpu,
+        )
+        future = self._cluster.client.submit(task, pure=False, workers=[worker], allow_other_workers=True)
+        journal = JournalReader(task.folder)
+        self._running[future] = _Running(path=job.path, journal=journal, folder=task.folder, worker=worker)
+
+    def _ended(self) -> list[Future]:
+        from distributed import wait
+
+        if not self._running:
+            self._wait_for_workers()
+            return []
         try:
-            running[pool.submit(replay_file, job)] = job
-        except BrokenProcessPool:
-            break
-    return running, list(jobs[len(running) :])
+            return list(wait(list(self._running), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            return []
 
+    def _wait_for_workers(self) -> None:
+        if not self._warned and time.monotonic() - self._cluster.began > _PATIENCE_S:
+            log.error("the scheduler has no worker yet; waiting for one")
+            self._warned = True
+        time.sleep(_LOOK_S)
 
-def _killed(path: Path) -> FileResult:
-    return FileResult(
-        path=path,
-        error=f"{path}: a worker process was killed (out of memory?) before this file was done: use fewer "
-        "--workers, then --resume",
-    )
+    def _read(self, running: _Running) -> None:
+        """Take over what a worker has noted."""
+        for row in running.journal.news():
+            self._notes.note(row)
 
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started within never see Ctrl-C, which a terminal sends to all: this one ends them."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-def _die_with_parent() -> None:
-    """A worker must not wait for work for ever after its parent was killed."""
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-def _on_dask(jobs: Sequence[Job], scheduler: str) -> Iterator[FileResult]:
-    try:
-        from distributed import Client
-        from distributed import as_completed as dask_completed
-    except ImportError as error:
-        raise ConfigError("--scheduler needs Dask: pip install 'recon-node[cluster]'") from error
-    try:
-        client = Client(scheduler, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-    with client:
-        asked = {job.path.resolve(): job for job in jobs}
-        placed = [replace(job, path=path, out=job.out.resolve()) for path, job in asked.items()]
-        futures = [client.submit(replay_file, job, pure=False, retries=1) for job in placed]
-        of = dict(zip((future.key for future in futures), placed, strict=True))
-        for future in dask_completed(futures):
-            job = of[future.key]
-            mine = asked[job.path].path
-            if future.status == "error":  # its worker died twice, or it cannot be unpickled there
-                yield FileResult(
-                    path=mine, error=f"{mine}: no worker could do it ({future.exception()!r:.120})"
-                )
-            else:
-                yield replace(future.result(), path=mine)
+    def _result(self, future: Future, running: _Running) -> FileResult:
+        self._read(running)
+        shutil.rmtree(running.folder, ignore_errors=True)
+        if future.status == "finished":
+            result: FileResult = future.result()
+            return result
+        error = future.exception()
+        return FileResult(
+            path=running.path, error=f"{shown(running.path)}: no worker could do it ({error!r:.160})"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,12 @@ from recon_node.core.version import __version__
 from recon_node.files.open import open_scans
 from recon_node.images import Scaling, finish
 from recon_node.methods.zero_filled import ZeroFilled
-from recon_node.offline.ledger import COUNTERS, Ledger, index_of, values_of
+from recon_node.offline.journal import MINE, Notes
+from recon_node.offline.ledger import COUNTERS, index_of, values_of
 from recon_node.offline.nifti import NiftiStack
 from recon_node.offline.undersample import Undersampling, reference_images
-from recon_node.pipeline.result import Slice
-from recon_node.pipeline.row import Pipeline, row
+from recon_node.pipeline.result import Metrics, Reconstruction, Slice
+from recon_node.pipeline.row import Each, Pipeline, row
 from recon_node.pipeline.scan import told_together
 from recon_node.pipeline.summary import summary_entry
 from recon_node.pipeline.write import SeriesWriter
@@ -57,8 +59,11 @@ class Job:
     """One input, and where its images go."""
 
     path: Path
+    """As summary and ledger name it."""
     out: Path
     settings: Settings
+    found_at: Path | None = None
+    """Where the process that works finds it, if not at `path`."""
     resume: bool = False
     """Leave out slices that the ledger knows as finished, with the same bytes, settings and weights."""
     only: frozenset[SliceIndex] | None = None
@@ -71,8 +76,8 @@ class FileResult:
     """What became of one input."""
 
     path: Path
-    series: list[dict[str, Any]] = field(default_factory=list)
-    """Entries of ``summary.json``."""
+    packed: bytes = field(default=b"", repr=False)
+    """Entries of ``summary.json``, so small that the results of a whole archive fit into memory."""
     skipped: int = 0
     """Of these, finished by an earlier replay."""
     error: str | None = None
@@ -80,31 +85,49 @@ class FileResult:
     left_out: str | None = None
     """What it is, where it is no k-space."""
 
+    @property
+    def series(self) -> list[dict[str, Any]]:
+        """Entries of ``summary.json``."""
+        entries: list[dict[str, Any]] = json.loads(zlib.decompress(self.packed)) if self.packed else []
+        return entries
 
-def replay_file(job: Job) -> FileResult:
-    """Reconstruct one file. An error is told in the result; every other slice is a complete series."""
-    work = _Work(job)
+
+def replay_file(
+    job: Job, notes: Notes, *, each: Each = map, begin: Callable[[], object] = lambda: None
+) -> FileResult:
+    """Reconstruct one file. An error is told in the result; every other slice is a complete series.
+
+    Parameters
+    ----------
+    job : Job
+    notes : Notes
+        Where slices are remembered.
+    each : callable
+        `map`, or what spreads slices over processes.
+    begin : callable
+        Called before the file is opened; raises `DataError` where that must not be tried.
+    """
+    work = _Work(job, notes, each)
     troubles: list[str] = []
     left_out: str | None = None
     try:
-        with Ledger(job.out) as ledger:
-            try:
-                work.run(ledger, troubles)
-            except NoKSpace as trouble:
-                left_out = _without(job.path, str(trouble))
-            except ReconNodeError as trouble:
-                troubles.append(_without(job.path, str(trouble)))
-            if troubles or left_out:
-                work.failed(ledger, left_out or told_together(troubles), left_out=left_out is not None)
+        try:
+            begin()
+            work.run(troubles)
+        except NoKSpace as trouble:
+            left_out = _without(job.path, str(trouble))
+        except ReconNodeError as trouble:
+            troubles.append(_without(job.path, str(trouble)))
+        if troubles or left_out:
+            work.failed(left_out or told_together(troubles), left_out=left_out is not None)
     except ReconNodeError as trouble:
         troubles.append(str(trouble))
-    error = _error(job.path, troubles) if troubles else None
-    entries = sorted(work.entries, key=lambda item: item[0])
+    entries = [entry for _, entry in sorted(work.entries, key=lambda item: item[0])]
     return FileResult(
         path=job.path,
-        series=[entry for _, entry in entries],
+        packed=zlib.compress(json.dumps(entries).encode(), 1) if entries else b"",
         skipped=work.skipped,
-        error=error,
+        error=_error(job.path, troubles) if troubles else None,
         left_out=left_out,
     )
 
@@ -112,58 +135,52 @@ def replay_file(job: Job) -> FileResult:
 class _Work:
     """The state of one input at work."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, notes: Notes, each: Each) -> None:
+        self._job, self._notes, self._each = job, notes, each
         self.entries: list[tuple[tuple[int, SliceIndex], dict[str, Any]]] = []
         self.skipped = 0
         self._sha256 = self._key = ""
 
-    def run(self, ledger: Ledger, troubles: list[str]) -> None:
+    def run(self, troubles: list[str]) -> None:
         """All scans of the input; those that fail are told in `troubles`."""
         job = self._job
         pipeline = Pipeline(job.settings)
-        scans = open_scans(job.path, group=job.settings.prep.group)
-        self._sha256, self._key = content_hash(job.path), settings_key(job.settings, pipeline, job.extras)
-        known = ledger.done(self._sha256, self._key) if job.resume else []
+        path = job.found_at or job.path
+        scans = open_scans(path, group=job.settings.prep.group)
+        self._sha256, self._key = content_hash(path), settings_key(job.settings, pipeline, job.extras)
+        known = self._notes.done(self._sha256, self._key) if job.resume else []
         for number, source in enumerate(scans):
             try:
-                self._scan(number, source, pipeline, ledger, [row for row in known if row["scan"] == number])
+                self._scan(number, source, pipeline, [row for row in known if row["scan"] == number])
             except ReconNodeError as trouble:
                 troubles.append(_without(job.path, str(trouble)))
 
-    def failed(self, ledger: Ledger, reason: str, *, left_out: bool) -> None:
+    def failed(self, reason: str, *, left_out: bool) -> None:
         """Remember that the input did not end well."""
         nothing = dict.fromkeys(COUNTERS, -1)
         status = "left out" if left_out else "failed"
-        self._note(ledger, -1, {**nothing, "status": status, "error": reason})
+        self._note(-1, {**nothing, "status": status, "error": reason})
 
-    def _scan(
-        self,
-        number: int,
-        source: OpenSource,
-        pipeline: Pipeline,
-        ledger: Ledger,
-        known: list[dict[str, Any]],
-    ) -> None:
+    def _scan(self, number: int, source: OpenSource, pipeline: Pipeline, known: list[dict[str, Any]]) -> None:
         job = self._job
         writer = SeriesWriter.from_settings(job.settings, job.out)
         finished = self._finished(number, known, writer)
         stack = NiftiStack(job.out) if job.extras.nifti else None
-        references: dict[SliceIndex, NDArray[np.complex64]] = {}
 
-        def choose(kspace: KSpace) -> KSpace | None:
-            if kspace.index in finished or (job.only is not None and kspace.index not in job.only):
-                return None
-            if job.extras.undersample is None:
-                return kspace
-            less = job.extras.undersample(kspace)
-            references[kspace.index] = reference_images(kspace, job.settings.coils)
-            return less
+        def wanted(index: SliceIndex) -> bool:
+            return index not in finished and (job.only is None or index in job.only)
 
-        made = row(source, pipeline, writer=writer, choose=choose)
+        made = row(
+            source,
+            pipeline,
+            writer=writer,
+            wanted=wanted,
+            choose=job.extras.undersample,
+            measure=_against_all(job.extras),
+            each=self._each,
+        )
         for done in filter(_is_written, made):
-            metrics = self._measured(done, references.pop(done.result.kspace.index, None), pipeline)
-            self._remember(number, done, metrics, writer.scaling, ledger)
+            self._remember(number, done, writer.scaling)
             if stack is not None:
                 stack.add(done.result.images)
             if job.extras.on_slice is not None:
@@ -175,50 +192,48 @@ class _Work:
         self, number: int, known: list[dict[str, Any]], writer: SeriesWriter
     ) -> frozenset[SliceIndex]:
         """Slices of a scan that are complete; the others share their window."""
-        complete = [one for one in known if _is_complete(one, self._job.out)]
-        for one in complete:
-            self.entries.append(((number, index_of(one)), json.loads(one["entry"])))
-        self.skipped += len(complete)
-        scalings = [one["scaling"] for one in complete if one["scaling"]]
+        complete = {index_of(one): one for one in known if _is_complete(one, self._job.out)}
+        self.entries += [((number, index), json.loads(one["entry"])) for index, one in complete.items()]
+        self.skipped += sum(MINE not in one for one in complete.values())
+        scalings = [one["scaling"] for one in complete.values() if one["scaling"]]
         if scalings:
             writer.scaling = Scaling(**json.loads(scalings[-1]))
-        return frozenset(map(index_of, complete))
+        return frozenset(complete)
 
-    def _remember(
-        self,
-        number: int,
-        done: Slice,
-        metrics: dict[str, Mapping[str, float]] | None,
-        scaling: Scaling | None,
-        ledger: Ledger,
-    ) -> None:
+    def _remember(self, number: int, done: Slice, scaling: Scaling | None) -> None:
         out = self._job.out
         entry = {
-            **summary_entry(done, source=str(self._job.path), metrics=metrics),
+            **summary_entry(done, source=str(self._job.path), metrics=done.result.metrics),
             "folders": sorted({str(one.path.parent.relative_to(out)) for one in done.instances}),
         }
-        self._note(
-            ledger, number, values_of(done, entry, None if scaling is None else dataclasses.asdict(scaling))
-        )
+        self._note(number, values_of(done, entry, None if scaling is None else dataclasses.asdict(scaling)))
         self.entries.append(((number, done.result.kspace.index), entry))
 
-    def _measured(
-        self, done: Slice, reference: NDArray[np.complex64] | None, pipeline: Pipeline
-    ) -> dict[str, Mapping[str, float]] | None:
-        measure = self._job.extras.measure
-        if reference is None or measure is None:
-            return None
-        result = done.result
-        found = {result.images.made_by.method: measure(result.images.data, reference)}
+    def _note(self, number: int, values: Mapping[str, Any]) -> None:
+        mine = {"input": str(self._job.path), "scan": number, "input_sha256": self._sha256, "key": self._key}
+        self._notes.note({**mine, **values})
+
+
+@dataclass(frozen=True, slots=True)
+class _AgainstAll:
+    """Figures of an undersampled slice, and of the methods it is compared with, against the full data."""
+
+    measure: Measure
+
+    def __call__(self, full: KSpace, result: Reconstruction, pipeline: Pipeline) -> Metrics:
+        reference = reference_images(full, pipeline.settings.coils)
+        found = {result.images.made_by.method: self.measure(result.images.data, reference)}
         for method in (pipeline.methods.fallback, ZeroFilled()):
             if method.name not in found:
                 images = method.reconstruct(result.kspace, result.maps, None)
-                found[method.name] = measure(finish(images, shape=reference.shape[1:]).data, reference)
+                found[method.name] = self.measure(finish(images, shape=reference.shape[1:]).data, reference)
         return found
 
-    def _note(self, ledger: Ledger, number: int, values: Mapping[str, Any]) -> None:
-        mine = {"input": str(self._job.path), "scan": number, "input_sha256": self._sha256, "key": self._key}
-        ledger.note({**mine, **values})
+
+def _against_all(extras: Extras) -> _AgainstAll | None:
+    if extras.undersample is None or extras.measure is None:
+        return None
+    return _AgainstAll(extras.measure)
 
 
 def settings_key(settings: Settings, pipeline: Pipeline, extras: Extras) -> str:

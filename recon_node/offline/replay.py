@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from recon_node.core.scan import SliceIndex
 from recon_node.files.open import known_suffixes, open_source
 from recon_node.offline.engine import run_jobs
 from recon_node.offline.job import Extras, FileResult, Job
+from recon_node.offline.journal import KNOWN, MINE, ROOM, left_over
 from recon_node.offline.ledger import Ledger
-from recon_node.pipeline.result import Slice
+from recon_node.offline.summary import Summary
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import expected_slices
-from recon_node.pipeline.summary import write_summary
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
@@ -122,8 +122,7 @@ def replay(
     if workers == 1 and scheduler is None:
         Pipeline(settings)
     out.mkdir(parents=True, exist_ok=True)
-    with alone(out), Ledger(out) as ledger:
-        counted = _Counter(ledger, progress)
+    with alone(out), Ledger(out) as ledger, _room(out, ledger, resume=resume):
         jobs = [
             Job(
                 path=path,
@@ -131,50 +130,46 @@ def replay(
                 settings=settings,
                 resume=resume,
                 only=None if only is None or path not in only else frozenset(only[path]),
-                extras=_ticking(extras or Extras(), counted if workers == 1 and scheduler is None else None),
+                extras=extras or Extras(),
             )
             for path in inputs
         ]
-        results: dict[Path, FileResult] = {}
-        for result in run_jobs(jobs, workers=workers, scheduler=scheduler, tick=counted):
-            results[result.path] = result
-            write_summary(out / SUMMARY, _entries(inputs, results))
-            counted()
+        summary = Summary(out / SUMMARY, inputs)
+        for result in run_jobs(jobs, _Told(ledger, progress), workers=workers, scheduler=scheduler):
+            summary.add(result)
             report(result)
-        write_summary(out / SUMMARY, _entries(inputs, results))
-    return [results[path] for path in inputs]
+        summary.write()
+    return summary.results()
 
 
-class _Counter:
-    """Slices that the ledger has since it was looked at last."""
+class _Told:
+    """A ledger whose finished slices are told of as they are noted."""
 
     def __init__(self, ledger: Ledger, progress: Progress) -> None:
         self._ledger, self._progress = ledger, progress
-        self._seen = ledger.count()
+        self.done = ledger.done
 
-    def __call__(self) -> None:
-        now = self._ledger.count()
-        if now != self._seen:
-            self._progress(max(0, now - self._seen))
-            self._seen = now
-
-
-def _ticking(extras: Extras, counted: _Counter | None) -> Extras:
-    """In this process, progress is told slice by slice."""
-    if counted is None:
-        return extras
-    also = extras.on_slice
-
-    def on_slice(done: Slice, out: Path) -> None:
-        counted()
-        if also is not None:
-            also(done, out)
-
-    return replace(extras, on_slice=on_slice)
+    def note(self, values: Mapping[str, Any]) -> None:
+        """Remember one row."""
+        self._ledger.note(values)
+        if values["status"] == "done":
+            self._progress(1)
 
 
-def _entries(inputs: Sequence[Path], results: dict[Path, FileResult]) -> list[dict[str, Any]]:
-    return [entry for path in inputs if path in results for entry in results[path].series]
+@contextmanager
+def _room(out: Path, ledger: Ledger, *, resume: bool) -> Iterator[None]:
+    """The folder of workers' journals; what a replay that was killed left there is noted first."""
+    room = out / ROOM
+    for row in left_over(room):
+        ledger.note({name: value for name, value in row.items() if name != MINE})
+    shutil.rmtree(room, ignore_errors=True)
+    try:
+        if resume:
+            room.mkdir(mode=0o700)
+            ledger.copy(room / KNOWN)
+        yield
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from recon_node.core.errors import SourceError
 from recon_node.core.scan import Readouts, SliceIndex, Waveform
-from recon_node.core.types import ImageSeries, KSpace
+from recon_node.core.types import ImageSeries
 from recon_node.files.mrd_file import MrdFileSource
 from recon_node.mrd.captures import Capture
 from recon_node.mrd.frames import FrameReader
@@ -83,9 +83,9 @@ class Following:
         """Send one image as it is; False if the peer is gone."""
         return self._session.send_image(image)
 
-    def unanswered(self, kspace: KSpace) -> KSpace | None:
-        """The slice, unless its images were answered."""
-        return None if any(index == kspace.index for _, index in self._answered) else kspace
+    def unanswered(self, index: SliceIndex) -> bool:
+        """Whether images of a slice are still to be answered."""
+        return all(index != answered for _, answered in self._answered)
 
 
 class Replayed(Answering):

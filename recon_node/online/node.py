@@ -15,7 +15,7 @@ from pathlib import Path
 from recon_node.core.disk import check_room
 from recon_node.core.durable import HIDDEN_FOLDER, sweep
 from recon_node.core.errors import TruncatedStream
-from recon_node.core.types import KSpace
+from recon_node.core.scan import SliceIndex
 from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
 from recon_node.online.answer import answer
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 Observer = Callable[[Slice], None]
 Watch = Callable[[ScanSession, bool], AbstractContextManager[Observer]]
 """Entered for each scan (and whether it is a deferred one); what that gives is told of each slice."""
-Choose = Callable[[KSpace], KSpace | None]
 
 
 class Node:
@@ -149,11 +148,11 @@ class Node:
         background: bool = False,
         writer: SeriesWriter | None = None,
         queue: Queue | None = None,
-        choose: Choose = lambda kspace: kspace,
+        wanted: Callable[[SliceIndex], bool] = lambda index: True,
     ) -> Iterator[Slice]:
         """The row for a scan that arrives: reading goes on meanwhile, and one slice at a time has the device.
 
-        `choose` is as for `recon_node.pipeline.row.row`.
+        `wanted` is as for `recon_node.pipeline.row.row`.
 
         Raises
         ------
@@ -171,7 +170,7 @@ class Node:
             turn=lambda: self.device_queue.turn(place),
             salvage=settings.server.on_vanish == "finish",
             hurry=not background and not again,
-            choose=choose,
+            wanted=wanted,
         )
 
 

@@ -122,7 +122,7 @@ class _Tries:
                 if write:
                     self._node.reconstruct(session, settings, spool=self._spool)
                     return
-                for done in self._node.slices(session, settings, choose=self._following.unanswered):
+                for done in self._node.slices(session, settings, wanted=self._following.unanswered):
                     answer(self._following, done.result if why is None else quick_look(done.result, why))
 
         return guarded(work, scan_id=self._following.scan_id).trouble is None

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from recon_node.core.errors import DataError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
 from recon_node.dicom import WrittenInstance
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""By method, figures such as ``psnr``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,6 +33,18 @@ class Reconstruction:
     """What tells its raw data from others whose headers are equal; goes into the UIDs."""
     seconds: Mapping[str, float]
     """Wall time by stage."""
+    metrics: Metrics | None = None
+    """Against the truth, where one is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attempt:
+    """What came of one slice."""
+
+    result: Reconstruction | DataError
+    """Images, or why there are none."""
+    arrived: float
+    """When its last line came, `time.monotonic()` seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

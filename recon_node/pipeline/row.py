@@ -3,8 +3,8 @@
     prepare -> calibrate -> prompt -> reconstruct -> judge -> finish -> write -> queue
 
 Replay, the MRD server, the Gadgetron gadget, deferred scans, streams and the Python interface consume
-`row`; nothing else joins the stages. Threads and sockets stay outside: a consumer that reads ahead or waits
-for its turn on the device hands in how.
+`row`; nothing else joins the stages. Threads, sockets and clusters stay outside: a consumer that reads ahead,
+waits for its turn on the device or spreads slices over processes hands in how.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from recon_node.core.choices import Device
 from recon_node.core.errors import DataError, ReconNodeError, where_it_failed
 from recon_node.core.protocols import Source
+from recon_node.core.scan import SliceIndex
 from recon_node.core.types import KSpace, Verdict
 from recon_node.dicom import WrittenInstance
 from recon_node.methods.registry import Methods, make_methods
-from recon_node.pipeline.result import Reconstruction, Slice
+from recon_node.pipeline.result import Attempt, Metrics, Reconstruction, Slice
 from recon_node.pipeline.scan import Prepared, prepare
 from recon_node.pipeline.stages import calibrate, finished, judge, prompt
 from recon_node.pipeline.stopwatch import Stopwatch
@@ -37,6 +39,11 @@ Make = Callable[[Prepared, "Pipeline", Stopwatch], Reconstruction]
 """The stages between k-space and images."""
 Queue = Callable[[Sequence[Path]], object]
 """Takes the files of one slice on their way to a PACS; raises `DeliveryError` where it cannot."""
+Work = Callable[[Prepared], Attempt]
+Each = Callable[[Work, Iterable[Prepared]], Iterable[Attempt]]
+"""Does the work for each slice and hands out what came of it in the same order, as `map` does."""
+Measure = Callable[[KSpace, Reconstruction, "Pipeline"], Metrics | None]
+"""Figures of a reconstruction against a truth that its k-space, before `choose`, holds."""
 
 
 def row(
@@ -48,7 +55,10 @@ def row(
     ahead: Callable[[Iterator[Prepared]], AbstractContextManager[Iterable[Prepared]]] = nullcontext,
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     salvage: bool = True,
-    choose: Callable[[KSpace], KSpace | None] = lambda kspace: kspace,
+    wanted: Callable[[SliceIndex], bool] = lambda index: True,
+    choose: Callable[[KSpace], KSpace] | None = None,
+    measure: Measure | None = None,
+    each: Each = map,
     hurry: bool = False,
 ) -> Iterator[Slice]:
     """Every slice of a scan, as soon as its last line was read, and after it is safe on disk.
@@ -69,8 +79,14 @@ def row(
         A context in which a slice is reconstructed, for example the device's queue.
     salvage : bool
         Where the source breaks off: still reconstruct the slices that had all of their lines.
-    choose : callable
-        What is reconstructed of a prepared slice: itself, something made of it, or nothing (None).
+    wanted : callable
+        Which slices are reconstructed.
+    choose : callable, optional
+        What is reconstructed in place of a prepared slice.
+    measure : callable, optional
+        Figures that go with a reconstruction.
+    each : callable
+        `map`, or something that does the same in other processes (then `choose` and `measure` go there).
     hurry : bool
         Somebody waits: where the method fails outright the fallback's images leave, marked as such. Without
         it the scan fails, to be tried again.
@@ -94,25 +110,52 @@ def row(
     """
     troubles = Troubles()
     with ahead(prepare(source, pipeline.settings.prep, salvage=salvage)) as scan:
-        for prepared in scan:
-            clock = Stopwatch(prep=prepared.seconds)
-            result: Reconstruction | None = None
-            instances: tuple[WrittenInstance, ...] = ()
-            with troubles.of_a_slice():
-                kspace = choose(prepared.kspace)
-                if kspace is not None:
-                    with turn():
-                        chosen = replace(prepared, kspace=kspace)
-                        result = _in_time(_reconstructed, chosen, pipeline, clock, hurry=hurry)
-            if result is None:
+        asked = (prepared for prepared in scan if wanted(prepared.kspace.index))
+        work = partial(
+            _attempt,
+            _reconstructed,
+            pipeline=pipeline,
+            turn=turn,
+            choose=choose,
+            measure=measure,
+            hurry=hurry,
+        )
+        for attempt in each(work, asked):
+            result = attempt.result
+            if isinstance(result, DataError):
+                troubles.refused.append(str(result))
                 continue
+            clock = Stopwatch(result.seconds)
+            instances: tuple[WrittenInstance, ...] = ()
             with troubles.of_the_disk():
                 if writer is not None:
                     instances = tuple(clock("dicom", writer.write, result))
                 if queue is not None and instances and not result.held:
                     clock("queue", queue, [instance.path for instance in instances])
-            yield Slice(result=result, instances=instances, seconds=dict(clock), arrived=prepared.arrived)
+            yield Slice(result=result, instances=instances, seconds=dict(clock), arrived=attempt.arrived)
     troubles.tell()
+
+
+def _attempt(
+    make: Make,
+    prepared: Prepared,
+    *,
+    pipeline: Pipeline,
+    turn: Callable[[], AbstractContextManager[object]],
+    choose: Callable[[KSpace], KSpace] | None,
+    measure: Measure | None,
+    hurry: bool,
+) -> Attempt:
+    """One slice; that it contradicts itself keeps no other from being made."""
+    try:
+        chosen = prepared if choose is None else replace(prepared, kspace=choose(prepared.kspace))
+        with turn():
+            result = _in_time(make, chosen, pipeline, Stopwatch(prep=prepared.seconds), hurry=hurry)
+        if measure is not None:
+            result = replace(result, metrics=measure(prepared.kspace, result, pipeline))
+    except DataError as error:
+        return Attempt(result=error, arrived=prepared.arrived)
+    return Attempt(result=result, arrived=prepared.arrived)
 
 
 def _in_time(
@@ -178,6 +221,10 @@ class Pipeline:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self.methods = _loaded(self.settings.recon)
+
+    def __reduce__(self) -> tuple[type[Pipeline], tuple[Settings]]:
+        """Another process loads its methods itself, once."""
+        return Pipeline, (self.settings,)
 
     def instead(self) -> Pipeline | None:
         """What still reconstructs where this one's method or device fails; None if nothing would."""

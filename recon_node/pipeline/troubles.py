@@ -19,14 +19,6 @@ class Troubles:
     unqueued: list[DeliveryError] = field(default_factory=list)
 
     @contextmanager
-    def of_a_slice(self) -> Iterator[None]:
-        """A slice that contradicts itself keeps no other from being made."""
-        try:
-            yield
-        except DataError as error:
-            self.refused.append(str(error))
-
-    @contextmanager
     def of_the_disk(self) -> Iterator[None]:
         """Images that find no room on the disk or in the queue reach their peer all the same."""
         try:

@@ -1,14 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import socket
-import threading
-import time
-from multiprocessing import active_children
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import h5py
@@ -16,8 +10,6 @@ import numpy as np
 import pytest
 
 from recon_node.cli import run
-from recon_node.offline.replay import FileResult, replay
-from recon_node.settings import Settings
 
 
 def _fails(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
@@ -126,33 +118,3 @@ def test_an_output_folder_that_is_a_file_is_one_line(
     (tmp_path / "out").touch()
     arguments = ["replay", str(heart[0]), "--out", str(tmp_path / "out"), "--method", "zero-filled"]
     assert "out: File exists" in _fails(arguments, capsys)
-
-
-def test_a_worker_that_is_killed_is_told_with_its_file(
-    heart: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And no worker stays, also one that hears nothing any more and that the pool does not end."""
-    monkeypatch.setattr(SpawnProcess, "terminate", lambda process: None)
-    copy = tmp_path / "copy.h5"
-    shutil.copy(heart[0], copy)
-    found: list[FileResult] = []
-    before = set(active_children())
-
-    def kill() -> None:
-        while len(set(active_children()) - before) < 2:
-            time.sleep(0.01)
-        one, other = sorted(set(active_children()) - before, key=lambda worker: worker.pid or 0)
-        os.kill(other.pid or 0, signal.SIGSTOP)
-        one.kill()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    settings = Settings().replace("recon", method="zero-filled")
-    results = replay([heart[0], copy], tmp_path / "out", settings, workers=2, report=found.append)
-    killer.join()
-    assert len(results) == len(found) == 2
-    assert [r.error for r in results if r.error is not None and "killed" in r.error]
-    until = time.monotonic() + 30
-    while set(active_children()) - before and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not set(active_children()) - before

@@ -1,0 +1,118 @@
+"""The Dask cluster that a replay works on: processes of this machine, or a scheduler's workers anywhere."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+
+import dask
+from distributed import Client, LocalCluster, Security
+from distributed.system import MEMORY_LIMIT
+
+from recon_node.core.allocator import KEPT_BYTES, VARIABLE
+from recon_node.core.errors import ConfigError
+from recon_node.core.threads import DEFAULTS
+
+_LOOPBACK = "127.0.0.1"
+_CLOSING_S = 5
+_CONFIG = {
+    "distributed.scheduler.allowed-failures": 20,  # the journal counts, and blames only what was at work
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.nanny.pre-spawn-environ": {
+        **DEFAULTS,
+        VARIABLE: str(KEPT_BYTES),
+        "DASK_LOGGING__DISTRIBUTED": "critical",  # what happens to slices, the replay tells itself
+    },
+    "distributed.worker.memory.target": False,  # what a worker holds is bounded: nothing goes to a disk,
+    "distributed.worker.memory.spill": False,  # where patients' data would be left over
+    "distributed.worker.memory.pause": 0.85,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.system-monitor.interval": "1s",
+}
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Client]:
+    """Worker processes of this machine, one thread each, that end with the block.
+
+    They and the scheduler talk on the loopback address, encrypted with a key that nobody else has: who can
+    reach a Dask scheduler can run programs as its user.
+    """
+    before = set(active_children())
+    with tempfile.TemporaryDirectory(prefix="recon-node-") as scratch, dask.config.set(_CONFIG), _quiet():
+        cluster = None
+        try:
+            with _interrupts_held():
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    host=_LOOPBACK,
+                    dashboard_address=f"{_LOOPBACK}:0",
+                    scheduler_kwargs={"dashboard": False},
+                    security=Security.temporary(),
+                    memory_limit=MEMORY_LIMIT // workers,
+                    local_directory=scratch,
+                )
+            with Client(cluster) as client:
+                yield client
+        finally:
+            _end(cluster, before)
+
+
+def _end(cluster: LocalCluster | None, before: set[BaseProcess]) -> None:
+    """End the processes now: nothing is asked of them any more, and none is started in their place."""
+    for nanny in () if cluster is None else cluster.workers.values():
+        nanny.auto_restart = False
+    for worker in set(active_children()) - before:
+        worker.kill()
+    if cluster is not None:
+        with suppress(Exception):  # there is nobody left to part from
+            cluster.close(timeout=_CLOSING_S)
+
+
+@contextmanager
+def scheduler_at(address: str) -> Iterator[Client]:
+    """The workers of a scheduler; TLS as Dask's own configuration says.
+
+    Raises
+    ------
+    ConfigError
+        None answers there.
+    """
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask's log is for `--verbose`."""
+    log = logging.getLogger("distributed")
+    level = log.level
+    if not logging.getLogger().isEnabledFor(logging.INFO):
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started within never see Ctrl-C, which a terminal sends to all: this one ends them."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)

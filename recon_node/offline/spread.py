@@ -1,0 +1,158 @@
+"""What Dask workers do: one task reads a file and writes its series, a task a slice makes the images.
+
+The task of a file prepares its slices one after the other and keeps a few of them in its worker's memory,
+where Dask runs their tasks by preference; a worker without work takes one over. Writing is in the order of
+the file, whoever made the images: so windows, names and bytes are those of one process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dask.sizeof import sizeof
+from distributed import Client, Future, KilledWorker, get_client, secede
+
+from recon_node.core.errors import DataError
+from recon_node.offline.job import FileResult, Job, replay_file
+from recon_node.offline.journal import Journal, Tries
+from recon_node.pipeline.result import Attempt, Reconstruction
+from recon_node.pipeline.row import Work
+from recon_node.pipeline.scan import Prepared
+
+GPU = "GPU"
+"""Name of the resource that workers with a graphics card are tagged with."""
+_READING = "reading"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTask:
+    """One input, for a worker."""
+
+    job: Job
+    folder: Path
+    """For its journal."""
+    ahead: int
+    """Slices that may be at work or wait for it at a time."""
+    gpu: bool = False
+    """Slices go to workers that are tagged with a graphics card."""
+
+    def __call__(self) -> FileResult:
+        """Replay the input with the workers of the cluster."""
+        secede()  # slices need the thread
+        tries = Tries(self.folder)
+        spread = _Spread(get_client(), tries, ahead=self.ahead, resources={GPU: 1} if self.gpu else {})
+        notes = _Progressing(self.folder, tries)
+        try:
+            return replay_file(self.job, notes, each=spread, begin=spread.read)
+        finally:
+            spread.end()
+
+
+class _Progressing(Journal):
+    """A journal whose rows are progress: what was killed before while reading does not count any more."""
+
+    def __init__(self, folder: Path, tries: Tries) -> None:
+        super().__init__(folder)
+        self._tries = tries
+
+    def note(self, values: Mapping[str, Any]) -> None:
+        """Append one row."""
+        super().note(values)
+        self._tries.forget(_READING)
+
+
+class _Spread:
+    """`map` over the slices of a file, by a cluster: in order, and with few of them in memory."""
+
+    def __init__(self, client: Client, tries: Tries, *, ahead: int, resources: Mapping[str, float]) -> None:
+        self._client, self._tries, self._ahead, self._resources = client, tries, ahead, dict(resources)
+        self._at_work: deque[tuple[Prepared, Future]] = deque()
+        self._mark: Path | None = None
+
+    def read(self) -> None:
+        """Mark that the file is being read.
+
+        Raises
+        ------
+        DataError
+            Two processes were killed at it.
+        """
+        self._mark = self._tries.begin(_READING)
+
+    def end(self) -> None:
+        """Nothing more is wanted."""
+        self._unmark()
+        for _, future in self._at_work:
+            future.cancel()
+        self._at_work.clear()
+
+    def __call__(self, work: Work, slices: Iterable[Prepared]) -> Iterator[Attempt]:
+        if self._mark is None:
+            self.read()
+        for prepared in slices:
+            self._unmark()
+            self._at_work.append((prepared, self._submitted(work, prepared)))
+            if len(self._at_work) >= self._ahead:
+                yield self._next()
+            self.read()
+        self._unmark()
+        while self._at_work:
+            yield self._next()
+
+    def _submitted(self, work: Work, prepared: Prepared) -> Future:
+        here = self._client.scatter(prepared, hash=False)
+        return self._client.submit(
+            reconstruct_slice, work, here, self._tries, pure=False, resources=self._resources
+        )
+
+    def _next(self) -> Attempt:
+        prepared, future = self._at_work.popleft()
+        try:
+            attempt: Attempt = future.result()
+        except KilledWorker as error:
+            reason = DataError(
+                f"{_name(prepared)}: every worker that took it was killed ({error.last_worker})"
+            )
+            return Attempt(result=reason, arrived=prepared.arrived)
+        return attempt
+
+    def _unmark(self) -> None:
+        if self._mark is not None:
+            self._mark.unlink(missing_ok=True)
+            self._mark = None
+
+
+def reconstruct_slice(work: Work, prepared: Prepared, tries: Tries) -> Attempt:
+    """Images of one slice; where two processes were killed at it, that is what came of it."""
+    counters = "-".join(map(str, astuple(prepared.kspace.index)))
+    try:
+        with tries.at(f"{_name(prepared)}@{prepared.source_id[:16]}-{counters}"):
+            return work(prepared)
+    except DataError as error:
+        return Attempt(result=error, arrived=prepared.arrived)
+
+
+def _name(prepared: Prepared) -> str:
+    return f"slice {prepared.kspace.index.slice}"
+
+
+S = TypeVar("S", bound=Callable[[Any], int])
+register: Callable[[type], Callable[[S], S]] = sizeof.register
+
+
+@register(Prepared)
+def _size_of_prepared(prepared: Prepared) -> int:
+    """Bytes, by which Dask decides whether to move a slice."""
+    return int(prepared.kspace.data.nbytes + prepared.kspace.mask.nbytes)
+
+
+@register(Attempt)
+def _size_of_attempt(attempt: Attempt) -> int:
+    result = attempt.result
+    if not isinstance(result, Reconstruction):
+        return 0
+    return int(result.kspace.data.nbytes + result.maps.data.nbytes + result.images.data.nbytes)

@@ -1,0 +1,201 @@
+"""Slices as tasks of Dask workers: killed ones cost nothing, what kills them is set aside, bytes stay."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import LocalCluster
+
+from recon_node.cli import run
+from recon_node.core.errors import ConfigError, DataError
+from recon_node.core.types import KSpace
+from recon_node.offline.job import Extras
+from recon_node.offline.journal import ROOM, Journal, JournalReader, Tries
+from recon_node.offline.ledger import query
+from recon_node.offline.replay import FileResult, replay
+from recon_node.settings import Settings
+from recon_node.simulate import simulate_scan
+
+SETTINGS = Settings().replace("recon", method="view-sharing", check_trust=False)
+
+
+@pytest.fixture(scope="module")
+def hearts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("hearts")
+    for seed in (1, 2):
+        simulate_scan(
+            folder / f"{seed}.h5",
+            acceleration=4,
+            pattern="random",
+            coils=4,
+            slices=4,
+            phases=5,
+            matrix=48,
+            seed=seed,
+        )
+    return [folder / "1.h5", folder / "2.h5"]
+
+
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """Somebody's scheduler with two workers, one of them tagged with a graphics card; in this process."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None,
+        worker_dashboard_address=None, resources={"GPU": 1},
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.dcm")}
+
+
+def rows(folder: Path) -> list[tuple[object, ...]]:
+    names = ("input", "slice", "key", "input_sha256", "trust", "instances", "folders", "status")
+    return [tuple(row[name] for name in names) for row in query(folder, "")]
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """Kills the process that reconstructs one slice: always, or the first time only."""
+
+    slice: int
+    once: str = ""
+
+    def __call__(self, kspace: KSpace) -> KSpace:
+        if kspace.index.slice == self.slice and not (self.once and Path(self.once).exists()):
+            if self.once:
+                Path(self.once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return kspace
+
+
+def test_a_scheduler_gives_the_bytes_names_and_ledger_of_one_process(
+    hearts: list[Path], scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(hearts[0].parent)
+    names = [Path(path.name) for path in hearts]  # relative: the workers' folder may be another
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    ticks: list[int] = []
+    replay(names, alone, SETTINGS)
+    results = replay(names, spread, SETTINGS, scheduler=scheduler, progress=ticks.append)
+    assert contents(spread) == contents(alone)
+    assert rows(spread) == rows(alone)
+    assert (spread / "summary.json").read_text().count('"input": "1.h5"') == 4
+    assert sum(ticks) == 8
+    assert [result.skipped for result in results] == [0, 0]
+    assert not (spread / ROOM).exists()
+    again = replay(names, spread, SETTINGS, scheduler=scheduler, resume=True)
+    assert [result.skipped for result in again] == [4, 4]
+
+
+def test_a_killed_worker_costs_nothing_and_what_kills_two_is_set_aside(
+    hearts: list[Path], tmp_path: Path
+) -> None:
+    """And no worker outlives the replay."""
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    before = set(active_children())
+    bad, unlucky = tmp_path / "bad.h5", tmp_path / "unlucky.h5"
+    shutil.copy(hearts[0], bad)
+    shutil.copy(hearts[1], unlucky)
+    whole = replay([unlucky], alone, SETTINGS)
+    poison = Extras(undersample=Sabotage(slice=2))  # type: ignore[arg-type]
+    (result,) = replay([bad], killed, SETTINGS, workers=2, extras=poison)
+    assert result.error is not None
+    assert "slice 2: 2 worker processes were killed at it" in result.error
+    assert [entry["slice"] for entry in result.series] == [0, 1, 3]
+    (failed,) = query(killed, "status = 'failed'")
+    assert "set aside" in failed["error"]
+    once = Extras(undersample=Sabotage(slice=2, once=str(tmp_path / "killed-once")))  # type: ignore[arg-type]
+    told: list[FileResult] = []
+    (result,) = replay([unlucky], killed, SETTINGS, workers=2, extras=once, report=told.append)
+    assert (tmp_path / "killed-once").exists()
+    assert result.error is None
+    assert told == [result]
+    mine = [entry["instances"] for entry in result.series]
+    assert mine == [entry["instances"] for entry in whole[0].series]
+    assert len(query(killed, f"input = '{unlucky}' and status = 'done'")) == 4
+    until = time.monotonic() + 30
+    while set(active_children()) - before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not set(active_children()) - before
+
+
+def test_what_a_killed_replay_left_in_journals_is_not_done_again(hearts: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    replay(hearts[:1], out, SETTINGS)
+    known = [dict(row) for row in query(out, "slice < 2")]
+    entries = _whole_rows(out)
+    for path in out.glob("ledger.sqlite*"):
+        path.unlink()
+    journal = Journal(out / ROOM / "00000001")
+    for row in entries[:2]:
+        journal.note(row)
+    with (out / ROOM / "00000001" / "rows.jsonl").open("ab") as stream:
+        stream.write(b'\n{"status": "do')  # killed while it wrote
+    (result,) = replay(hearts[:1], out, SETTINGS, resume=True)
+    assert result.skipped == len(known) == 2
+    assert [entry["slice"] for entry in result.series] == [0, 1, 2, 3]
+
+
+def _whole_rows(out: Path) -> list[dict[str, object]]:
+    with contextlib.closing(sqlite3.connect(out / "ledger.sqlite")) as db:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute("SELECT * FROM slices ORDER BY slice")]
+
+
+def test_a_journal_tells_whole_rows_once(tmp_path: Path) -> None:
+    journal, reader = Journal(tmp_path / "1"), JournalReader(tmp_path / "1")
+    assert reader.news() == []
+    row = {"status": "done", "input_sha256": "a", "key": "k", "input": "b\udcff.h5"}
+    journal.note(row)
+    with (tmp_path / "1" / "rows.jsonl").open("ab") as stream:
+        stream.write(b'\n{"half')
+    assert [one["status"] for one in reader.news()] == ["done"]
+    journal.note({**row, "status": "failed"})
+    assert [one["status"] for one in reader.news()] == ["failed"]
+    assert len(journal.done("a", "k")) == 1
+
+
+def test_two_killed_processes_are_enough_unless_there_was_progress(tmp_path: Path) -> None:
+    tries = Tries(tmp_path)
+    for _ in range(2):
+        tries.begin("reading")
+    with pytest.raises(DataError, match="reading: 2 worker processes were killed at it"):
+        tries.begin("reading")
+    tries.forget("reading")
+    for _ in range(3):
+        with tries.at("reading"):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scheduler_that_is_none_is_one_line(hearts: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no Dask scheduler answers"):
+        replay(hearts, tmp_path, SETTINGS, scheduler="no-protocol://x")
+    command = ["replay", str(hearts[0]), "--out", str(tmp_path / "out"), "--scheduler", "no-protocol://x"]
+    assert run(command) == 2
+
+
+def test_an_error_in_one_file_is_the_same_by_any_worker(
+    hearts: list[Path], scheduler: str, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.h5"
+    bad.write_bytes(b"nothing")
+    (alone,) = replay([bad], tmp_path / "alone", SETTINGS)
+    spread = replay([bad, hearts[0]], tmp_path / "spread", SETTINGS, scheduler=scheduler)
+    assert [result.error for result in spread] == [alone.error, None]
+    assert np.unique([row["status"] for row in query(tmp_path / "spread", "")]).tolist() == ["done", "failed"]
+    assert threading.active_count() < 200
