@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
+from recon_node.cli.evaluate_measured import command as measured
 from recon_node.cli.options import (
     ANY_PATH,
     json_option,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from recon_node.settings import ReconSettings
 
 
-@click.command("evaluate", short_help="Measure reconstructions against a known truth.")
+@click.group(
+    "evaluate", invoke_without_command=True, short_help="Measure reconstructions against a known truth."
+)
 @click.option("--methods", default=",".join(sorted(BUILT_IN)), callback=method_names, show_default=True)
 @click.option("--patterns", default="random,uniform", callback=words, show_default=True)
 @click.option("--accelerations", default="4,8,16", callback=numbers, show_default=True)
@@ -89,6 +92,9 @@ def command(
     judged in the 64 x 64 pixels around the heart as well; unless --patterns or --accelerations are given, at
     uniform 8x, random 16x and radial 16x, with methods sense, kt and cardiomm.
     """
+    if context.invoked_subcommand is not None:
+        _alone(context)
+        return
     network = {name: options.pop(name) for name in list(options) if "__" in name}
     method = network["recon__method"]
     settings = settings_from(config, network)
@@ -104,6 +110,24 @@ def command(
     kept |= {"snr": snr, "seed": options["seed"]}
     clips = {"only": only, "leave_out": leave_out}
     _real(settings.recon, hearts, clips, chosen, kept, page=page, as_json=as_json)
+
+
+def _alone(context: click.Context) -> None:
+    """Refuse options before a study's name: they are the comparison's, and would be lost.
+
+    Raises
+    ------
+    UsageError
+        There were some.
+    """
+    given = [
+        max(one.opts, key=len)
+        for one in context.command.params
+        if one.name and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        study = context.invoked_subcommand
+        raise click.UsageError(f"{', '.join(given)} before {study}: options of a study follow its name")
 
 
 def _drawn(
@@ -253,3 +277,6 @@ def _show(
     Console().print(shown)
     for sentence in sentences or ():
         click.echo(sentence)
+
+
+command.add_command(measured)

@@ -68,6 +68,8 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield name, command
             yield from ((f"{name} {sub}", command.commands[sub]) for sub in command.commands)
         elif command is not None:
             yield name, command
