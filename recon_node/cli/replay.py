@@ -149,6 +149,10 @@ def _watch(
         _tell(result)
 
     def deliver(results: list[FileResult]) -> None:
+        if extras.on_slice is not None:
+            from recon_node.offline.pages import write_index
+
+            write_index(out)
         _deliver(results, out, destination, settings)
 
     watch(folders, out, settings, deliver=deliver, extras=extras, report=report)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +67,34 @@ def test_an_overview_made_again_leaves_the_pages_alone(replayed: Path) -> None:
     before = {page: page.stat().st_mtime_ns for page in pages if page.name != "index.html"}
     write_index(replayed)
     assert {page: page.stat().st_mtime_ns for page in before} == before
+
+
+def test_a_watched_folder_has_an_overview_after_every_file(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    inbox.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "recon_node",
+        "replay",
+        str(inbox),
+        "--out",
+        str(out),
+        "--watch",
+        "--report",
+    ]
+    with subprocess.Popen([*command, "--method", "sense"], stderr=subprocess.PIPE) as watching:
+        try:
+            for number in (1, 2):
+                scan = tmp_path / f"heart-{number}.h5"
+                sizes = {"coils": 4, "slices": 1, "phases": 4, "matrix": 64}
+                simulate_scan(scan, acceleration=4, pattern="random", seed=number, **sizes)
+                shutil.copy(scan, inbox)
+                index, end = out / "report" / "index.html", time.monotonic() + 180
+                while not (index.is_file() and f"heart-{number}.h5, slice 1" in index.read_text()):
+                    assert watching.poll() is None
+                    assert time.monotonic() < end
+                    time.sleep(0.2)
+        finally:
+            os.kill(watching.pid, signal.SIGINT)
+        assert watching.wait(30) == 130
