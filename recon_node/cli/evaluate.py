@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recon_node.cli.evaluate_measured import command as measured
+from recon_node.cli.evaluate_trust import command as trust
 from recon_node.cli.options import (
     ANY_PATH,
     json_option,
@@ -280,3 +281,4 @@ def _show(
 
 
 command.add_command(measured)
+command.add_command(trust)

@@ -5,7 +5,7 @@ from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.limits import DEFAULTS, Limit, Limits, load_limits, save_limits
 from recon_node.trust.measures import MEASURES, Measures, measure
 from recon_node.trust.novelty import TrainedOn, novelty
-from recon_node.trust.verdict import FOLDED_SHARE, judge, judge_reconstruction
+from recon_node.trust.verdict import FOLDED_SHARE, judge, judge_measures, judge_reconstruction
 
 __all__ = [
     "DEFAULTS",
@@ -21,6 +21,7 @@ __all__ = [
     "group_of",
     "hold_out",
     "judge",
+    "judge_measures",
     "judge_reconstruction",
     "load_limits",
     "measure",

@@ -50,6 +50,12 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "consistency": Limit(typical=0.15, warn=0.35, fallback=0.7),
         "map_residual": Limit(typical=0.03, warn=0.1, fallback=0.5),
         "peak_ratio": Limit(typical=1.5, warn=2.5, fallback=6.0),
+        "coil_gain": Limit(typical=0.1, warn=0.4, fallback=math.inf),
+        "line_gain": Limit(typical=0.3, warn=1.0, fallback=math.inf),
+        "noise_mismatch": Limit(typical=1.3, warn=3.0, fallback=math.inf),
+        "spike": Limit(typical=10.0, warn=100.0, fallback=math.inf),
+        "roughness": Limit(typical=0.6, warn=1.6, fallback=math.inf),
+        "own_residual": Limit(typical=0.1, warn=0.35, fallback=math.inf),
     }
 )
 """Used for weights without a calibration of their own.

@@ -21,6 +21,7 @@ from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.map_fit import unexplained
 from recon_node.trust.offgrid import calibration_error, place_of_block
 from recon_node.trust.prediction import energies, squared_errors
+from recon_node.trust.residuals import taken_apart
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 
@@ -32,8 +33,15 @@ MEASURES = (
     "consistency",
     "map_residual",
     "peak_ratio",
+    "coil_gain",
+    "line_gain",
+    "noise_mismatch",
+    "spike",
+    "roughness",
+    "own_residual",
 )
 """Measures that limits exist for; in each, larger is worse."""
+_BRIGHT = 0.98
 _CLEAR = 4
 """Held-out signal this many times its own uncertainty is worth predicting."""
 
@@ -67,6 +75,18 @@ class Measures:
     its level is known."""
     peak_ratio: float | None = None
     """Largest factor, up or down, between the image's brightness and that of the calibration image."""
+    coil_gain: float | None = None
+    """This and the five below: see `recon_node.trust.residuals.Unexplained`."""
+    line_gain: float | None = None
+    noise_mismatch: float | None = None
+    spike: float | None = None
+    roughness: float | None = None
+    own_residual: float | None = None
+    signal: float | None = None
+    """Brightness of the image's bright parts, noise standard deviations; None where k-space was not whitened."""
+    predicted_nmse: float | None = None
+    """Error of the image over its energy that the held-out error leads to expect: that error on all that was
+    not sampled, noise on what was."""
 
 
 def measure(
@@ -110,7 +130,8 @@ def measure(
     if not np.isfinite(images.data).all():
         return Measures(finite=False)
     image = components(images, kspace, maps)
-    residual = _mean(squared_errors(image, kspace.data, maps, kspace.mask), kspace.mask, kspace)
+    squared, left = taken_apart(image, kspace, maps)
+    residual = _mean(squared, kspace.mask, kspace)
     signal = _power(kspace.data, kspace.mask)
     taken = Measures(
         finite=True,
@@ -118,6 +139,13 @@ def measure(
         consistency_noise=float(np.sqrt(residual)),
         map_residual=_map_residual(kspace, maps),
         peak_ratio=_peak_ratio(kspace, maps, images.data),
+        signal=float(np.quantile(np.abs(images.data), _BRIGHT)) if kspace.whitened else None,
+        coil_gain=left.coil_gain,
+        line_gain=left.line_gain,
+        noise_mismatch=left.noise_mismatch,
+        spike=left.spike,
+        roughness=left.roughness,
+        own_residual=left.own_residual,
     )
     if reconstruct is None or reference is None:
         return taken
@@ -128,7 +156,21 @@ def measure(
         ),
     )
     held = hold_out(kspace, frames=frames, fraction=fraction, seed=seed)
-    return taken if held is None else _with_heldout(taken, held, maps, reconstruct, reference)
+    if held is None:
+        return taken
+    taken = _with_heldout(taken, held, maps, reconstruct, reference)
+    return replace(taken, predicted_nmse=_predicted_nmse(taken, kspace, image))
+
+
+def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64]) -> float | None:
+    """Per pixel, as k-space and image hold the same energy, and maps of unit size keep it."""
+    if taken.heldout_error is None:
+        return None
+    sampled = float(kspace.mask.mean())
+    noise = 1.0 if kspace.whitened else 0.0
+    missed = max(taken.heldout_error**2 - noise, 0.0) * kspace.data.shape[1]
+    energy = float(np.mean(np.square(np.abs(image))))
+    return ((1 - sampled) * missed + sampled * noise) / energy if energy > 0 else None
 
 
 def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
@@ -259,7 +301,7 @@ def _peak_ratio(kspace: KSpace, maps: CoilMaps, image: NDArray[np.complex64]) ->
     if coils is None:
         return None
     low = np.linalg.norm(np.einsum("mcyx,cyx->myx", maps.data.conj(), coils), axis=0)
-    expected, found = float(np.quantile(low, 0.98)), float(np.quantile(np.abs(image), 0.98))
+    expected, found = float(np.quantile(low, _BRIGHT)), float(np.quantile(np.abs(image), _BRIGHT))
     if expected <= 0 or found <= 0:
         return float("inf")
     return max(found / expected, expected / found)

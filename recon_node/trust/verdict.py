@@ -20,6 +20,12 @@ _SAYS = {
     "consistency": "the image misses {percent:.0f} % of the measured signal",
     "map_residual": "the coil maps miss {percent:.0f} % of the calibration signal",
     "peak_ratio": "image brightness is off by a factor of {value:.1f}",
+    "coil_gain": "one coil's signal is off by {percent:.0f} % in a part of the scan",
+    "line_gain": "one line is off by {percent:.0f} % from what the image predicts: lost, or another gain",
+    "noise_mismatch": "the noise of one coil is {value:.1f} times off what its noise scan says",
+    "spike": "a sample holds {value:.0f} times the unexplained energy of its like: a spike",
+    "roughness": "the centre of k-space jumps from phase to phase ({value:.2f} of its motion): order or motion",
+    "own_residual": "the coil maps miss {percent:.0f} % of the scan's own centre in a part of it",
 }
 _UNFAMILIAR_SCORE = 0.5
 ZERO_FILLED = "zero-filled"
@@ -108,6 +114,30 @@ def judge_reconstruction(
     measures = measure(
         kspace, maps, images, reconstruct=reconstruct, reference=reference, frames=frames, seed=seed
     )
+    return judge_measures(
+        measures,
+        kspace,
+        maps,
+        images,
+        prompts=prompts,
+        trained=trained,
+        limits=limits,
+        calibrated=calibrated,
+    )
+
+
+def judge_measures(
+    measures: Measures,
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    *,
+    prompts: Prompts,
+    trained: TrainedOn | None = None,
+    limits: Limits | None = None,
+    calibrated: bool = True,
+) -> Verdict:
+    """As `judge_reconstruction`, of measures taken before."""
     table = limits or Limits()
     doubts = list(novelty(prompts, kspace.sampling, trained or TrainedOn()))
     pattern = kspace.sampling.pattern

@@ -1,0 +1,222 @@
+"""What a reconstruction leaves unexplained, by coil, by time and by sample.
+
+One number for all residuals hides what goes wrong in one coil, at one sample or halfway through the scan.
+Each measure here asks for one such thing, from the same prediction of all samples (`taken_apart`), and each
+is relative to what the scan itself shows elsewhere, so that it hardly depends on contrast or acceleration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.types import CoilMaps, KSpace
+from recon_node.trust.prediction import energies, predict
+
+GROUPS = 4
+"""Parts of the scan, in time, that gains are compared over."""
+HEARD = 0.05
+"""Coils that receive less than this share of the strongest one's energy are not asked for their gain."""
+CLEAR = 400.0
+"""Energy of a line's prediction, noise variances, from which on its gain is looked at."""
+RING = 64
+"""Samples of about the same distance from the centre, at least, that one of them is compared with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexplained:
+    """Measures of what is left over; None where one could not be taken. In each, larger is worse."""
+
+    coil_gain: float | None
+    """Largest departure from 1 of the factor between what one coil measured and what the image predicts for
+    it, in any part of the scan: a coil that died, was swapped or changed its gain."""
+    line_gain: float | None
+    """The same for one line of one phase, all coils together, less three times its own uncertainty: lines that
+    were lost, or acquired with another gain or phase."""
+    noise_mismatch: float | None
+    """Largest factor, up or down, between what is left in one coil far from the centre of k-space and what is
+    left in the others, or between that and the noise that whitened data has; None where k-space was not
+    whitened."""
+    spike: float | None
+    """Largest unexplained energy of a sample over that of samples as far from the centre."""
+    roughness: float | None
+    """How far the centre of k-space jumps from phase to phase, over how far it moves in all: small where
+    phases follow each other, 1.7 where their order is chance. None for fewer than four phases."""
+    own_residual: float | None
+    """Largest share of the centre of the imaging data's own k-space, in any part of the scan, that the coil
+    maps cannot express; None where the phases do not sample the centre."""
+
+
+def taken_apart(
+    image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps
+) -> tuple[NDArray[np.float64], Unexplained]:
+    """Squared residuals of all samples, and the measures of them.
+
+    Parameters
+    ----------
+    image : ndarray
+        `(phase, y, x)` complex64, with phase.
+    kspace, maps
+        Of the same slice.
+
+    Returns
+    -------
+    squared : ndarray
+        `(phase, ky, kx)` float64: squared distance of predicted from measured samples, summed over the coils;
+        zero where nothing was sampled.
+    unexplained : Unexplained
+    """
+    phases, coils = kspace.data.shape[:2]
+    squared = np.zeros(kspace.mask.shape)
+    products = np.zeros((phases, coils), np.complex128)
+    predicted_power, measured_power = np.zeros((phases, coils)), np.zeros((phases, coils))
+    along = np.zeros(kspace.mask.shape[:2], np.complex128)
+    strength = np.zeros(kspace.mask.shape[:2])
+    far, outside, count = _far(kspace), np.zeros(coils), 0
+    for phase in range(phases):
+        mask = kspace.mask[phase]
+        predicted = predict(image[phase : phase + 1], maps)[0]
+        samples = kspace.data[phase]
+        squared[phase] = energies(samples - predicted) * mask
+        outer = mask & far
+        outside += np.square(np.abs(samples[:, outer] - predicted[:, outer])).sum(axis=1)
+        count += int(outer.sum())
+        shown = predicted * mask
+        along[phase] = np.einsum("ckx,ckx->k", shown.conj(), samples, dtype=np.complex128)
+        strength[phase] = energies(shown).sum(axis=1, dtype=np.float64)
+        inside, found = predicted[:, mask], samples[:, mask]
+        products[phase] = np.einsum("cs,cs->c", inside.conj(), found)
+        predicted_power[phase] = np.square(np.abs(inside)).sum(axis=1)
+        measured_power[phase] = np.square(np.abs(found)).sum(axis=1)
+    return squared, Unexplained(
+        coil_gain=_coil_gain(products, predicted_power, measured_power),
+        line_gain=_line_gain(along, strength) if kspace.whitened else None,
+        noise_mismatch=_noise_mismatch(outside, count) if kspace.whitened else None,
+        spike=_spike(squared, kspace),
+        roughness=_roughness(kspace),
+        own_residual=_own_residual(kspace, maps),
+    )
+
+
+def _parts(phases: int) -> list[slice]:
+    edges = np.linspace(0, phases, min(GROUPS, phases) + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _coil_gain(
+    products: NDArray[np.complex128], predicted: NDArray[np.float64], measured: NDArray[np.float64]
+) -> float | None:
+    strongest = max(float(predicted.sum(axis=0).max()), float(measured.sum(axis=0).max()))
+    heard = np.maximum(predicted.sum(axis=0), measured.sum(axis=0)) > HEARD * strongest
+    if strongest <= 0:
+        return None
+    worst = 0.0
+    for part in _parts(len(products)):
+        power = predicted[part].sum(axis=0)
+        able = heard & (power > 0)
+        gains = products[part].sum(axis=0)[able] / power[able]
+        worst = max(worst, float(np.abs(gains - 1).max(initial=0.0)))
+    return worst
+
+
+def _line_gain(along: NDArray[np.complex128], strength: NDArray[np.float64]) -> float | None:
+    clear = strength > CLEAR
+    if not clear.any():
+        return None
+    off = np.abs(along[clear] / strength[clear] - 1) - 3 / np.sqrt(strength[clear])
+    return max(0.0, float(off.max()))
+
+
+def _far(kspace: KSpace) -> NDArray[np.bool_]:
+    """`(ky, kx)`: the sampled half of k-space that is farther from the centre."""
+    ny, nx = kspace.mask.shape[1:]
+    y, x = np.ogrid[:ny, :nx]
+    distance = np.hypot((y - ny // 2) / ny, (x - nx // 2) / nx)
+    sampled = kspace.mask.any(axis=0)
+    return np.asarray(sampled & (distance >= np.median(distance[sampled]))) if sampled.any() else sampled
+
+
+def _noise_mismatch(energy: NDArray[np.float64], count: int) -> float | None:
+    """From each coil's unexplained energy far from the centre, where it is mostly noise."""
+    if count < RING:
+        return None
+    deviation = np.sqrt(energy / count)
+    usual = float(np.median(deviation))
+    if deviation.min() <= 0:
+        return float("inf")
+    return float(max(deviation.max() / usual, usual / deviation.min(), usual, 1 / usual))
+
+
+def _spike(squared: NDArray[np.float64], kspace: KSpace) -> float | None:
+    """Rings of samples by distance; the largest energy in one over its upper quartile."""
+    where = np.nonzero(kspace.mask)
+    if len(where[0]) < 2 * RING:
+        return None
+    ny, nx = kspace.mask.shape[1:]
+    distance = np.hypot((where[1] - ny // 2) / ny, (where[2] - nx // 2) / nx)
+    sorted_energy = squared[where][np.argsort(distance, kind="stable")]
+    count = max(2, min(48, len(sorted_energy) // RING))
+    worst = 0.0
+    for ring in np.array_split(sorted_energy, count):
+        usual = max(float(np.quantile(ring, 0.75)), float(kspace.data.shape[1]) if kspace.whitened else 0.0)
+        if usual > 0:
+            worst = max(worst, float(ring.max()) / usual)
+    return worst
+
+
+def _centre(kspace: KSpace) -> NDArray[np.complex64] | None:
+    """`(phase, coil, ky, kx)`: the centre that every phase samples; None where there is none."""
+    sampling = kspace.sampling
+    if sampling.acs_ky[1] <= sampling.acs_ky[0]:
+        return None
+    rows = slice(*sampling.acs_ky)
+    columns = slice(*sampling.acs_kx) if sampling.acs_kx[1] > sampling.acs_kx[0] else slice(None)
+    if not kspace.mask[:, rows, columns].all():
+        return None
+    return kspace.data[:, :, rows, columns]
+
+
+def _roughness(kspace: KSpace) -> float | None:
+    centre = _centre(kspace)
+    if centre is None or len(centre) < 4:
+        return None
+    noise = 1.0 if kspace.whitened else 0.0
+    moves = np.square(np.abs(centre - centre.mean(axis=0))).mean() - noise * (1 - 1 / len(centre))
+    steps = centre[1:] - centre[:-1]
+    jumps = np.square(np.abs(steps[1:] - steps[:-1])).mean() - 6 * noise
+    floor = 6 * noise / np.sqrt(centre[0].size)
+    if moves <= floor:
+        return None
+    return float(np.sqrt(max(jumps, floor) / moves))
+
+
+def _own_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
+    centre = _centre(kspace)
+    if centre is None or not maps.support.any():
+        return None
+    noise = 1.0 if kspace.whitened else 0.0
+    rows = slice(*kspace.sampling.acs_ky)
+    ky, kx = kspace.data.shape[2:]
+    side = min(centre.shape[2], kx)
+    first = max(0, (centre.shape[3] - side) // 2)
+    columns = slice(first, first + side)
+    start = (kspace.sampling.acs_kx[0] if centre.shape[3] < kx else 0) + first
+    worst = 0.0
+    for part in _parts(len(centre)):
+        mean = centre[part, ..., columns].mean(axis=0)
+        grid = np.zeros(kspace.data.shape[1:], np.complex64)
+        grid[:, rows, start : start + side] = mean
+        grid = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(grid, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+        inside = grid[:, maps.support]
+        left = inside.astype(np.complex128)
+        for one in maps.data:
+            sensitivity = one[:, maps.support]
+            left -= sensitivity * np.sum(sensitivity.conj() * inside, axis=0)
+        share = mean[0].size / (ky * kx) * inside.size * noise / (part.stop - part.start)
+        total = float(np.square(np.abs(inside)).sum()) - share
+        missed = float(np.square(np.abs(left)).sum()) - share
+        if total > 0:
+            worst = max(worst, float(np.sqrt(max(missed, 0.0) / total)))
+    return worst
