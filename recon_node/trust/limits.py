@@ -55,7 +55,7 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "noise_mismatch": Limit(typical=1.3, warn=3.0, fallback=math.inf),
         "spike": Limit(typical=10.0, warn=100.0, fallback=math.inf),
         "roughness": Limit(typical=0.6, warn=1.6, fallback=math.inf),
-        "own_residual": Limit(typical=0.1, warn=0.35, fallback=math.inf),
+        "own_residual": Limit(typical=0.03, warn=0.2, fallback=math.inf),
     }
 )
 """Used for weights without a calibration of their own.

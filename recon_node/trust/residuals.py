@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, KSpace
+from recon_node.trust.map_fit import unexplained
 from recon_node.trust.prediction import energies, predict
 
 GROUPS = 4
@@ -45,8 +46,8 @@ class Unexplained:
     """How far the centre of k-space jumps from phase to phase, over how far it moves in all: small where
     phases follow each other, 1.7 where their order is chance. None for fewer than four phases."""
     own_residual: float | None
-    """Largest share of the centre of the imaging data's own k-space, in any part of the scan, that the coil
-    maps cannot express; None where the phases do not sample the centre."""
+    """Largest share of the centre of the imaging data's own k-space, in any part of the scan, that no image
+    gives through the coil maps; None where the phases do not sample the centre."""
 
 
 def taken_apart(
@@ -193,30 +194,16 @@ def _roughness(kspace: KSpace) -> float | None:
 
 
 def _own_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
+    """A square of the centre, and its mean over each part of the scan."""
     centre = _centre(kspace)
     if centre is None or not maps.support.any():
         return None
-    noise = 1.0 if kspace.whitened else 0.0
-    rows = slice(*kspace.sampling.acs_ky)
-    ky, kx = kspace.data.shape[2:]
-    side = min(centre.shape[2], kx)
-    first = max(0, (centre.shape[3] - side) // 2)
-    columns = slice(first, first + side)
-    start = (kspace.sampling.acs_kx[0] if centre.shape[3] < kx else 0) + first
-    worst = 0.0
-    for part in _parts(len(centre)):
-        mean = centre[part, ..., columns].mean(axis=0)
-        grid = np.zeros(kspace.data.shape[1:], np.complex64)
-        grid[:, rows, start : start + side] = mean
-        grid = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(grid, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
-        inside = grid[:, maps.support]
-        left = inside.astype(np.complex128)
-        for one in maps.data:
-            sensitivity = one[:, maps.support]
-            left -= sensitivity * np.sum(sensitivity.conj() * inside, axis=0)
-        share = mean[0].size / (ky * kx) * inside.size * noise / (part.stop - part.start)
-        total = float(np.square(np.abs(inside)).sum()) - share
-        missed = float(np.square(np.abs(left)).sum()) - share
-        if total > 0:
-            worst = max(worst, float(np.sqrt(max(missed, 0.0) / total)))
+    side = min(centre.shape[2], kspace.data.shape[3])
+    first = centre.shape[3] // 2 - side // 2
+    square = centre[..., first : first + side]
+    worst = None
+    for part in _parts(len(square)):
+        noise = 1 / np.sqrt(part.stop - part.start) if kspace.whitened else None
+        missed = unexplained(square[part].mean(axis=0), maps.data, noise=noise)
+        worst = missed if worst is None or (missed is not None and missed > worst) else worst
     return worst
