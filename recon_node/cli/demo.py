@@ -33,5 +33,7 @@ def command(out: Path, seed: int, config: Path | None, as_json: bool, **given: A
     for entry in summary["series"]:
         figures = ", ".join(f"{name} {values['psnr']:.1f} dB" for name, values in entry["metrics"].items())
         click.echo(f"slice {entry['slice']}: {figures}; trust {entry['trust']['verdict']}")
+        if (expected := entry["trust"]["expected"]) is not None:
+            click.echo(f"    {expected['said']}")
     click.echo(f"report: {report.resolve().as_uri()}")
     click.echo(WARNING)

@@ -218,6 +218,8 @@ def _tell(result: FileResult) -> None:
             f"{name} {', '.join(counters)}: {entry['phases']} images by {entry['method']}, "
             f"{sampling['acceleration']:g}x {sampling['pattern']}, trust {verdict}"
         )
+        if (expected := entry["trust"].get("expected")) is not None:
+            click.echo(f"    {expected['said']}")
         for reason in entry["trust"]["reasons"]:
             click.echo(f"    {reason}")
         for method, found in entry.get("metrics", {}).items():

@@ -208,6 +208,29 @@ class ImageSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Errors that an image's measures lead to expect, against a truth that nobody has."""
+
+    psnr: float
+    """dB"""
+    ssim: float
+    psnr_at_least: float | None
+    """Bound that a share `level` of scans keeps, both bounds together; None where too few scans told."""
+    ssim_at_least: float | None
+    level: float
+
+    @property
+    def sentence(self) -> str:
+        """The bounds in words; what is expected where there are none."""
+        if self.ssim_at_least is None or self.psnr_at_least is None:
+            return f"SSIM about {self.ssim:.2f}, PSNR about {self.psnr:.0f} dB"
+        return (
+            f"SSIM at least {self.ssim_at_least:.2f}, PSNR at least {self.psnr_at_least:.0f} dB "
+            f"({self.level:.0%})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """How far an image is to be believed."""
 
@@ -216,3 +239,6 @@ class Verdict:
     score: float
     """0 (not at all) to 1 (as good as the calibration set)."""
     reasons: tuple[str, ...] = ()
+    expected: Expected | None = None
+    """Errors to be expected of the image; None where the method has no model of them, or a measure is beyond
+    its limit: nothing was learned of such images."""

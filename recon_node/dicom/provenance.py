@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -68,6 +68,7 @@ def provenance_facts(provenance: Provenance) -> dict[str, Any]:
         "verdict": verdict.verdict if verdict else None,
         "score": verdict.score if verdict else None,
         "reasons": list(verdict.reasons) if verdict else None,
+        "expected": asdict(verdict.expected) if verdict and verdict.expected else None,
         "validated": provenance.validated,
         "notes": list(provenance.notes),
     }
@@ -131,6 +132,8 @@ def _sentences(provenance: Provenance) -> list[str]:
     if provenance.verdict:
         verdict = provenance.verdict
         lines.append(f"Trust verdict {verdict.verdict.upper()}, score {verdict.score:.2f}.")
+        if verdict.expected is not None:
+            lines.append(f"Expected of the image: {verdict.expected.sentence}.")
         lines.extend(f"Reason: {reason}" for reason in verdict.reasons)
     if made.weights_sha256:
         lines.append(f"Weights {made.weights} sha256 {made.weights_sha256}.")

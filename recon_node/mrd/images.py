@@ -156,6 +156,8 @@ def _attributes(
     if verdict is not None:
         meta["TrustVerdict"] = verdict.verdict
         meta["TrustScore"] = _number(verdict.score)
+        if verdict.expected is not None:
+            meta["TrustExpected"] = verdict.expected.sentence
         meta["TrustReasons"] = verdict.reasons or ("none",)
     return meta
 

@@ -213,5 +213,7 @@ class Progress:
         seconds = time.monotonic() - self._started
         left = "" if total is None or total <= count else f", {seconds / count * (total - count):.1f} s left"
         self._session.text(f"slice {count}{of}{left}")
+        if result.verdict.expected is not None:
+            self._session.text(f"slice {result.kspace.index.slice}: {result.verdict.expected.sentence}")
         for reason in (*result.verdict.reasons, *result.kspace.notes):
             self._session.text(f"WRN slice {result.kspace.index.slice}: {reason}")

@@ -146,5 +146,7 @@ def _tell(done: Slice, say: Callable[[str], None]) -> None:
     )
     if result.held:
         say(f"note: {held_line(result)}")
+    if result.verdict.expected is not None:
+        say(f"slice {index.slice}: {result.verdict.expected.sentence}")
     for reason in (*result.verdict.reasons, *result.kspace.notes):
         say(f"note: slice {index.slice}: {reason}")

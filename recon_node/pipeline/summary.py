@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from recon_node.core import durable
+from recon_node.core.types import Expected
 from recon_node.pipeline.result import Slice
 
 WARNING = "Not for clinical use until validated."
@@ -47,6 +49,7 @@ def summary_entry(
             "reasons": list(result.verdict.reasons),
             "held": result.held,
             "withheld": None if result.withheld is None else result.withheld.made_by.method,
+            "expected": _expected(result.verdict.expected),
         },
         "geometry": {
             "known": result.images.geometry.known,
@@ -59,6 +62,10 @@ def summary_entry(
     if metrics is not None:
         entry["metrics"] = {name: dict(values) for name, values in metrics.items()}
     return entry
+
+
+def _expected(expected: Expected | None) -> dict[str, Any] | None:
+    return None if expected is None else {**asdict(expected), "said": expected.sentence}
 
 
 _COUNTERS = ("slice", "contrast", "set", "repetition", "encoding", "partition")

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from recon_node.core.errors import ConfigError
-from recon_node.core.types import Prompts
+from recon_node.core.types import Prompts, Sampling
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
 from recon_node.trust.measures import MEASURES, Measures
 from recon_node.trust.novelty import words_of
@@ -27,6 +27,12 @@ def group_of(prompts: Prompts) -> str:
     """Group of a scan: its modality and acceleration in the words of the prompts, ``cine 8x``."""
     words = words_of(prompts)
     return f"{words.get('modality', 'unknown')} {words.get('acceleration', 'unknown')}"
+
+
+def groups_of(prompts: Prompts, sampling: Sampling) -> tuple[str, str]:
+    """Groups of a scan, the narrowest first: ``cine 8x uniform``, ``cine 8x``."""
+    group = group_of(prompts)
+    return f"{group} {sampling.pattern}", group
 
 
 def conformal_quantile(values: Sequence[float], level: float) -> float:

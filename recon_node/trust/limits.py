@@ -12,9 +12,12 @@ from typing import Any
 
 from recon_node.core import durable
 from recon_node.core.errors import WeightsError
+from recon_node.trust.expected import ErrorModel, error_model
 from recon_node.trust.measures import MEASURES
 
-VERSION = 1
+VERSION = 2
+"""Written; 1, which knew no error model and fewer measures, is read as well."""
+READABLE = (1, VERSION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "spike": Limit(typical=10.0, warn=100.0, fallback=math.inf),
         "roughness": Limit(typical=0.6, warn=1.6, fallback=math.inf),
         "own_residual": Limit(typical=0.03, warn=0.2, fallback=math.inf),
+        "predicted_nmse": Limit(typical=0.01, warn=0.1, fallback=math.inf),
     }
 )
 """Used for weights without a calibration of their own.
@@ -81,10 +85,15 @@ class Limits:
     """Which hearts they were measured on, in words: ``84 drawn hearts``, ``12 real hearts (...)``."""
     weights_sha256: str | None = None
     """Of the weights these limits were measured with; None where it is not said."""
+    errors: ErrorModel | None = None
+    """What error a scan's measures lead to expect; None where nobody measured it."""
 
-    def of(self, group: str) -> Mapping[str, Limit]:
-        """Limits by measure of a group; of the default where the group or a measure has none."""
-        return {**DEFAULTS, **self.default, **self.groups.get(group, {})}
+    def of(self, *groups: str) -> Mapping[str, Limit]:
+        """Limits by measure of a scan in these groups, the narrowest first, and of the default."""
+        found = {**DEFAULTS, **self.default}
+        for group in reversed(groups):
+            found |= self.groups.get(group, {})
+        return found
 
 
 def save_limits(limits: Limits, path: Path) -> None:
@@ -102,6 +111,7 @@ def save_limits(limits: Limits, path: Path) -> None:
         "default": _plain(limits.default),
         "weak_patterns": sorted(limits.weak_patterns),
         "groups": {group: _plain(entries) for group, entries in sorted(limits.groups.items())},
+        "errors": None if limits.errors is None else limits.errors.as_dict(),
     }
     try:
         durable.write_text(path, json.dumps(table, indent=1) + "\n")
@@ -119,14 +129,18 @@ def load_limits(path: Path) -> Limits:
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        if table["version"] != VERSION:
-            raise WeightsError(f"{path} has version {table['version']}, expected {VERSION}")
+        if table["version"] not in READABLE:
+            raise WeightsError(
+                f"{path} has version {table['version']}, expected {' or '.join(map(str, READABLE))}"
+            )
+        errors = table.get("errors")
         return Limits(
             default=_entries(table["default"]),
             weak_patterns=frozenset(table.get("weak_patterns", ())),
             groups={group: _entries(entries) for group, entries in table["groups"].items()},
             weights_sha256=table.get("weights_sha256"),
             hearts=tuple(map(str, table.get("hearts", ()))),
+            errors=None if errors is None else error_model(errors),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is no table of trust limits: {error!r}") from error

@@ -39,6 +39,7 @@ MEASURES = (
     "spike",
     "roughness",
     "own_residual",
+    "predicted_nmse",
 )
 """Measures that limits exist for; in each, larger is worse."""
 _BRIGHT = 0.98
@@ -83,7 +84,7 @@ class Measures:
     roughness: float | None = None
     own_residual: float | None = None
     signal: float | None = None
-    """Brightness of the image's bright parts, noise standard deviations; None where k-space was not whitened."""
+    """Brightness of the image's bright parts, noise standard deviations; None without whitening."""
     predicted_nmse: float | None = None
     """Error of the image over its energy that the held-out error leads to expect: that error on all that was
     not sampled, noise on what was."""

@@ -7,6 +7,7 @@ is relative to what the scan itself shows elsewhere, so that it hardly depends o
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,8 +35,8 @@ class Unexplained:
     """Largest departure from 1 of the factor between what one coil measured and what the image predicts for
     it, in any part of the scan: a coil that died, was swapped or changed its gain."""
     line_gain: float | None
-    """The same for one line of one phase, all coils together, less three times its own uncertainty: lines that
-    were lost, or acquired with another gain or phase."""
+    """The same for one line of one phase, all coils together, less three times its own uncertainty: lines
+    that were lost, or acquired with another gain or phase."""
     noise_mismatch: float | None
     """Largest factor, up or down, between what is left in one coil far from the centre of k-space and what is
     left in the others, or between that and the noise that whitened data has; None where k-space was not
@@ -103,7 +104,7 @@ def taken_apart(
 
 def _parts(phases: int) -> list[slice]:
     edges = np.linspace(0, phases, min(GROUPS, phases) + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 def _coil_gain(
@@ -136,7 +137,8 @@ def _far(kspace: KSpace) -> NDArray[np.bool_]:
     y, x = np.ogrid[:ny, :nx]
     distance = np.hypot((y - ny // 2) / ny, (x - nx // 2) / nx)
     sampled = kspace.mask.any(axis=0)
-    return np.asarray(sampled & (distance >= np.median(distance[sampled]))) if sampled.any() else sampled
+    farther = distance >= (np.median(distance[sampled]) if sampled.any() else np.inf)
+    return np.asarray(sampled & farther)
 
 
 def _noise_mismatch(energy: NDArray[np.float64], count: int) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from recon_node.core.choices import Believed
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
-from recon_node.trust.calibration import group_of
+from recon_node.trust.calibration import groups_of
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
 from recon_node.trust.measures import MEASURES, Measures, Reconstruct, knows_all_sets, measure
 from recon_node.trust.novelty import TrainedOn, novelty, words_of
@@ -24,9 +26,12 @@ _SAYS = {
     "line_gain": "one line is off by {percent:.0f} % from what the image predicts: lost, or another gain",
     "noise_mismatch": "the noise of one coil is {value:.1f} times off what its noise scan says",
     "spike": "a sample holds {value:.0f} times the unexplained energy of its like: a spike",
-    "roughness": "the centre of k-space jumps from phase to phase ({value:.2f} of its motion): order or motion",
+    "roughness": "k-space jumps from phase to phase, by {value:.2f} of its motion: wrong order, or motion",
     "own_residual": "the coil maps miss {percent:.0f} % of the scan's own centre in a part of it",
 }
+_SAYS["predicted_nmse"] = (
+    "the error of held-out lines leads to expect that {percent:.1f} % of the image's energy is wrong"
+)
 _UNFAMILIAR_SCORE = 0.5
 ZERO_FILLED = "zero-filled"
 UNCALIBRATED = "no trust limits of its own: the defaults warn of what is wrong, but vouch for nothing"
@@ -139,6 +144,28 @@ def judge_measures(
 ) -> Verdict:
     """As `judge_reconstruction`, of measures taken before."""
     table = limits or Limits()
+    doubts = doubts_of(
+        kspace, maps, images, prompts=prompts, trained=trained, limits=table, calibrated=calibrated
+    )
+    groups = groups_of(prompts, kspace.sampling)
+    verdict = judge(measures, table.of(*groups), unfamiliar=doubts)
+    if table.errors is None or not calibrated or not measures.finite or verdict.verdict == "fallback":
+        return verdict
+    return replace(verdict, expected=table.errors.expect(measures, groups))
+
+
+def doubts_of(
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    *,
+    prompts: Prompts,
+    trained: TrainedOn | None = None,
+    limits: Limits | None = None,
+    calibrated: bool = True,
+) -> list[str]:
+    """What keeps a scan from ``pass`` whatever it measures, a sentence each; see `judge_reconstruction`."""
+    table = limits or Limits()
     doubts = list(novelty(prompts, kspace.sampling, trained or TrainedOn()))
     pattern = kspace.sampling.pattern
     if table.weak_patterns & {pattern, f"{pattern} {words_of(prompts).get('acceleration')}"}:
@@ -147,8 +174,7 @@ def judge_measures(
         doubts.append(UNCALIBRATED)
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
-    doubts += [*_wrapped(maps, images), *_unfilled(kspace, images), *kspace.doubts]
-    return judge(measures, table.of(group_of(prompts)), unfamiliar=doubts)
+    return [*doubts, *_wrapped(maps, images), *_unfilled(kspace, images), *kspace.doubts]
 
 
 def _wrapped(maps: CoilMaps, images: ImageSeries) -> list[str]:
@@ -174,3 +200,23 @@ def _unfilled(kspace: KSpace, images: ImageSeries) -> list[str]:
 def _sentence(name: str, value: float, limit: Limit) -> str:
     said = _SAYS[name].format(value=value, percent=100 * value)
     return f"{said} (limit {limit.warn:.2f})"
+
+
+def doubt(measures: Measures, limits: Mapping[str, Limit] = DEFAULTS) -> float:
+    """How far the worst measure is on its way to its warning limit, on a logarithmic scale.
+
+    Returns
+    -------
+    float
+        0 where every measure is usual, 1 where one is at its limit, larger beyond; infinite where the image
+        is not finite. Unlike the score it has no end, so that images can be ordered by it.
+    """
+    if not measures.finite:
+        return math.inf
+    worst = 0.0
+    for name in MEASURES:
+        value, limit = getattr(measures, name), limits.get(name)
+        if value is None or limit is None or value <= limit.typical or limit.typical <= 0:
+            continue
+        worst = max(worst, math.log(value / limit.typical) / max(math.log(limit.warn / limit.typical), 0.01))
+    return worst

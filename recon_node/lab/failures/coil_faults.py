@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import shift, zoom
@@ -74,7 +76,7 @@ def spikes(raw: Raw, size: float) -> None:
 
 
 def lost_lines(raw: Raw, share: float) -> None:
-    """This share of the lines arrives as zeros."""
+    """Lines are lost: so large a share of them arrives as zeros."""
     lost = raw.rng.random(raw.samples.shape[:1] + raw.samples.shape[2:3]) < share
     raw.samples[np.broadcast_to(lost[:, None, :, None], raw.samples.shape)] = 0
 
@@ -107,6 +109,6 @@ def _unit(maps: NDArray[np.complexfloating]) -> Complex:
     return np.asarray(maps / np.maximum(size, 1e-6), np.complex64)
 
 
-def _like(array: Complex, work) -> Complex:  # type: ignore[no-untyped-def]
+def _like(array: Complex, work: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Complex:
     """Real work on real and imaginary part."""
     return np.asarray(work(array.real) + 1j * work(array.imag), np.complex64)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.fft import centred_fft
 from recon_node.lab.failures.raw import Raw, moved, shifted
 from recon_node.simulate import draw_mask
 
@@ -31,7 +32,7 @@ def motion_within(raw: Raw, pixels: float) -> None:
 
 
 def wrong_triggers(raw: Raw, share: float) -> None:
-    """This share of the lines is sorted into a phase that it does not belong to."""
+    """So large a share of the lines is sorted into a phase that it does not belong to."""
     phases, lines = raw.samples.shape[0], raw.samples.shape[2]
     before = raw.samples.copy()
     wrong = np.argwhere(raw.rng.random((phases, lines)) < share)
@@ -40,7 +41,7 @@ def wrong_triggers(raw: Raw, share: float) -> None:
 
 
 def phase_order(raw: Raw, share: float) -> None:
-    """This share of the phases stands in another order than they were acquired in."""
+    """So large a share of the phases stands in another order than they were acquired in."""
     phases = len(raw.samples)
     some = np.sort(raw.rng.choice(phases, max(2, round(share * phases)), replace=False))
     raw.samples[some] = raw.samples[np.roll(some, 1)]
@@ -66,7 +67,7 @@ def implant(raw: Raw, radius: float) -> None:
 
 
 def too_fast(raw: Raw, acceleration: float) -> None:
-    """This acceleration instead of the condition's."""
+    """Another acceleration than the condition's."""
     raw.mask = draw_mask(raw.condition[0], acceleration, shape=raw.mask.shape, acs=raw.acs, rng=raw.rng)
 
 
@@ -79,13 +80,14 @@ def folding(raw: Raw, part: float) -> None:
     inside = slice(start, start + kept)
     coils = raw.full.maps[None] * raw.truth[:, None]
     folded = np.zeros((*coils.shape[:2], kept, coils.shape[3]), np.complex64)
-    np.add.at(folded, (slice(None), slice(None), (np.arange(size) - start) % kept), coils)
+    for row in range(size):
+        folded[:, :, (row - start) % kept] += coils[:, :, row]
     raw.truth = np.ascontiguousarray(raw.truth[:, inside])
     raw.full = dataclasses.replace(
         raw.full, images=raw.truth, maps=np.ascontiguousarray(raw.full.maps[:, inside])
     )
     raw.samples = np.zeros_like(folded)
-    raw.samples = _transformed(folded) + raw.noise()
+    raw.samples = np.asarray(centred_fft(folded), np.complex64) + raw.noise()
     shape = (len(folded), kept, folded.shape[3])
     raw.mask = draw_mask(*raw.condition, shape=shape, acs=raw.acs, rng=raw.rng)
 
@@ -110,7 +112,7 @@ def damaged_network(raw: Raw, spread: float) -> None:
 
 
 def inventing_network(raw: Raw, brightness: float) -> None:
-    """Detail that no sample speaks against is put into the image, bright as this share of its bright parts."""
+    """Detail that no sample contradicts is put into the image, bright as this share of its bright parts."""
     raw.invents = brightness
 
 
@@ -135,9 +137,3 @@ def _drift(raw: Raw, cycles: NDArray[np.floating]) -> None:
 def _quadratic(shape: tuple[int, ...]) -> NDArray[np.float64]:
     y, x = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
     return np.asarray(np.clip(y**2 + x**2 + 0.3 * x, 0, 2) / 2)
-
-
-def _transformed(coils: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    from recon_node.core.fft import centred_fft
-
-    return np.asarray(centred_fft(coils), np.complex64)

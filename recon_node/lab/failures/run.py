@@ -20,9 +20,9 @@ from zlib import crc32
 import numpy as np
 
 from recon_node.core.errors import DataError, ReconNodeError
-from recon_node.core.types import KSpace
-from recon_node.lab.evaluation.heldout import SALT
+from recon_node.core.types import ImageSeries, KSpace
 from recon_node.lab.evaluation.hearts import around_heart
+from recon_node.lab.evaluation.heldout import SALT
 from recon_node.lab.evaluation.metrics import Metrics, series_metrics
 from recon_node.lab.failures.beside import beside
 from recon_node.lab.failures.kinds import CLEAN, Kind
@@ -33,7 +33,7 @@ from recon_node.prompts import embed
 from recon_node.simulate import draw_example
 from recon_node.simulate.cine import Cine, scan_of_cine
 from recon_node.simulate.example import FullScan
-from recon_node.trust import judge_measures, measure
+from recon_node.trust import doubts_of, judge_measures, measure
 
 Record = dict[str, Any]
 CASES = "cases.jsonl"
@@ -61,6 +61,11 @@ class FailureStudy:
     seed: int = 0
     beside: int = 4
     """Every so many cases other ways to doubt an image are looked at, too; 0 for none."""
+
+    @property
+    def total(self) -> int:
+        """Number of cases."""
+        return sum(1 for _ in tasks(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +162,7 @@ def read(path: Path) -> list[Record]:
     return found
 
 
-def _hearts(
-    study: FailureStudy, source: str
-) -> Iterator[tuple[str, int, Condition, Cine | None, bool]]:
+def _hearts(study: FailureStudy, source: str) -> Iterator[tuple[str, int, Condition, Cine | None, bool]]:
     """Source, number, condition, cine, and whether faults happen to it."""
     conditions = study.conditions
     if source == "drawn":
@@ -214,10 +217,11 @@ def _judged(trial: Trial, methods: Methods, other: Any, task: Task, *, look: boo
     text = None if methods.encoder is None else embed(trial.prompts, methods.encoder)
     runner = methods.chosen if other is None else other
 
-    def reconstruct(part: KSpace) -> Any:
-        return runner.reconstruct(part, trial.maps, text)
+    def reconstruct(part: KSpace) -> ImageSeries:
+        made: ImageSeries = runner.reconstruct(part, trial.maps, text)
+        return made
 
-    chosen = reconstruct
+    chosen: Callable[[KSpace], ImageSeries] = reconstruct
     if trial.invents:
         chosen = inventing(reconstruct, trial.maps, brightness=trial.invents, place=task.number)
     start = time.process_time()
@@ -231,22 +235,20 @@ def _judged(trial: Trial, methods: Methods, other: Any, task: Task, *, look: boo
         reference=lambda part: methods.fallback.reconstruct(part, trial.maps, None),
     )
     seconds = {"reconstruction": made - start, "trust": time.process_time() - made}
-    verdict = judge_measures(
-        measures,
-        trial.kspace,
-        trial.maps,
-        images,
-        prompts=trial.prompts,
-        trained=methods.trained_on,
-        limits=methods.limits,
-        calibrated=methods.calibrated and other is None,
-    )
+    known: dict[str, Any] = {
+        "prompts": trial.prompts,
+        "trained": methods.trained_on,
+        "limits": methods.limits,
+        "calibrated": methods.calibrated and other is None,
+    }
+    verdict = judge_measures(measures, trial.kspace, trial.maps, images, **known)
     found: Record = {
         "truth": _against(images.data, trial.truth).as_dict(),
         "measures": _plain(dataclasses.asdict(measures)),
         "verdict": verdict.verdict,
         "score": verdict.score,
         "reasons": list(verdict.reasons),
+        "doubts": doubts_of(trial.kspace, trial.maps, images, **known),
         "seconds": seconds,
     }
     if look:

@@ -1,0 +1,287 @@
+"""Limits and an error model from the cases of a failure benchmark, judged on hearts that made neither.
+
+Limits come from clean scans alone: what happens to scans in a benchmark says nothing of how often it does.
+All measures share one promise: of clean scans of new hearts a share `CLEAN_LEVEL` stays within all limits
+together, by split conformal prediction of the largest of the measures, each on the scale of its own scatter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from recon_node.core.errors import DataError
+from recon_node.lab.failures.kinds import CLEAN
+from recon_node.lab.failures.run import Record
+from recon_node.lab.failures.score import is_bad, medians
+from recon_node.trust import (
+    DEFAULTS,
+    MEASURES,
+    ErrorModel,
+    Limit,
+    Limits,
+    Line,
+    Measures,
+    conformal_quantile,
+    doubt,
+    judge,
+)
+from recon_node.trust.expected import EVERYTHING
+
+CLEAN_LEVEL = 0.96
+BOUND_LEVEL = 0.9
+BY_GROUP = ("predicted_nmse", "heldout_share", "heldout_ratio")
+"""Measures whose usual value depends on the sampling."""
+NEVER_LOOSER = ("heldout_ratio", "offgrid_ratio")
+"""Measures against parallel imaging: their default limits are not loosened."""
+FLOORS = {"coil_gain": 0.005, "line_gain": 0.05, "own_residual": 0.005, "map_residual": 0.005}
+"""Values below which a measure says nothing."""
+LEAST_SCATTER = 0.1
+"""Of the logarithm of a measure, from its median to the one in ten that is largest."""
+LEAST = 19
+"""Clean scans that limits can be made of."""
+RIDGE = 0.3
+
+
+def measures_of(record: Record) -> Measures:
+    """The measures that were kept of a case."""
+    return Measures(**record["measures"])
+
+
+def groups_of_record(record: Record) -> tuple[str, str]:
+    """Its groups of limits, the narrowest first."""
+    pattern, _, rate = record["condition"].partition(" ")
+    return f"cine {rate} {pattern}", f"cine {rate}"
+
+
+def make_limits(records: Iterable[Record], *, weights_sha256: str | None = None) -> Limits:
+    """Limits and error model from the cases of some hearts.
+
+    Parameters
+    ----------
+    records : iterable
+        Clean ones make the limits, all of them the error model, and those within the limits its bounds.
+
+    Raises
+    ------
+    DataError
+        There are fewer than 19 clean scans.
+    """
+    made = [one for one in records if "measures" in one and one["measures"]["finite"]]
+    usual = medians(made)
+    clean = [one for one in made if one["kind"] == CLEAN and not is_bad(one, usual)]
+    if len(clean) < LEAST:
+        raise DataError(f"trust limits: found {len(clean)} good clean scans, expected at least {LEAST}")
+    default, groups = _limits(clean)
+    limits = Limits(
+        default=default,
+        groups=groups,
+        weights_sha256=weights_sha256,
+        hearts=tuple(
+            f"{len({one['heart'] for one in clean if one['source'] == source})} {source} scans"
+            for source in sorted({one["source"] for one in clean})
+        ),
+    )
+    model = _model(made)
+    within = [one for one in made if _within(one, limits)]
+    return dataclasses.replace(limits, errors=_bounded(model, within))
+
+
+def _within(record: Record, limits: Limits) -> bool:
+    return judge(measures_of(record), limits.of(*groups_of_record(record))).verdict == "pass"
+
+
+def _values(records: Sequence[Record], name: str) -> list[float]:
+    found = [one["measures"].get(name) for one in records]
+    return [max(float(value), FLOORS.get(name, 1e-6)) for value in found if value is not None]
+
+
+def _limits(clean: Sequence[Record]) -> tuple[dict[str, Limit], dict[str, dict[str, Limit]]]:
+    """Limits of everything, and by group."""
+    by_group: dict[str, list[Record]] = defaultdict(list)
+    for one in clean:
+        by_group[groups_of_record(one)[0]].append(one)
+    usual: dict[str, dict[str, float]] = {"": {}}
+    scatter: dict[str, float] = {}
+    for name in MEASURES:
+        values = _values(clean, name)
+        if len(values) < LEAST:
+            continue
+        usual[""][name] = float(np.median(values))
+        logs = np.log(values) - np.log(usual[""][name])
+        if name in BY_GROUP:
+            parts = []
+            for group, some in by_group.items():
+                if own := _values(some, name):
+                    usual.setdefault(group, {})[name] = float(np.median(own))
+                    parts.append(np.log(own) - np.log(usual[group][name]))
+            logs = np.concatenate(parts)
+        scatter[name] = max(LEAST_SCATTER, float(np.quantile(logs, 0.9)))
+    far = [
+        max(
+            math.log(value / _usual_of(one, name, usual)) / scatter[name]
+            for name in scatter
+            if (value := one["measures"].get(name)) is not None and value > 0
+        )
+        for one in clean
+    ]
+    level = min(CLEAN_LEVEL, len(far) / (len(far) + 1))
+    times = max(1.0, conformal_quantile(far, level))
+    tables = {
+        group: {name: _limit(name, value, math.exp(times * scatter[name])) for name, value in some.items()}
+        for group, some in usual.items()
+    }
+    return tables.pop(""), tables
+
+
+def _usual_of(record: Record, name: str, usual: Mapping[str, Mapping[str, float]]) -> float:
+    group = groups_of_record(record)[0]
+    return usual.get(group, {}).get(name, usual[""][name])
+
+
+def _limit(name: str, typical: float, factor: float) -> Limit:
+    default = DEFAULTS[name]
+    warn = typical * factor
+    if name in NEVER_LOOSER:
+        warn = min(warn, default.warn)
+    fallback = max(default.fallback, 2 * warn) if math.isfinite(default.fallback) else math.inf
+    if name in NEVER_LOOSER:
+        fallback = max(warn, default.fallback)
+    return Limit(typical=min(typical, warn), warn=warn, fallback=fallback)
+
+
+def _errors(record: Record) -> tuple[float, float]:
+    """log10 of both errors."""
+    truth = record["truth"]
+    return -truth["psnr"] / 10, math.log10(max(1 - truth["ssim"], 1e-6))
+
+
+def _model(records: Sequence[Record]) -> ErrorModel:
+    """Non-negative least squares with a little ridge, on what exceeds the lower end of clean scans."""
+    clean = [one for one in records if one["kind"] == CLEAN]
+    usual = {}
+    for name in MEASURES:
+        values = _values(clean, name)
+        if len(values) >= LEAST:
+            low = name in ("predicted_nmse", "heldout_share", "heldout_ratio")
+            usual[name] = float(np.quantile(values, 0.02 if low else 0.75))
+    empty = Line(start=0.0, slopes={}, spread=1.0)
+    model = ErrorModel(usual=usual, lines={"psnr": empty, "ssim": empty}, level=BOUND_LEVEL)
+    names = list(usual)
+    excess = [model.excess(measures_of(one)) for one in records]
+    table = np.array([[some.get(name, 0.0) for name in names] for some in excess])
+    weight = np.array([1.0 if one["kind"] == CLEAN else 0.7 for one in records])
+    errors = np.array([_errors(one) for one in records])
+    lines = {
+        target: _line(table, errors[:, place], weight, names) for place, target in enumerate(("psnr", "ssim"))
+    }
+    return dataclasses.replace(model, lines=lines)
+
+
+def _line(
+    table: NDArray[np.float64], errors: NDArray[np.float64], weight: NDArray[np.float64], names: list[str]
+) -> Line:
+    start = float(errors.min())
+    columns = np.column_stack([np.ones(len(table)), table])
+    ridge = math.sqrt(RIDGE) * np.eye(columns.shape[1])
+    ridge[0] = 0
+    system = np.vstack([columns * weight[:, None], ridge])
+    wanted = np.concatenate([(errors - start) * weight, np.zeros(len(ridge))])
+    found, _ = nnls(system, wanted)
+    left = errors - start - columns @ found
+    return Line(
+        start=start + float(found[0]),
+        slopes={name: float(slope) for name, slope in zip(names, found[1:], strict=True) if slope > 0},
+        spread=float(left.std()) or 1.0,
+    )
+
+
+def residual(record: Record, model: ErrorModel) -> float:
+    """The larger of both errors' residuals, in units of their spread."""
+    expected = model.logarithms(measures_of(record))
+    return max(
+        (found - expected[target]) / model.lines[target].spread
+        for target, found in zip(("psnr", "ssim"), _errors(record), strict=True)
+    )
+
+
+def _bounded(model: ErrorModel, records: Sequence[Record]) -> ErrorModel:
+    """Quantiles by source and group. Scanners scan real hearts: where there are any, they make the bounds."""
+    some_real = any(one["source"] == "real" for one in records)
+    pools: dict[str, list[float]] = defaultdict(list)
+    for one in records:
+        left = residual(one, model)
+        for group in bound_groups(one, some_real=some_real):
+            pools[group].append(left)
+    quantiles = {
+        group: quantile
+        for group, values in pools.items()
+        if math.isfinite(quantile := conformal_quantile(values, BOUND_LEVEL)) or group == EVERYTHING
+    }
+    return dataclasses.replace(model, quantiles=quantiles)
+
+
+def bound_groups(record: Record, *, some_real: bool) -> tuple[str, ...]:
+    """Groups of a case's bound: a drawn heart beside real ones has groups that no scanner's scan is in."""
+    groups = (*groups_of_record(record), EVERYTHING)
+    if record["source"] == "drawn" and some_real:
+        return tuple(f"drawn {group}".strip() for group in groups)
+    return groups
+
+
+def halves(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Cases of every second heart, and the others; scans of one real heart stay together."""
+    hearts = list(dict.fromkeys(_heart(one) for one in records))
+    first = set(hearts[::2])
+    one, other = ([r for r in records if (_heart(r) in first) is wanted] for wanted in (True, False))
+    return one, other
+
+
+def _heart(record: Record) -> str:
+    return str(record["heart"]).partition(" #")[0]
+
+
+def judged_apart(records: Sequence[Record]) -> list[Record]:
+    """Every case with the verdict, doubt and bound of limits that the other half of the hearts made.
+
+    Raises
+    ------
+    DataError
+        A half has too few clean scans.
+    """
+    one, other = halves(records)
+    done = {}
+    for making, testing in ((one, other), (other, one)):
+        limits = make_limits(making)
+        for record in testing:
+            done[record["key"]] = judged(record, limits)
+    return [done[record["key"]] for record in records]
+
+
+def judged(record: Record, limits: Limits) -> Record:
+    """A case with the verdict, doubt and bound of these limits; doubts that no limit decides stay."""
+    if "measures" not in record:
+        return dict(record)
+    measures, groups = measures_of(record), groups_of_record(record)
+    verdict = judge(measures, limits.of(*groups))
+    said = verdict.verdict
+    if said == "pass" and record.get("doubts"):
+        said = "warn"
+    bound = None
+    if limits.errors is not None and verdict.verdict == "pass":
+        some_real = any(name.startswith("drawn") for name in limits.errors.quantiles)
+        bounds = bound_groups(record, some_real=some_real)
+        bound = dataclasses.asdict(limits.errors.expect(measures, bounds))
+    return {
+        **record,
+        "verdict": said,
+        "reasons": [*verdict.reasons, *record.get("doubts", ())],
+        "doubt": doubt(measures, limits.of(*groups)),
+        "expected": bound,
+    }
