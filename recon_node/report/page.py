@@ -177,6 +177,7 @@ def verdict_words(verdict: Verdict) -> dict[str, Any]:
         "kind": verdict.verdict,
         "word": _VERDICTS[verdict.verdict],
         "score": verdict.score,
+        "expected": None if verdict.expected is None else verdict.expected.sentence,
         "reasons": reasons,
     }
 

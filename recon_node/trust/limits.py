@@ -57,7 +57,7 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "line_gain": Limit(typical=0.3, warn=1.0, fallback=math.inf),
         "noise_mismatch": Limit(typical=1.3, warn=3.0, fallback=math.inf),
         "spike": Limit(typical=10.0, warn=100.0, fallback=math.inf),
-        "roughness": Limit(typical=0.6, warn=1.6, fallback=math.inf),
+        "disorder": Limit(typical=1.05, warn=1.5, fallback=math.inf),
         "own_residual": Limit(typical=0.03, warn=0.2, fallback=math.inf),
         "predicted_nmse": Limit(typical=0.01, warn=0.1, fallback=math.inf),
     }

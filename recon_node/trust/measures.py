@@ -37,7 +37,7 @@ MEASURES = (
     "line_gain",
     "noise_mismatch",
     "spike",
-    "roughness",
+    "disorder",
     "own_residual",
     "predicted_nmse",
 )
@@ -81,7 +81,7 @@ class Measures:
     line_gain: float | None = None
     noise_mismatch: float | None = None
     spike: float | None = None
-    roughness: float | None = None
+    disorder: float | None = None
     own_residual: float | None = None
     signal: float | None = None
     """Brightness of the image's bright parts, noise standard deviations; None without whitening."""
@@ -145,7 +145,7 @@ def measure(
         line_gain=left.line_gain,
         noise_mismatch=left.noise_mismatch,
         spike=left.spike,
-        roughness=left.roughness,
+        disorder=left.disorder,
         own_residual=left.own_residual,
     )
     if reconstruct is None or reference is None:
@@ -170,7 +170,7 @@ def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64
     sampled = float(kspace.mask.mean())
     noise = 1.0 if kspace.whitened else 0.0
     missed = max(taken.heldout_error**2 - noise, 0.0) * kspace.data.shape[1]
-    energy = float(np.mean(np.square(np.abs(image))))
+    energy = float(np.square(np.abs(image)).sum(axis=1).mean())
     return ((1 - sampled) * missed + sampled * noise) / energy if energy > 0 else None
 
 

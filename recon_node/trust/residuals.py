@@ -23,6 +23,8 @@ HEARD = 0.05
 """Coils that receive less than this share of the strongest one's energy are not asked for their gain."""
 CLEAR = 400.0
 """Energy of a line's prediction, noise variances, from which on its gain is looked at."""
+MOST_ORDERED = 64
+"""Phases up to which their order is looked at."""
 RING = 64
 """Samples of about the same distance from the centre, at least, that one of them is compared with."""
 
@@ -43,9 +45,9 @@ class Unexplained:
     whitened."""
     spike: float | None
     """Largest unexplained energy of a sample over that of samples as far from the centre."""
-    roughness: float | None
-    """How far the centre of k-space jumps from phase to phase, over how far it moves in all: small where
-    phases follow each other, 1.7 where their order is chance. None for fewer than four phases."""
+    disorder: float | None
+    """Length of the round that the centre of k-space takes from phase to phase and back, over that of the
+    shortest round that was found: 1 where they follow each other. None for fewer than four phases."""
     own_residual: float | None
     """Largest share of the centre of the imaging data's own k-space, in any part of the scan, that no image
     gives through the coil maps; None where the phases do not sample the centre."""
@@ -59,7 +61,7 @@ def taken_apart(
     Parameters
     ----------
     image : ndarray
-        `(phase, y, x)` complex64, with phase.
+        `(phase, map, y, x)` complex64, with phase.
     kspace, maps
         Of the same slice.
 
@@ -97,7 +99,7 @@ def taken_apart(
         line_gain=_line_gain(along, strength) if kspace.whitened else None,
         noise_mismatch=_noise_mismatch(outside, count) if kspace.whitened else None,
         spike=_spike(squared, kspace),
-        roughness=_roughness(kspace),
+        disorder=_disorder(kspace),
         own_residual=_own_residual(kspace, maps),
     )
 
@@ -181,18 +183,35 @@ def _centre(kspace: KSpace) -> NDArray[np.complex64] | None:
     return kspace.data[:, :, rows, columns]
 
 
-def _roughness(kspace: KSpace) -> float | None:
+def _disorder(kspace: KSpace) -> float | None:
     centre = _centre(kspace)
-    if centre is None or len(centre) < 4:
+    if centre is None or not 4 <= len(centre) <= MOST_ORDERED:
         return None
-    noise = 1.0 if kspace.whitened else 0.0
-    moves = np.square(np.abs(centre - centre.mean(axis=0))).mean() - noise * (1 - 1 / len(centre))
-    steps = centre[1:] - centre[:-1]
-    jumps = np.square(np.abs(steps[1:] - steps[:-1])).mean() - 6 * noise
-    floor = 6 * noise / np.sqrt(centre[0].size)
-    if moves <= floor:
-        return None
-    return float(np.sqrt(max(jumps, floor) / moves))
+    flat = centre.reshape(len(centre), -1).astype(np.complex128)
+    power = np.square(np.abs(flat)).sum(axis=1)
+    between = power[:, None] + power[None] - 2 * (flat @ flat.conj().T).real
+    noise = 2.0 * flat.shape[1] if kspace.whitened else 0.0
+    apart = np.sqrt(np.maximum(between - noise, 3 * noise / np.sqrt(flat.shape[1])))
+    order = np.arange(len(flat))
+    given, best = _length(apart, order), _length(apart, _shortened(apart, order))
+    return given / best if best > 0 else None
+
+
+def _length(apart: NDArray[np.float64], order: NDArray[np.intp]) -> float:
+    return float(apart[order, np.roll(order, -1)].sum())
+
+
+def _shortened(apart: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """A shorter round through all phases: parts of it turned round as long as that helps (Croes 1958)."""
+    count, best = len(order), _length(apart, order)
+    helped = True
+    while helped:
+        helped = False
+        for first, last in itertools.combinations(range(count + 1), 2):
+            turned = np.concatenate([order[:first], order[first:last][::-1], order[last:]])
+            if (length := _length(apart, turned)) < best * (1 - 1e-9):
+                order, best, helped = turned, length, True
+    return order
 
 
 def _own_residual(kspace: KSpace, maps: CoilMaps) -> float | None:

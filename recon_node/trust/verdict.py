@@ -26,7 +26,7 @@ _SAYS = {
     "line_gain": "one line is off by {percent:.0f} % from what the image predicts: lost, or another gain",
     "noise_mismatch": "the noise of one coil is {value:.1f} times off what its noise scan says",
     "spike": "a sample holds {value:.0f} times the unexplained energy of its like: a spike",
-    "roughness": "k-space jumps from phase to phase, by {value:.2f} of its motion: wrong order, or motion",
+    "disorder": "another order of the phases would be {value:.2f} times smoother: wrong triggers, or motion",
     "own_residual": "the coil maps miss {percent:.0f} % of the scan's own centre in a part of it",
 }
 _SAYS["predicted_nmse"] = (
