@@ -93,12 +93,17 @@ class Task:
 
 
 def tasks(study: FailureStudy) -> Iterator[Task]:
-    """Every case of a study, clean ones first, so that a run that stops early has them."""
+    """Every case of a study, clean ones first, then every kind on one heart each, and so on.
+
+    A run that stops early thus has something of everything.
+    """
     hearts = [*_hearts(study, "drawn"), *_hearts(study, "real")]
     for source, number, condition, cine, _ in hearts:
         yield Task(source=source, number=number, condition=condition, kind=CLEAN, level=0, cine=cine)
-    for source, number, condition, cine, faulty in hearts:
-        for place, kind in enumerate(study.kinds if faulty else ()):
+    faulty = [heart for heart in hearts if heart[-1]]
+    for turn in range(len(faulty)):
+        for place, kind in enumerate(study.kinds):
+            source, number, condition, cine, _ = faulty[(place + turn) % len(faulty)]
             for level in study.levels or (1 + (number + place + number // 3) % 3,):
                 yield Task(
                     source=source, number=number, condition=condition, kind=kind.name, level=level, cine=cine
