@@ -98,6 +98,8 @@ class SeriesTemplate:
     instance_uids: tuple[str, ...]
     pixels: NDArray[np.uint16]
     """`(phase, y, x)` uint16, C-contiguous."""
+    instance_numbers: range
+    """InstanceNumber of each image."""
 
     def dataset(self, phase: int) -> Dataset:
         """One instance as a pydicom data set with its file meta information."""
@@ -134,6 +136,7 @@ def build_series(
     compression: Compression = "none",
     mark: Mark = "none",
     contrasts: bool = False,
+    stack: str | None = None,
 ) -> SeriesTemplate:
     """MR Image Storage instances of one slice, one a phase.
 
@@ -159,6 +162,8 @@ def build_series(
         How a verdict other than "pass" is written on the picture.
     contrasts : bool
         The images are not heart phases but one contrast each: the header's times differ between them.
+    stack : str, optional
+        As for `series_uids`: the other slices belong to the same series.
 
     Raises
     ------
@@ -169,7 +174,7 @@ def build_series(
     """
     _check(images, pixels, provenance)
     options = {"quantity": pixels.quantity, "mark": mark}
-    uids = series_uids(images, provenance, options=options, prefix=site.uid_prefix)
+    uids = series_uids(images, provenance, options=options, prefix=site.uid_prefix, stack=stack)
     shared = Dataset()
     used: modules.Fallbacks = {}
     header = images.header
@@ -192,8 +197,12 @@ def build_series(
     stored = _marked(shared, pixels, provenance, mark)
     add_provenance(shared, provenance, used)
     shared.SpecificCharacterSet = character_set(str(element.value) for element in shared.iterall())
-    instance_uids = tuple(uids.instance(phase) for phase in range(images.data.shape[0]))
-    slots = _slots(images, instance_uids, dates, contrast_times(images) if contrasts else {})
+    frames = images.data.shape[0]
+    place, places = (0, 1) if stack is None else _place(images)
+    names = range(frames) if stack is None else [f"{place}/{phase}" for phase in range(frames)]
+    instance_uids = tuple(map(uids.instance, names))
+    numbers = range(1 + place, 1 + place + frames * places, places)
+    slots = _slots(images, instance_uids, dates, contrast_times(images) if contrasts else {}, numbers)
     for slot in slots:
         shared.pop(slot.tag, None)
     return SeriesTemplate(
@@ -203,6 +212,7 @@ def build_series(
         uids=uids,
         instance_uids=instance_uids,
         pixels=np.ascontiguousarray(stored),
+        instance_numbers=numbers,
     )
 
 
@@ -223,6 +233,18 @@ def _check(images: ImageSeries, pixels: Pixels, provenance: Provenance) -> None:
         times = getattr(images, name)
         if times is not None and len(times) != images.data.shape[0]:
             raise DicomError(f"{name} has {len(times)} entries for {images.data.shape[0]} images")
+
+
+def _place(images: ImageSeries) -> tuple[int, int]:
+    """Where a slice lies in its stack, and how many there are.
+
+    Images of a stack are numbered slice by slice, then phase by phase: programs that read stacks expect it.
+    """
+    header, index = images.header, images.index
+    partitions = header.encoded_matrix[2]
+    place = index.slice * partitions + index.partition
+    slices = header.limits["slice"].size if "slice" in header.limits else 1
+    return place, max(slices * partitions, place + 1)
 
 
 def _marked(ds: Dataset, pixels: Pixels, provenance: Provenance, mark: Mark) -> NDArray[np.uint16]:
@@ -328,6 +350,7 @@ def _slots(
     instance_uids: tuple[str, ...],
     dates: tuple[str, ...],
     times_ms: Mapping[int, tuple[float, ...]],
+    numbers: range,
 ) -> tuple[Slot, ...]:
     phases = range(images.data.shape[0])
     seconds = images.acquisition_times_s or (None,) * len(phases)
@@ -338,7 +361,7 @@ def _slots(
         0x00080033: ("TM", clocks),
         0x00080022: ("DA", dates),
         0x00080023: ("DA", dates),
-        0x00200013: ("IS", tuple(str(phase + 1) for phase in phases)),
+        0x00200013: ("IS", tuple(map(str, numbers))),
     }
     if images.trigger_times_ms is not None:
         slots[0x00181060] = ("DS", tuple(decimal(round(t, 4)) for t in images.trigger_times_ms))

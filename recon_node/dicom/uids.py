@@ -36,8 +36,8 @@ class SeriesUids:
     frame_of_reference: str
     prefix: str
 
-    def instance(self, index: int) -> str:
-        """SOP instance UID of the instance `index`; always 64 characters."""
+    def instance(self, index: int | str) -> str:
+        """SOP instance UID of what `index` tells from the others of the series; always 64 characters."""
         return str(generate_uid(prefix=self.prefix, entropy_srcs=["instance", self.series, str(index)]))
 
 
@@ -47,7 +47,12 @@ def is_uid(text: str | None) -> bool:
 
 
 def series_uids(
-    images: ImageSeries, provenance: Provenance, *, options: dict[str, Any], prefix: str = DEFAULT_PREFIX
+    images: ImageSeries,
+    provenance: Provenance,
+    *,
+    options: dict[str, Any],
+    prefix: str = DEFAULT_PREFIX,
+    stack: str | None = None,
 ) -> SeriesUids:
     """UIDs of one series.
 
@@ -62,6 +67,9 @@ def series_uids(
         Whatever else changes what the instances hold (quantity, mark, SOP class); JSON-able.
     prefix : str
         UID root, ending in a dot.
+    stack : str, optional
+        The series is that of all slices: what else changes its images (a hash of the settings). What differs
+        from slice to slice then plays no part.
 
     Raises
     ------
@@ -79,7 +87,7 @@ def series_uids(
     frame = info.frame_of_reference_uid
     return SeriesUids(
         study=study,
-        series=_derived(prefix, "series", [study, scan, _making(provenance), options]),
+        series=_derived(prefix, "series", [study, *_series_key(scan, provenance, stack), options]),
         frame_of_reference=frame if frame and is_uid(frame) else _derived(prefix, "frame", [study]),
         prefix=prefix,
     )
@@ -106,6 +114,18 @@ def _scan_key(images: ImageSeries, provenance: Provenance) -> dict[str, Any]:
         "acquired": images.acquisition_times_s,
         "triggers": images.trigger_times_ms,
     }
+
+
+def _series_key(scan: dict[str, Any], provenance: Provenance, stack: str | None) -> list[Any]:
+    """What tells one series of a study from the others."""
+    if stack is None:
+        return [scan, _making(provenance)]
+    made = provenance.made_by
+    places = {"slice": 0, "partition": 0}
+    directions = {name: value for name, value in scan["geometry"].items() if name != "position_mm"}
+    shared = {"measurement": scan["measurement"], "source": scan["source"], "shape": scan["shape"]}
+    shared |= {"index": {**scan["index"], **places}, "geometry": directions}
+    return [shared, [made.version, made.method, made.weights, made.weights_sha256], stack]
 
 
 def _making(provenance: Provenance) -> list[Any]:

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from recon_node.core import durable
 from recon_node.core.choices import Compression, Format, Mark
 from recon_node.core.errors import DicomError
+from recon_node.core.folders import PLAIN, filled, pseudonym
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.build import Pixels, SeriesTemplate, build_series
 from recon_node.dicom.modules import DEFAULT_SITE, Site
@@ -47,9 +48,11 @@ def write_series(
     mark: Mark = "none",
     contrasts: bool = False,
     form: Format = "mr",
+    stack: str | None = None,
+    folders: str = PLAIN,
     fsync: bool = False,
 ) -> list[WrittenInstance]:
-    """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm``.
+    """Write one slice as one MR series: ``folder/<study UID>/<series UID>/<instance>.dcm`` by default.
 
     The same values give the same UIDs and the same bytes. The files appear together under their
     names once all are written; on an error or Ctrl-C nothing is left behind.
@@ -64,6 +67,10 @@ def write_series(
         An instance for each image, or one for all of them.
     folder : Path
         Made if it does not exist.
+    stack : str, optional
+        As for `build_series`; each slice has a folder of its own all the same.
+    folders : str
+        Template of the folders (`recon_node.core.folders`).
     fsync : bool
         Return only when files and folders are on the disk.
 
@@ -85,20 +92,41 @@ def write_series(
         compression=compression,
         mark=mark,
         contrasts=contrasts,
+        stack=stack,
     )
-    study = Path(folder) / template.uids.study
     if form != "mr":
         whole, instance = encode_multiframe(template, form)
-        target = study / str(whole.SeriesInstanceUID)
+        target = Path(folder) / _folder(images, whole, folders, stack)
         write_folder(target, [("0001.dcm", instance)], fsync=fsync)
         return [_written(target / "0001.dcm", whole.file_meta, template, str(whole.SeriesInstanceUID), 1)]
-    target = study / template.uids.series
-    names = [f"{phase + 1:04d}.dcm" for phase in range(len(template.instance_uids))]
+    target = Path(folder) / _folder(images, template.shared, folders, stack)
+    numbers = template.instance_numbers
+    names = [f"{number:04d}.dcm" for number in numbers]
     write_folder(target, zip(names, encode_series(template), strict=True), fsync=fsync)
     return [
-        _written(target / name, template.meta, template, template.uids.series, phase + 1, uid)
-        for phase, (name, uid) in enumerate(zip(names, template.instance_uids, strict=True))
+        _written(target / name, template.meta, template, template.uids.series, number, uid)
+        for name, number, uid in zip(names, numbers, template.instance_uids, strict=True)
     ]
+
+
+def _folder(images: ImageSeries, ds: Dataset, folders: str, stack: str | None) -> Path:
+    """Where a series lies below the output folder."""
+    header, study, series = images.header, str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID)
+    patient = header.patient
+    place = images.index.slice + images.index.partition
+    values = {
+        "study": study,
+        "series": series,
+        "patient": pseudonym(patient.patient_id, patient.name, header.study.study_instance_uid),
+        "date": str(ds.StudyDate) or "undated",
+        "time": str(ds.StudyTime).partition(".")[0] or "untimed",
+        "protocol": header.protocol or "unnamed",
+        "slice": f"{place + 1:02d}",
+        "number": str(ds.SeriesNumber),
+        "method": images.made_by.method,
+    }
+    unique = series if stack is None else f"{series}/{place}"
+    return filled(folders, values, unique=unique, whole_series=stack is None)
 
 
 def _written(

@@ -70,7 +70,7 @@ class Node:
         self._watch = watch or (lambda session, background: nullcontext(lambda done: None))
         self.device_queue = DeviceQueue(settings.server.queue)
         SeriesWriter.from_settings(settings, Path(settings.server.out))
-        sweep(Path(settings.server.out), f"*/{HIDDEN_FOLDER}*")
+        sweep(Path(settings.server.out), f"**/{HIDDEN_FOLDER}*")
         Pipeline(settings)
 
     def check_room(self, spool: Spool | None) -> None:

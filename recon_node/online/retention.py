@@ -31,21 +31,23 @@ def mark_not_queued(files: Iterable[Path]) -> None:
             log.warning("a series that was not queued could not be marked: %s", error.strerror)
 
 
-def remove_old(out: Path, keep_s: float, *, now: float | None = None) -> int:
+def remove_old(out: Path, keep_s: float, *, now: float | None = None, depth: int = 2) -> int:
     """Delete series all of whose files are old enough, and studies left empty; how many series.
 
     Parameters
     ----------
     out : Path
-        ``<study>/<series>/*.dcm``; whatever else lies there is left alone.
+        ``<study>/<series>/*.dcm`` where `depth` is 2; whatever else lies there is left alone.
     keep_s : float
         Seconds.
     now : float, optional
         Seconds since 1970.
+    depth : int
+        Folders within folders down to those of the series.
     """
     limit = (time.time() if now is None else now) - keep_s
     removed = 0
-    for series in _series(out):
+    for series in _series(out, depth):
         try:
             if (series / NOT_QUEUED).exists() or _newest(series) > limit:
                 continue
@@ -55,19 +57,25 @@ def remove_old(out: Path, keep_s: float, *, now: float | None = None) -> int:
             continue
         removed += 1
         with contextlib.suppress(OSError):  # another series is in it
-            series.parent.rmdir()
+            for folder in _within(out, series)[1:]:
+                folder.rmdir()
     if removed:
         log.info("deleted %d series older than %.3g h", removed, keep_s / 3600)
     return removed
 
 
-def _series(out: Path) -> Iterator[Path]:
+def _series(out: Path, depth: int) -> Iterator[Path]:
     """Folders that hold DICOM files and nothing else."""
-    for folder in sorted(out.glob("*/*")):
+    for folder in sorted(out.glob("/".join("*" * depth))):
         if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith("."):
             names = [path.name for path in folder.iterdir()]
             if names and all(name.endswith(".dcm") or name == NOT_QUEUED for name in names):
                 yield folder
+
+
+def _within(out: Path, folder: Path) -> list[Path]:
+    """A folder and those around it, below `out`."""
+    return [folder, *(around for around in folder.parents if out in around.parents)]
 
 
 def _newest(series: Path) -> float:

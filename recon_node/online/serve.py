@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.folders import depth
 from recon_node.core.scan import Readouts
 from recon_node.core.supervise import Supervised, Supervisor
 from recon_node.delivery import DeliveryWorker
@@ -178,7 +179,8 @@ def serving(settings: Settings, *, patients: PatientFilter | None = None) -> Ite
         threads = Supervisor()
         threads.watch(mrd.thread, background.thread, metrics.exams.thread)
         if server.out_keep_h is not None:
-            threads.watch(stack.enter_context(_keeping(Path(server.out), 3600 * server.out_keep_h)))
+            within = depth(settings.dicom.folders, stack=settings.dicom.stack)
+            threads.watch(stack.enter_context(_keeping(Path(server.out), 3600 * server.out_keep_h, within)))
         supervisors = [threads, *([] if worker is None else [worker.supervisor])]
         metrics.watch_threads(lambda: {k: n for one in supervisors for k, n in one.failures().items()})
         ready = partial(_not_ready, mrd, node, threads, worker, scans)
@@ -220,13 +222,13 @@ def _mrd_server(
 
 
 @contextmanager
-def _keeping(out: Path, keep_s: float) -> Iterator[Supervised]:
+def _keeping(out: Path, keep_s: float, within: int) -> Iterator[Supervised]:
     """Deletes old images in the background, until the block ends."""
     supervisor = Supervisor()
 
     def work() -> None:
         while not supervisor.stopping.is_set():
-            remove_old(out, keep_s)
+            remove_old(out, keep_s, depth=within)
             supervisor.stopping.wait(ROUND_S)
 
     try:

@@ -14,6 +14,7 @@ import numpy as np
 from recon_node.core.choices import Quantity
 from recon_node.core.errors import DicomError
 from recon_node.core.identity import canonical_bytes
+from recon_node.core.scan import ScanHeader, SliceIndex
 from recon_node.core.types import ImageSeries
 from recon_node.dicom import Provenance, Site, WrittenInstance, transfer_syntax, write_series
 from recon_node.images import (
@@ -69,6 +70,8 @@ class SeriesWriter:
     """Of the magnitude images so far; an earlier run's, where slices follow it."""
     label: str = ""
     """Before the quantity in SeriesDescription."""
+    stack: str | None = None
+    """Where all slices make one series: a hash of the settings that decide the images."""
     apart: int = 0
     """How far series numbers lie behind those of the images that stand."""
     _reference: dict[tuple[int, ...], ImageSeries] = field(default_factory=dict)
@@ -88,7 +91,8 @@ class SeriesWriter:
             As for the class.
         """
         contrasts = settings.prep.dynamic == "contrast"
-        return cls(out=out, settings=settings.dicom, contrasts=contrasts, fsync=fsync)
+        stack = settings_hash(settings) if settings.dicom.stack else None
+        return cls(out=out, settings=settings.dicom, contrasts=contrasts, fsync=fsync, stack=stack)
 
     def write(self, result: Reconstruction) -> list[WrittenInstance]:
         """``out/<study>/<series>/*.dcm``: all of a series or nothing.
@@ -110,25 +114,34 @@ class SeriesWriter:
         written: list[WrittenInstance] = []
         for shown, pixels in self._wanted(images):
             step = _NUMBERS_APART * (QUANTITIES.index(pixels.quantity) + self.apart)
-            label = " ".join(filter(None, (self.label, _WORDS.get(pixels.quantity, ""))))
+            words = (self.label, _WORDS.get(pixels.quantity), None if self.stack else _slice(images))
             written += write_series(
                 shown,
                 self.out,
                 pixels=pixels,
                 provenance=provenance(result),
                 site=_site(settings),
-                series_number=_series_number(result, settings) + step,
-                label=label,
+                series_number=self._series_number(result) + step,
+                label=" ".join(filter(None, words)),
                 phase_encoding="ROW" if phase_encoding == "ROW" else "COL",
                 compression=settings.compression,
                 mark=settings.mark,
                 contrasts=self.contrasts,
                 form=settings.format,
+                stack=self.stack,
+                folders=settings.folders,
                 fsync=self.fsync,
             )
         if result.withheld is not None:
             written += self._beside().write(shown_beside(result, result.withheld))
         return written
+
+    def _series_number(self, result: Reconstruction) -> int:
+        first = result.kspace.header.study.initial_series_number or 0
+        index = result.kspace.index
+        if self.stack is not None:
+            index = replace(index, slice=0, partition=0)
+        return self.settings.series_number_offset + 100 * first + _position(index, result.kspace.header)
 
     def _beside(self) -> SeriesWriter:
         """For images that were withheld: series of their own, with a window of their own."""
@@ -264,14 +277,23 @@ def _site(settings: DicomSettings) -> Site:
     return Site(**{key: value for key, value in given.items() if value is not None})
 
 
-def _series_number(result: Reconstruction, settings: DicomSettings) -> int:
-    first = result.kspace.header.study.initial_series_number or 0
-    return settings.series_number_offset + 100 * first + _position(result)
+def settings_hash(settings: Settings) -> str:
+    """Of every setting that decides an image."""
+    parts = [repr(getattr(settings, name)) for name in ("prep", "coils", "recon", "prompts")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _position(result: Reconstruction) -> int:
-    """Running number of this slice, contrast, set and repetition within its scan, from 1."""
-    index, limits = result.kspace.index, result.kspace.header.limits
+def _slice(images: ImageSeries) -> str | None:
+    """Which slice a series is of, where there are several."""
+    index, limit = images.index, images.header.limits.get("slice")
+    if limit is None or limit.size == 1:
+        return None
+    return f"slice {index.slice + 1}"
+
+
+def _position(index: SliceIndex, header: ScanHeader) -> int:
+    """Running number of a slice, contrast, set and repetition within its scan, from 1."""
+    limits = header.limits
     number = 0
     for name in ("repetition", "set", "contrast", "slice"):
         size = limits[name].size if name in limits else 1

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from recon_node.core.errors import ConfigError
+from recon_node.core.folders import trouble_with
 from recon_node.methods.table import BUILT_IN, CLASSICAL, LEARNED, check_method, method_names
 from recon_node.schema import Allowed, Refused
 from recon_node.schema.complaints import closest
@@ -39,6 +40,13 @@ def _title(value: str) -> str:
 def _uid_root(value: str) -> str:
     if not _UID_ROOT.fullmatch(value) or len(value) > _LONGEST_ROOT:
         raise Refused(f"digits and dots ending in a dot, at most {_LONGEST_ROOT}, such as 1.2.826.0.1.")
+    return value
+
+
+def _folders(value: str) -> str:
+    wanted = trouble_with(value)
+    if wanted is not None:
+        raise Refused(wanted)
     return value
 
 
@@ -88,6 +96,9 @@ AeTitle = Annotated[
     str, AfterValidator(_title), Allowed("1 to 16 printable ASCII characters without a backslash")
 ]
 Filename = Annotated[str, Field(min_length=1), AfterValidator(_path), Allowed("a path")]
+FolderTemplate = Annotated[
+    str, Field(max_length=200), AfterValidator(_folders), Allowed("names with fields such as {patient}")
+]
 Method = Annotated[
     str,
     AfterValidator(_method),

@@ -26,8 +26,19 @@ from recon_node.core.choices import (
     RWaves,
     Turn,
 )
+from recon_node.core.folders import PLAIN
 from recon_node.schema import Checked, Refused, checked, setting
-from recon_node.settings.kinds import Filename, LongText, Method, Name, ShortText, StandIn, UidRoot, Word
+from recon_node.settings.kinds import (
+    Filename,
+    FolderTemplate,
+    LongText,
+    Method,
+    Name,
+    ShortText,
+    StandIn,
+    UidRoot,
+    Word,
+)
 
 _MOST_OFFSET = 2_000_000_000
 """Leaves room for a scan's own number, and its slices', below the 2**31 - 1 of IS (PS3.5 section 6.2)."""
@@ -160,6 +171,12 @@ class DicomSettings(Checked):
     """Velocity that turns the phase by 180 degrees."""
     turn: Turn = "none"
     """`radiological`: mirror or transpose until the patient's left is on the right of the picture."""
+    stack: bool = False
+    """One series for all slices of a stack, as tools that read a stack want it, in place of one a slice."""
+    folders: FolderTemplate = PLAIN
+    """Folders of a series below the output folder: names with the fields {study} and {series} (UIDs),
+    {patient} (a pseudonym), {date}, {time}, {protocol}, {slice}, {number} (of the series) and {method}; what
+    they leave the same is told apart by digits at the end."""
     format: Format = "mr"
     """An instance for each image, or one with all images of a series."""
     compression: Compression = "none"
@@ -187,6 +204,8 @@ class DicomSettings(Checked):
     def _images_can_be_made(self) -> Self:
         if "velocity" in self.images and self.venc_cm_s is None:
             raise Refused("the scan's encoding, as images has velocity", key="venc_cm_s", found=None)
+        if self.stack and self.format != "mr":
+            raise Refused("mr, as stack puts slices into one series", key="format", found=self.format)
         if self.mark not in MARKS[self.format]:
             words = f"{' or '.join(MARKS[self.format])} in format {self.format}"
             raise Refused(words, key="mark", found=self.mark)
