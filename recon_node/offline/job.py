@@ -26,7 +26,7 @@ from recon_node.offline.journal import MINE, Notes
 from recon_node.offline.ledger import COUNTERS, index_of, values_of
 from recon_node.offline.nifti import NiftiStack
 from recon_node.offline.undersample import Undersampling, reference_images
-from recon_node.pipeline.result import Metrics, Reconstruction, Slice
+from recon_node.pipeline.result import Reconstruction, Slice
 from recon_node.pipeline.row import Each, Pipeline, row
 from recon_node.pipeline.scan import told_together
 from recon_node.pipeline.summary import summary_entry
@@ -219,21 +219,23 @@ class _AgainstAll:
     """Figures of an undersampled slice, and of the methods it is compared with, against the full data."""
 
     measure: Measure
+    keep: bool
+    """Whether the reference goes with the result."""
 
-    def __call__(self, full: KSpace, result: Reconstruction, pipeline: Pipeline) -> Metrics:
+    def __call__(self, full: KSpace, result: Reconstruction, pipeline: Pipeline) -> Reconstruction:
         reference = reference_images(full, pipeline.settings.coils)
         found = {result.images.made_by.method: self.measure(result.images.data, reference)}
         for method in (pipeline.methods.fallback, ZeroFilled()):
             if method.name not in found:
                 images = method.reconstruct(result.kspace, result.maps, None)
                 found[method.name] = self.measure(finish(images, shape=reference.shape[1:]).data, reference)
-        return found
+        return dataclasses.replace(result, metrics=found, reference=reference if self.keep else None)
 
 
 def _against_all(extras: Extras) -> _AgainstAll | None:
     if extras.undersample is None or extras.measure is None:
         return None
-    return _AgainstAll(extras.measure)
+    return _AgainstAll(extras.measure, keep=extras.on_slice is not None)
 
 
 def settings_key(settings: Settings, pipeline: Pipeline, extras: Extras) -> str:

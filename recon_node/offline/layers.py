@@ -39,8 +39,9 @@ def layers_of(result: Reconstruction, fallback: Reconstructor, title: str) -> li
         return finish(fallback.reconstruct(part, result.maps, None), shape=(shape[0], shape[1]))
 
     rate = kspace.sampling.effective_acceleration
-    g = g_factor(noise_response(kspace, run).data, rate)
-    signal = np.abs(run(kspace).data).mean(axis=0)
+    clean = run(kspace)
+    g = g_factor(noise_response(kspace, run, clean=clean).data, rate)
+    signal = np.abs(clean.data).mean(axis=0)
     seen = _support(result.maps, kspace, result.images)
     inside = np.where(seen, g, np.nan)
     snr = np.where(seen, signal / np.maximum(g * np.sqrt(rate), 1e-6), np.nan)

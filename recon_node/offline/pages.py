@@ -83,13 +83,19 @@ def _view(done: Slice, options: MethodOptions, fallback: str) -> SliceView:
         for name, method in methods.items()
         if name != images.made_by.method
     }
+    names = {name: title_of(name) for name in (*beside, images.made_by.method)}
+    shown = {names[name]: data for name, data in beside.items()}
+    if result.withheld is not None:
+        shown[f"{title_of(result.withheld.made_by.method)}, withheld"] = result.withheld.data
+    shown[names[images.made_by.method]] = images.data
     rr = kspace.rr_interval_ms
     (fov_x, fov_y, _), (rows, columns) = images.geometry.fov_mm, shape
     return SliceView(
         label=label_of(kspace.index.slice),
-        images={
-            title_of(name): data for name, data in {**beside, images.made_by.method: images.data}.items()
-        },
+        images=shown,
+        truth=result.reference,
+        truth_is="reconstructed from all lines",
+        metrics={names[name]: found for name, found in (result.metrics or {}).items() if name in names},
         pixel_mm=(fov_x / columns, fov_y / rows),
         layers=layers_of(result, methods[fallback], title_of(fallback)),
         kspace=kspace,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recon_node.core.errors import DataError
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
 from recon_node.dicom import WrittenInstance
@@ -35,6 +38,8 @@ class Reconstruction:
     """Wall time by stage."""
     metrics: Metrics | None = None
     """Against the truth, where one is known."""
+    reference: NDArray[np.complex64] | None = None
+    """That truth, `(phase, y, x)` at the recon matrix, where somebody wants to look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

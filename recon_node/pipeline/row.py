@@ -25,7 +25,7 @@ from recon_node.core.scan import SliceIndex
 from recon_node.core.types import KSpace, Verdict
 from recon_node.dicom import WrittenInstance
 from recon_node.methods.registry import Methods, make_methods
-from recon_node.pipeline.result import Attempt, Metrics, Reconstruction, Slice
+from recon_node.pipeline.result import Attempt, Reconstruction, Slice
 from recon_node.pipeline.scan import Prepared, prepare
 from recon_node.pipeline.stages import calibrate, finished, judge, prompt
 from recon_node.pipeline.stopwatch import Stopwatch
@@ -42,8 +42,8 @@ Queue = Callable[[Sequence[Path]], object]
 Work = Callable[[Prepared], Attempt]
 Each = Callable[[Work, Iterable[Prepared]], Iterable[Attempt]]
 """Does the work for each slice and hands out what came of it in the same order, as `map` does."""
-Measure = Callable[[KSpace, Reconstruction, "Pipeline"], Metrics | None]
-"""Figures of a reconstruction against a truth that its k-space, before `choose`, holds."""
+Measure = Callable[[KSpace, Reconstruction, "Pipeline"], Reconstruction]
+"""A reconstruction with its figures against a truth that its k-space, before `choose`, holds."""
 
 
 def row(
@@ -152,7 +152,7 @@ def _attempt(
         with turn():
             result = _in_time(make, chosen, pipeline, Stopwatch(prep=prepared.seconds), hurry=hurry)
         if measure is not None:
-            result = replace(result, metrics=measure(prepared.kspace, result, pipeline))
+            result = measure(prepared.kspace, result, pipeline)
     except DataError as error:
         return Attempt(result=error, arrived=prepared.arrived)
     return Attempt(result=result, arrived=prepared.arrived)

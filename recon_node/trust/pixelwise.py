@@ -17,7 +17,9 @@ _AROUND = 3
 """Pixels a side over which variances are averaged: few phases alone tell little."""
 
 
-def noise_response(kspace: KSpace, reconstruct: Reconstruct, *, seed: int = 0) -> ImageSeries:
+def noise_response(
+    kspace: KSpace, reconstruct: Reconstruct, *, clean: ImageSeries | None = None, seed: int = 0
+) -> ImageSeries:
     """What a reconstruction makes of noise of unit variance that is added to the measured samples.
 
     The difference of two reconstructions, with and without the noise (a pseudo replica: Robson et al., Magn
@@ -29,6 +31,8 @@ def noise_response(kspace: KSpace, reconstruct: Reconstruct, *, seed: int = 0) -
         In units of the noise's standard deviation.
     reconstruct : callable
         The method.
+    clean : ImageSeries, optional
+        What it makes of `kspace` as it is, where that is known already.
     seed : int
         Of the noise.
 
@@ -40,8 +44,8 @@ def noise_response(kspace: KSpace, reconstruct: Reconstruct, *, seed: int = 0) -
     rng = np.random.default_rng(seed)
     parts = rng.standard_normal((2, *kspace.data.shape), np.float32) * np.float32(np.sqrt(0.5))
     noisy = kspace.data + (parts[0] + 1j * parts[1]) * kspace.mask[:, None]
-    clean = reconstruct(kspace)
-    return replace(clean, data=reconstruct(replace(kspace, data=noisy)).data - clean.data)
+    without = reconstruct(kspace) if clean is None else clean
+    return replace(without, data=reconstruct(replace(kspace, data=noisy)).data - without.data)
 
 
 def g_factor(response: NDArray[np.complex64], acceleration: float) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,13 +10,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recon_node.cli import run
-from recon_node.offline.pages import write_index
+from recon_node.core.types import Verdict
+from recon_node.files.open import open_source
+from recon_node.offline.pages import report_slice, write_index
+from recon_node.pipeline.row import Pipeline, row
+from recon_node.pipeline.write import SeriesWriter
 from recon_node.report.overview import siblings_of
+from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
 
@@ -98,3 +105,43 @@ def test_a_watched_folder_has_an_overview_after_every_file(tmp_path: Path) -> No
         finally:
             os.kill(watching.pid, signal.SIGINT)
         assert watching.wait(30) == 130
+
+
+def test_undersampled_slices_are_shown_beside_the_full_data_with_their_errors(tmp_path: Path) -> None:
+    full, out = tmp_path / "full.h5", tmp_path / "out"
+    simulate_scan(full, acceleration=1, pattern="uniform", coils=4, slices=1, phases=4, matrix=64, seed=4)
+    command = [
+        "replay",
+        str(full),
+        "--out",
+        str(out),
+        "--undersample",
+        "4x:random",
+        "--method",
+        "kt",
+        "--report",
+    ]
+    assert run(command) == 0
+    (page,) = (one for one in (out / "report").glob("*.html") if one.name != "index.html")
+    text = page.read_text()
+    assert "reconstructed from all lines" in text
+    (entry,) = json.loads((out / "summary.json").read_text())["series"]
+    for found in entry["metrics"].values():
+        assert f"{found['psnr']:.2f} dB, SSIM {found['ssim']:.3f}" in text
+    assert f"PSNR {entry['metrics']['kt']['psnr']:.1f} dB" in (out / "report" / "index.html").read_text()
+
+
+def test_a_withheld_image_stands_beside_what_replaced_it(replayed: Path, tmp_path: Path) -> None:
+    settings = Settings().replace("recon", method="sense")
+    writer = SeriesWriter.from_settings(settings, tmp_path)
+    with open_source(replayed.parent / "<b>heart.h5") as source:
+        done = next(row(source, Pipeline(settings), writer=writer))
+    made = done.result.images
+    withheld = replace(made, data=2 * made.data, made_by=replace(made.made_by, method="cardiomm"))
+    verdict = Verdict(verdict="fallback", score=0.0, reasons=("held-out lines are missed",))
+    done = replace(done, result=replace(done.result, withheld=withheld, verdict=verdict))
+    report_slice(done, tmp_path, settings.recon)
+    (page,) = (tmp_path / "report").glob("*.html")
+    panels = re.findall(r'<b class="key c\d">([^<]+)</b>', page.read_text())
+    assert panels == ["Zero-filled", "CardioMM, withheld", "CG-SENSE"]
+    assert "Trust: network withheld" in page.read_text()
