@@ -21,6 +21,7 @@ from recon_node.cli.options import (
 from recon_node.core.errors import shown
 
 if TYPE_CHECKING:
+    from recon_node.core.scan import SliceIndex
     from recon_node.offline.job import Extras, FileResult
     from recon_node.settings import Settings
 
@@ -78,21 +79,22 @@ def command(
     others are reconstructed all the same. Images are not for clinical use until validated.
     """
     from recon_node.cli.export import check_destination
-    from recon_node.offline.ledger import read_listed
-    from recon_node.offline.replay import announced, find_inputs, replay
+    from recon_node.offline.inputs import announced, find_inputs
 
     if bool(inputs) is (listed is not None):
         raise click.UsageError("give INPUTs, or --from-ledger in their place")
     settings = settings_from(config, given)
-    extras = _extras(undersample, settings, pages=pages, nifti=nifti)
     if destination is not None:
         check_destination(destination, settings.delivery)
-    if watching:
-        return _watch([Path(name) for name in inputs], out, settings, extras, destination)
-    only = None if listed is None else read_listed(listed)
-    paths, missing = (list(only), []) if only is not None else find_inputs(inputs)
+    only = None if listed is None else _listed(listed)
+    paths, missing = (list(only), []) if only is not None else find_inputs(inputs, folders=watching)
     for line in missing:
         click.echo(f"recon-node: {line}", err=True)
+    extras = _extras(undersample, settings, pages=pages, nifti=nifti)  # torch, from here on
+    if watching:
+        return _watch(paths, out, settings, extras, destination)
+    from recon_node.offline.replay import replay
+
     total = announced(paths, settings.prep.group) if only is None else sum(map(len, only.values()))
     with progress("reconstructing slices", total) as advance:
 
@@ -118,6 +120,12 @@ def command(
 
         click.echo(f"pages to look at: {write_index(out)}", err=as_json)
     return code | bool(missing) | _deliver(results, out, destination, settings)
+
+
+def _listed(name: str) -> dict[Path, frozenset[SliceIndex]]:
+    from recon_node.offline.ledger import read_listed
+
+    return read_listed(name)
 
 
 def _extras(undersample: str | None, settings: Settings, *, pages: bool, nifti: bool) -> Extras:

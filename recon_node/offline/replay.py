@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recon_node.core.errors import ConfigError, ReconNodeError, SourceError, shown
+from recon_node.core.errors import ConfigError
 from recon_node.core.scan import SliceIndex
-from recon_node.files.open import known_suffixes, open_source
 from recon_node.offline.engine import run_jobs
 from recon_node.offline.job import Extras, FileResult, Job
 from recon_node.offline.journal import KNOWN, MINE, ROOM, left_over
 from recon_node.offline.ledger import Ledger
 from recon_node.offline.summary import Summary
 from recon_node.pipeline.row import Pipeline
-from recon_node.pipeline.scan import expected_slices
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
@@ -27,42 +24,6 @@ SUMMARY = "summary.json"
 LOCK = ".replay.lock"
 """Held while a replay writes to a folder."""
 Progress = Callable[[int], None]
-
-
-def find_inputs(names: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Files named by paths, folders (searched through) and globs, each once, sorted within a name.
-
-    Returns
-    -------
-    (list of Path, list of str)
-        What was found, and a line for each name that matches nothing.
-
-    Raises
-    ------
-    SourceError
-        Nothing was found at all.
-    """
-    found: dict[Path, None] = {}
-    missing: list[str] = []
-    for name in names:
-        matches = raw_files(name)
-        if not matches:
-            missing.append(f"{shown(name)}: no such file, and no raw data file matches it")
-        found.update(dict.fromkeys(matches))
-    if not found:
-        raise SourceError("; ".join(missing[:3]))
-    return list(found), missing
-
-
-def raw_files(name: str) -> list[Path]:
-    """Files that a path, a folder or a glob names, sorted."""
-    path = Path(name)
-    if path.is_dir():
-        known = known_suffixes()
-        return sorted(p for p in path.rglob("*") if p.suffix.lower() in known and p.is_file())
-    if path.exists():
-        return [path]
-    return sorted(Path(p) for p in glob.glob(name, recursive=True))  # noqa: PTH207 - may be absolute
 
 
 def replay(
@@ -189,18 +150,3 @@ def alone(out: Path) -> Iterator[None]:
                 f"{out}: another replay writes here, expected one at a time: wait, or choose another --out"
             ) from error
         yield
-
-
-def announced(inputs: Sequence[Path], group: str | None) -> int | None:
-    """How many slices the inputs' headers announce together, for progress; None where one does not say."""
-    total = 0
-    for path in inputs:
-        try:
-            with open_source(path, group=group) as source:
-                count = expected_slices(source.headers)
-        except ReconNodeError:
-            continue  # told when its turn comes
-        if count is None:
-            return None
-        total += count
-    return total

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from recon_node.core.disk import check_room
 from recon_node.core.errors import SourceError
+from recon_node.offline.inputs import raw_files
 from recon_node.offline.job import Extras, FileResult
-from recon_node.offline.replay import raw_files, replay
+from recon_node.offline.replay import replay
 from recon_node.settings import Settings
 
 _QUIET_S = 2.0

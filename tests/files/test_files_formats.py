@@ -9,7 +9,7 @@ from written_files import acquisition, header_xml, write_h5
 
 from recon_node.core.errors import ConfigError, SourceError
 from recon_node.files.open import FORMATS, known_suffixes, open_source
-from recon_node.offline.replay import find_inputs
+from recon_node.offline.inputs import find_inputs
 
 FOREIGN = """
 from recon_node.files.hdf5 import Hdf5Source

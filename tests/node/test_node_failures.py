@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -118,3 +120,18 @@ def test_an_output_folder_that_is_a_file_is_one_line(
     (tmp_path / "out").touch()
     arguments = ["replay", str(heart[0]), "--out", str(tmp_path / "out"), "--method", "zero-filled"]
     assert "out: File exists" in _fails(arguments, capsys)
+
+
+def test_a_missing_input_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from recon_node.cli import run\n"
+        f"code = run(['replay', 'no-such-file.h5', '--out', {str(tmp_path / 'out')!r}])\n"
+        "print(code, 'torch' in sys.modules, 'distributed' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["1", "False", "False"]
+    assert done.stderr.strip() == "recon-node: no-such-file.h5: no such file, and no raw data file matches it"
+    assert not (tmp_path / "out").exists()
