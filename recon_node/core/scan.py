@@ -67,6 +67,10 @@ class StudyInfo:
     body_part: str | None = None
 
 
+VELOCITY_ENCODINGS = "VelocityEncodings"
+"""Among `ScanHeader.user`: how many sets beside the reference (set 0) encode a velocity in their phase."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScanHeader:
     """One encoding of an ISMRMRD header, every unit already converted.

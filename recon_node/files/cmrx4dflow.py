@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import UnsupportedScan
-from recon_node.core.scan import ScanHeader, Size
+from recon_node.core.scan import VELOCITY_ENCODINGS, ScanHeader, Size
 from recon_node.files.array_source import ArraySource, as_complex, is_complex, limits
 from recon_node.files.companions import numbers, read_table
 from recon_node.files.hdf5 import open_hdf5, reading
@@ -90,7 +90,8 @@ def _header(path: Path, shape: tuple[int, ...], table: Mapping[str, str]) -> Sca
         receiver_channels=coils,
         protocol=path.stem,
         field_strength_t=field[0] if field else None,
-        user={"VelocityEncodings": velocities - 1} | ({"VENC_cm_s": venc} if venc > 0 else {}),
+        user=({VELOCITY_ENCODINGS: velocities - 1} if velocities > 1 else {})
+        | ({"VENC_cm_s": venc} if venc > 0 else {}),
         unknown=frozenset(unknown),
         origin=origin,
         te_ms=found["te_ms"],

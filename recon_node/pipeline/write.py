@@ -14,7 +14,7 @@ import numpy as np
 from recon_node.core.choices import Quantity
 from recon_node.core.errors import DicomError
 from recon_node.core.identity import canonical_bytes
-from recon_node.core.scan import ScanHeader, SliceIndex
+from recon_node.core.scan import VELOCITY_ENCODINGS, ScanHeader, SliceIndex
 from recon_node.core.types import ImageSeries
 from recon_node.dicom import Provenance, Site, WrittenInstance, transfer_syntax, write_series
 from recon_node.images import (
@@ -150,8 +150,9 @@ class SeriesWriter:
         return self._withheld
 
     def _wanted(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
-        """What of the settings' quantities this slice has."""
-        for quantity in self.settings.images:
+        """What of the settings' quantities this slice has; flow shows in the phase, whatever they say."""
+        flow: tuple[Quantity, ...] = ("phase",) if VELOCITY_ENCODINGS in images.header.user else ()
+        for quantity in dict.fromkeys((*self.settings.images, *flow)):
             if quantity == "magnitude":
                 yield images, self._magnitude(images)
             elif quantity == "phase":

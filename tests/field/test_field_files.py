@@ -193,3 +193,50 @@ def test_a_file_name_that_is_no_text_ends_no_folder(tmp_path: Path, capsys: Capt
     assert code == 1
     assert "1 series from 1 of 2 files" in told.out
     assert "neither HDF5" in told.err
+
+
+def flow_file(path: Path, mask: np.ndarray | None = None) -> Path:
+    """Two velocity encodings of four partitions: what is bright turns the second one's phase by 0.4."""
+    nz, ny, nx = 4, 32, 32
+    volume = np.stack([phantom(ny, nx, 0.05 * z) for z in range(nz)])
+    y, x = np.mgrid[:ny, :nx]
+    corners = ((0, 0), (0, nx), (ny, nx), (ny, 0))
+    coils = [
+        np.exp(-(((y - v) / ny) ** 2) - ((x - u) / nx) ** 2 + 1j * n) for n, (v, u) in enumerate(corners)
+    ]
+    moving = volume * np.exp(0.4j * (volume > 0.9))
+    sets = [centred_fft(np.stack([c * v for c in coils]), axes=(1, 2, 3)) for v in (volume, moving)]
+    noise = np.random.default_rng(0).standard_normal((2, 1, 4, nz, ny, nx, 2)) * 0.01
+    data = np.stack(sets)[:, None] + noise[..., 0] + 1j * noise[..., 1]
+    name = "kdata_full" if mask is None else "kdata_ktGaussian4"
+    (path.parent / "params.csv").write_text("FOV,320;320;40\nVENC,150\n")
+    return mat(path, **{name: (data if mask is None else data * mask).astype(np.complex64)})
+
+
+def test_velocity_encodings_come_out_as_phase_images(tmp_path: Path, capsys: Capture) -> None:
+    found = replay(flow_file(tmp_path / "kdata_full.mat"), tmp_path / "out", capsys)
+    assert len(found.series) == 8
+    kinds = [str(ds.ImageType[2]) for ds in found.instances]
+    assert (kinds.count("M"), kinds.count("P")) == (8, 8)
+    by_place: dict[tuple[float, int], np.ndarray] = {}
+    for entry in found.series:
+        for uid in entry["instances"]:
+            (ds,) = [ds for ds in found.instances if ds.SOPInstanceUID == uid]
+            if ds.ImageType[2] == "P":
+                shown = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
+                by_place[entry["index"]["partition"], entry["index"]["set"]] = shown
+    turned = np.exp(1j * (by_place[1, 1] - by_place[1, 0]))
+    volume = phantom(32, 32, 0.05)
+    assert np.angle(turned[volume > 0.9].mean()) == pytest.approx(0.4, abs=0.03)
+    assert np.angle(turned[(volume > 0.2) & (volume < 0.5)].mean()) == pytest.approx(0.0, abs=0.03)
+
+
+def test_flow_that_is_undersampled_along_the_slices_is_refused_by_what_it_is(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    mask = np.random.default_rng(1).random((1, 1, 1, 4, 32, 1)) < 0.4
+    raw = flow_file(tmp_path / "kdata_ktGaussian4.mat", mask)
+    mat(tmp_path / "usmask_ktGaussian4.mat", usmask_ktGaussian4=mask.astype(np.float32))
+    found = replay(raw, tmp_path / "out", capsys)
+    assert (found.code, found.series) == (1, [])
+    assert "undersampled along the slice encoding" in found.errors
