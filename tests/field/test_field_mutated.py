@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,39 @@ def test_what_lines_lose_never_passes_wrong(
     assert outcome(Mutation(change, XML.encode(), change), tmp_path, capsys) in ("right", "noted", "error")
 
 
-@settings(
-    deadline=None,
-    max_examples=HOW_MANY,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    derandomize=True,
-)
-@given(mutation=mutations())
 def test_no_mutated_header_passes_wrong(
-    mutation: Mutation, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    began = time.monotonic()
-    found = outcome(mutation, tmp_path_factory.mktemp("mutated"), capsys)
-    assert found in ("right", "noted", "error"), (found, mutation.kind)
-    assert time.monotonic() - began < 30 * MUCH_LONGER_S
+    plain = min(_seconds(Mutation("none", XML.encode()), tmp_path_factory, capsys)[1] for _ in range(3))
+    found: Counter[str] = Counter()
+    beyond: list[float] = []
+
+    @settings(
+        deadline=None,
+        max_examples=HOW_MANY,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=True,
+    )
+    @given(mutation=mutations())
+    def each(mutation: Mutation) -> None:
+        what, seconds = _seconds(mutation, tmp_path_factory, capsys)
+        found[what] += 1
+        beyond.append(seconds - plain)
+        assert what in ("right", "noted", "error"), (what, mutation.kind)
+
+    each()
+    with capsys.disabled():
+        tally = ", ".join(f"{count} {what}" for what, count in sorted(found.items()))
+        print(f"\n{sum(found.values())} mutated headers: {tally}; at most {max(beyond):.2f} s of one core "
+              f"beyond the scan's own {plain:.2f} s")  # fmt: skip
+    assert max(beyond) < MUCH_LONGER_S
+
+
+def _seconds(
+    mutation: Mutation, folders: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> tuple[str, float]:
+    """What came of it, and the time of all threads it took: a busy machine does not change that."""
+    folder = folders.mktemp("mutated")
+    began = time.process_time()
+    what = outcome(mutation, folder, capsys)
+    return what, time.process_time() - began
