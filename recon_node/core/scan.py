@@ -206,6 +206,9 @@ class SliceGeometry:
     verified: bool = True
     """False where the directions stand beside data of a vendor whose sign of the Fourier transform nobody
     checked: the image may be mirrored."""
+    conjugated: bool = False
+    """Whether k-space was conjugated so that the image agrees with the directions: it lies half a turn from
+    that of a plain inverse Fourier transform."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

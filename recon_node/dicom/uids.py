@@ -109,7 +109,7 @@ def _scan_key(images: ImageSeries, provenance: Provenance) -> dict[str, Any]:
         "measurement": [info.measurement_id, info.series_instance_uid, info.series_date, info.series_time],
         "source": provenance.source_id,
         "index": asdict(images.index),
-        "geometry": asdict(images.geometry),
+        "geometry": {name: value for name, value in asdict(images.geometry).items() if name != "conjugated"},
         "shape": list(images.data.shape),
         "acquired": images.acquisition_times_s,
         "triggers": images.trigger_times_ms,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from recon_node.core.errors import ProtocolError
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.core.types import ImageSeries
 from recon_node.mrd.frames import Frame, FrameReader
 from recon_node.mrd.gadget_io import ITEMS
 from recon_node.mrd.messages import MessageId
@@ -18,6 +23,30 @@ log = logging.getLogger(__name__)
 
 _PASSED_ON = {MessageId.IMAGE, MessageId.IMAGE_ARRAY, MessageId.WAVEFORM}
 _SORTED = {MessageId.ACQUISITION, MessageId.BUCKET, MessageId.RECON_DATA}
+
+
+def as_others_do(images: ImageSeries) -> ImageSeries:
+    """Images that lie on a screen as those of gadgets that transform k-space as it comes.
+
+    Where k-space was conjugated, every pixel and both directions are turned by half a turn about the centre:
+    the place of each pixel stays what it was. (The others' pixels contradict their directions.)
+    """
+    geometry = images.geometry
+    if not geometry.conjugated:
+        return images
+    data = images.data[:, ::-1, ::-1]
+    even = tuple((1 if size % 2 == 0 else 0) for size in data.shape[1:])  # about pixel n // 2
+    read, phase = _opposite(geometry.read_dir), _opposite(geometry.phase_dir)
+    return replace(
+        images,
+        data=np.roll(data, even, axis=(1, 2)),
+        geometry=replace(geometry, conjugated=False, read_dir=read, phase_dir=phase),
+    )
+
+
+def _opposite(vector: tuple[float, float, float]) -> tuple[float, float, float]:
+    x, y, z = vector
+    return 0.0 - x, 0.0 - y, 0.0 - z
 
 
 class GadgetSession(WireSession):
@@ -60,6 +89,10 @@ class GadgetSession(WireSession):
         self._config = config
         self._expects = expects
         self._forward = forward
+
+    def reply(self, images: ImageSeries, **options: Any) -> bool:
+        """Send images; beside those of other gadgets they lie as these do, directions turned with them."""
+        return super().reply(as_others_do(images) if self._forward else images, **options)
 
     def text(self, line: str) -> bool:
         """Log a line: Gadgetron refuses TEXT from a module."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,10 @@ def slice_geometry(
         normal = np.asarray(head["slice_dir"], dtype=float)
         normal = _unit(normal) if 0.5 < np.linalg.norm(normal) < 2 else _unit(np.cross(read, phase))
         verified = orientation_verified(header, head, orientation)
-        geometry = _geometry(position, read, phase, normal, fov, known=True, verified=verified)
+        geometry = replace(
+            _geometry(position, read, phase, normal, fov, known=True, verified=verified),
+            conjugated=must_conjugate(header, head, orientation),
+        )
         notes = [] if verified else [_unverified(header)]
         if not np.isfinite(position).all():
             notes.append("the file gives no place of the slice: 0, 0, 0 was put in its place")
@@ -92,15 +96,8 @@ def partition_geometry(geometry: SliceGeometry, partition: int, partitions: int)
     thickness = geometry.fov_mm[2] / partitions
     shift = (partition - (partitions - 1) / 2) * thickness
     position = np.asarray(geometry.position_mm) + shift * np.asarray(geometry.slice_dir)
-    return SliceGeometry(
-        position_mm=_vector(position),
-        read_dir=geometry.read_dir,
-        phase_dir=geometry.phase_dir,
-        slice_dir=geometry.slice_dir,
-        fov_mm=(geometry.fov_mm[0], geometry.fov_mm[1], thickness),
-        known=geometry.known,
-        verified=geometry.verified,
-    )
+    fov = (geometry.fov_mm[0], geometry.fov_mm[1], thickness)
+    return replace(geometry, position_mm=_vector(position), fov_mm=fov)
 
 
 def _unverified(header: ScanHeader) -> str:
