@@ -29,7 +29,7 @@ from recon_node.prep.geometry import partition_geometry
 from recon_node.prep.noise import edge_noise
 from recon_node.prep.notebook import listed, short
 from recon_node.prep.places import APART_MM
-from recon_node.prep.plausible import as_slice
+from recon_node.prep.plausible import MOST_ANISOTROPIC, as_slice
 from recon_node.prep.readout import MUCH_OUTSIDE, energy_outside
 from recon_node.prep.sampling import classify_sampling
 from recon_node.prep.slices import SliceBuffer
@@ -116,7 +116,7 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
             None,
         )
         if block is not None:
-            _watch_edges(block, flat.shape[1], context.header, notes)
+            _watch_edges(block, flat.shape[1], context.header, notes, doubts)
         geometry = context.geometry if count == 1 else partition_geometry(context.geometry, partition, count)
         out.append(
             KSpace(
@@ -318,8 +318,13 @@ def _block(mean: NDArray[np.complex64], count: NDArray[Any], width: int) -> Bloc
     return np.ascontiguousarray(mean[:, block[0], block[1]]), noise
 
 
-def _watch_edges(block: NDArray[np.complex64], lines: int, header: ScanHeader, notes: list[str]) -> None:
-    """Say where much signal lies beyond the image along the phase encoding."""
+def _watch_edges(
+    block: NDArray[np.complex64], lines: int, header: ScanHeader, notes: list[str], doubts: list[str]
+) -> None:
+    """Say where much signal lies beyond the image along the phase encoding.
+
+    Where the header's lines are coarse as well, its encoded field of view may be too large.
+    """
     kept = round(min(1.0, header.recon_fov_mm[1] / header.encoded_fov_mm[1]) * lines)
     if kept >= lines:
         return
@@ -327,7 +332,10 @@ def _watch_edges(block: NDArray[np.complex64], lines: int, header: ScanHeader, n
     wide[:, :, central(lines, block.shape[1])] = block.swapaxes(1, 2)
     outside = energy_outside(wide, kept)
     if outside > MUCH_OUTSIDE:
-        notes.append(
+        along_x, along_y = (
+            fov / size for fov, size in zip(header.encoded_fov_mm[:2], header.encoded_matrix[:2], strict=True)
+        )
+        (doubts if along_y > MOST_ANISOTROPIC * along_x else notes).append(
             f"{outside:.0%} of the signal lies beyond the image's field of view along the phase encoding: "
             "it was cut off"
         )
