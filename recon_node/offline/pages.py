@@ -5,17 +5,21 @@ Inputs are named as their files are; where those name patients, so do the pages.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recon_node.core import durable
+from recon_node.core.scan import SliceIndex
 from recon_node.images import finish
 from recon_node.methods.record import MethodOptions
 from recon_node.methods.registry import stand_in, title_of
 from recon_node.offline.layers import layers_of
-from recon_node.offline.ledger import FILE, query
+from recon_node.offline.ledger import FILE, index_of, query
 from recon_node.pipeline.result import Slice
 from recon_node.report import (
     INDEX,
@@ -34,7 +38,7 @@ _USUAL_FRAME_MS = 50.0
 
 
 def report_slice(done: Slice, out: Path, options: MethodOptions, fallback: str = "sense") -> None:
-    """Write ``report/<series>.html`` about one slice, and a small picture for the overview.
+    """Write a page into ``report`` about one slice, and a small picture for the overview.
 
     Parameters
     ----------
@@ -69,8 +73,9 @@ def report_slice(done: Slice, out: Path, options: MethodOptions, fallback: str =
         facts={"series": series.name, "method": made.method, "weights": made.weights or "none"},
         back=INDEX,
     )
-    write_report(folder / f"{series.name}.html", report)
-    durable.write_bytes(folder / f"{series.name}.png", thumbnail(result.images.data[0]), sync=False)
+    name = name_of(series.relative_to(out).as_posix(), kspace.index)
+    write_report(folder / f"{name}.html", report)
+    durable.write_bytes(folder / f"{name}.png", thumbnail(result.images.data[0]), sync=False)
 
 
 def _view(done: Slice, options: MethodOptions, fallback: str) -> SliceView:
@@ -106,6 +111,20 @@ def _view(done: Slice, options: MethodOptions, fallback: str) -> SliceView:
         times_ms=kspace.trigger_times_ms,
         frame_ms=_USUAL_FRAME_MS if rr is None else rr / len(images.data),
     )
+
+
+def name_of(folder: str, index: SliceIndex) -> str:
+    """Name of a slice's page, by the folder of its series: unique also where slices share one.
+
+    Parameters
+    ----------
+    folder : str
+        Relative to the output folder.
+    index : SliceIndex
+        Which slice of the series.
+    """
+    digest = hashlib.sha256(f"{folder}|{dataclasses.astuple(index)}".encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', folder.rpartition('/')[2])[:40].strip('-')}-{digest[:10]}"
 
 
 def label_of(number: int) -> str:
@@ -152,7 +171,8 @@ def write_index(out: Path) -> Path:
 
 
 def _line(row: Mapping[str, Any], folder: Path) -> Line:
-    names = [Path(name).name for name in (row["folders"] or "").split("; ") if name]
+    folders = [name for name in (row["folders"] or "").split("; ") if name]
+    names = [name_of(name, index_of(row)) for name in folders]
     page = next((f"{name}.html" for name in names if (folder / f"{name}.html").is_file()), None)
     parts = [f"{name} {row[name] + 1}" for name in ("contrast", "set", "repetition") if row[name] > 0]
     return Line(

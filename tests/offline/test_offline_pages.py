@@ -145,3 +145,16 @@ def test_a_withheld_image_stands_beside_what_replaced_it(replayed: Path, tmp_pat
     panels = re.findall(r'<b class="key c\d">([^<]+)</b>', page.read_text())
     assert panels == ["Zero-filled", "CardioMM, withheld", "CG-SENSE"]
     assert "Trust: network withheld" in page.read_text()
+
+
+def test_slices_that_share_a_series_have_pages_of_their_own(replayed: Path, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[dicom]\nstack = true\nfolders = "all/{protocol}"\n')
+    command = ["replay", str(replayed.parent / "<b>heart.h5"), "--out", str(tmp_path / "out"), "--report"]
+    assert run([*command, "--method", "zero-filled", "--config", str(tmp_path / "node.toml")]) == 0
+    report = tmp_path / "out" / "report"
+    index = (report / "index.html").read_text()
+    pages = sorted(one.name for one in report.glob("*.html") if one.name != "index.html")
+    assert len(pages) == 2
+    assert sorted(re.findall(r'<a href="([^"]+\.html)">&lt;b', index)) == [
+        p for p in pages if p != "index.html"
+    ]
