@@ -91,8 +91,12 @@ def read_measured(path: Path, *, frames: bool = False) -> list[KSpace]:
 
 def _array(path: Path) -> NDArray[np.complex64]:
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[key] for key in loaded.files]
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            single = isinstance(loaded, np.ndarray)
+            arrays = [loaded] if single else [loaded[key] for key in loaded.files]
+    except FileNotFoundError as error:
+        raise DataError(f"{path.name}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path.name}: no array that numpy reads ({str(error).splitlines()[0]})") from error
     found = [array for one in arrays if (array := _complex(one)) is not None]
