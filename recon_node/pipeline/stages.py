@@ -9,7 +9,7 @@ from typing import Literal
 from recon_node.coils import espirit, placed
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
-from recon_node.images import covered_part, fill_partial_fourier, finish
+from recon_node.images import covered_part, evened, fill_partial_fourier, finish
 from recon_node.methods.registry import Methods
 from recon_node.prep.calibration import LEAST_LINES
 from recon_node.prompts import build_prompts, embed
@@ -30,6 +30,7 @@ class Judged:
     """Nothing of this slice leaves before somebody has looked at it."""
 
 
+EVENED = "surface-coil shading evened out by a smooth field: compare no pixel values across the image"
 USUAL_THRESHOLD = 0.02
 """Of the calibration's singular values, where the noise level is not known."""
 
@@ -148,13 +149,20 @@ def judge(
 
 
 def finished(kspace: KSpace, judged: Judged, settings: ReconSettings) -> tuple[KSpace, Judged]:
-    """Images at the recon matrix; the missing side of k-space filled where asked for, with a note of it."""
+    """Images at the recon matrix; what was asked for beyond that, with notes of it.
+
+    The missing side of k-space filled, the shading of surface coils evened out.
+    """
     shape = kspace.recon_shape or (kspace.data.shape[-2], kspace.data.shape[-1])
     noted, images = _filled(kspace, judged.images, settings)
     withheld = judged.withheld
+    images = finish(images, shape=shape)
     if withheld is not None:
         withheld = finish(_filled(kspace, withheld, settings)[1], shape=shape)
-    return noted, dataclasses.replace(judged, images=finish(images, shape=shape), withheld=withheld)
+    if settings.shading == "even":
+        images, withheld = evened(images), None if withheld is None else evened(withheld)
+        noted = dataclasses.replace(noted, notes=(*noted.notes, EVENED))
+    return noted, dataclasses.replace(judged, images=images, withheld=withheld)
 
 
 def _filled(kspace: KSpace, images: ImageSeries, settings: ReconSettings) -> tuple[KSpace, ImageSeries]:

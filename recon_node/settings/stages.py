@@ -135,6 +135,8 @@ class ReconSettings(Checked):
     partial_fourier: Literal["zero", PartialFourier] = setting("zero", peer="partial_fourier")
     """The side of k-space that was never measured: left zero, or filled by symmetry after the
     reconstruction."""
+    shading: Literal["keep", "even"] = setting("keep", peer="shading")
+    """Shading of surface coils: kept, or evened out by a smooth field (not with T1 and T2 maps)."""
 
 
 @checked(section="prompts")

@@ -53,6 +53,14 @@ class Settings(Checked):
             raise Refused(wanted, key=("server", "out_keep_h"), found=self.server.out_keep_h)
         return self
 
+    @model_validator(mode="after")
+    def _maps_are_made_of_signal(self) -> Self:
+        maps = [name for name in ("t1", "t2") if name in self.dicom.images]
+        if self.recon.shading != "keep" and maps:
+            wanted = f"keep, as dicom.images has {' and '.join(maps)}"
+            raise Refused(wanted, key=("recon", "shading"), found=self.recon.shading)
+        return self
+
     def replace(self, section: str, **values: Any) -> Settings:
         """A copy with keys of one section changed, checked like the file.
 
