@@ -42,7 +42,7 @@ def reconstructed(method: str, maps: CoilMaps):
     prompts, text = prompt(kspace, PromptSettings(), methods)
     images = methods.chosen.reconstruct(kspace, maps, text)
     settings = ReconSettings(method=method, on_distrust="warn")
-    _, verdict = judge(kspace, maps, prompts, text, images, methods, settings)
+    verdict = judge(kspace, maps, prompts, text, images, methods, settings).verdict
     return error(images.data, shown), images, verdict
 
 
