@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from benchmarks.stream_cuts import FORMATS, cut
 from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag
 from recon_node.core.errors import ReconNodeError, SourceError, TruncatedStream
@@ -97,6 +98,16 @@ def test_a_stream_that_is_cut_gives_its_whole_slices_then_one_error(
     assert counts == sorted(counts)
     assert counts[-1] == 16
     assert set(counts) <= {0, 8, 16}
+
+
+@pytest.mark.parametrize("protocol", FORMATS)
+def test_cut_at_any_byte_whole_slices_come_out_then_one_line_and_exit_1(
+    protocol: str, tmp_path: Path
+) -> None:
+    """Every byte: ``python -m benchmarks.stream_cuts``."""
+    result = cut(protocol, tmp_path, every=463, first=7)
+    assert result.troubles == []
+    assert result.cuts > 25
 
 
 def test_images_leave_while_raw_data_still_arrives(ismrmrd_stream: bytes) -> None:
