@@ -23,6 +23,7 @@ from recon_node.core.errors import (
 from recon_node.core.scan import Readouts, Waveform
 from recon_node.files.open import open_source
 from recon_node.mrd.v2 import decode, encode
+from recon_node.mrd.v2.bulk import BulkReader
 from recon_node.mrd.v2.schema import Array, Primitive, Vector, parse_schema
 from recon_node.mrd.v2.source import MrdV2Source
 from recon_node.mrd.v2.writer import MrdV2Writer, installed_schema
@@ -80,6 +81,72 @@ def test_acquisitions_and_waveforms_are_those_that_the_package_wrote(heart: Path
     for name in names:
         np.testing.assert_array_equal(head[name], expected_head[name], err_msg=name)
     assert sum(isinstance(block, Waveform) for block in blocks) == waveforms
+
+
+def varied(count: int) -> list[mrd.StreamItem]:
+    """Acquisitions that differ in what is there, how long it is, and how large, with waveforms between."""
+    rng = np.random.default_rng(7)
+    items: list[mrd.StreamItem] = []
+    for number in range(count):
+        noise = number < 20
+        counters = mrd.EncodingCounters(user=[int(v) for v in rng.integers(0, 300, 2)])
+        counters.kspace_encode_step_1 = None if noise else number % 200
+        counters.slice = number // 100
+        flags = 1 << 18 if noise else int(rng.integers(0, 2)) << 7
+        head = mrd.AcquisitionHeader(flags=mrd.AcquisitionFlags(flags), idx=counters, scan_counter=number)
+        head.acquisition_time_stamp = int(rng.integers(0, 2**32)) if number % 3 else None
+        head.sample_time_us = None if number % 50 == 0 else 2.5
+        head.user_int = [-int(rng.integers(0, 100)), number]
+        head.user_float = [float(rng.random())]
+        head.physiology_time_stamp = [number, 1, 2, 3][: 2 + number % 90 // 80]
+        head.channel_order = [0, 1]
+        head.position[:] = rng.random(3)
+        samples = rng.standard_normal((2, 16, 2)).astype(np.float32).view(np.complex64)[..., 0]
+        items.append(mrd.StreamItem.Acquisition(mrd.Acquisition(head=head, data=samples)))
+        if number % 70 == 69:
+            data = np.arange(4, dtype=np.uint32)[None]
+            items.append(mrd.StreamItem.WaveformUint32(mrd.WaveformUint32(waveform_id=1, data=data)))
+    return items
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_runs_read_at_once_are_what_each_acquisition_is_by_itself(
+    block: int, mrd2_stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.BytesIO()
+    items = varied(400)
+    with mrd.BinaryMrdReader(io.BytesIO(mrd2_stream)) as reader, mrd.BinaryMrdWriter(out) as writer:
+        writer.write_header(reader.read_header())
+        list(reader.read_data())
+        for start in range(0, len(items), block):
+            writer.write_data(items[start : start + block])
+        writer._stream.flush()
+        data = out.getvalue() + b"\0"
+    used: list[int] = []
+    read = BulkReader.read
+
+    def watched(self: BulkReader, *given: Any) -> Any:
+        found = read(self, *given)
+        used.append(0 if found is None else len(found[0]))
+        return found
+
+    monkeypatch.setattr(BulkReader, "read", watched)
+    at_once = list(MrdV2Source(io.BytesIO(data)))
+    assert sum(used) > 100
+    monkeypatch.setattr(BulkReader, "read", lambda *given: None)
+    alone = list(MrdV2Source(io.BytesIO(data)))
+    assert sum(isinstance(item, Waveform) for item in at_once) == 5
+    for mine, wanted in zip(merged(at_once), merged(alone), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+    found = [len(item) for item in at_once if isinstance(item, Readouts)]
+    assert sum(found) == 400
+    with mrd.BinaryMrdReader(io.BytesIO(data)) as reader:
+        reader.read_header()
+        theirs = [i.value for i in reader.read_data() if isinstance(i, mrd.StreamItem.Acquisition)]
+    head, samples = merged(at_once)
+    np.testing.assert_array_equal(samples, np.concatenate([one.data.reshape(-1) for one in theirs]))
+    assert head["scan_counter"].tolist() == [one.head.scan_counter for one in theirs]
+    assert head["user_int"][:, 0].tolist() == [one.head.user_int[0] for one in theirs]
 
 
 def test_the_header_means_the_same_in_both_versions(heart: Path, mrd2_stream: bytes) -> None:

@@ -15,8 +15,8 @@ from recon_node.mrd.messages import ImageMessage
 from recon_node.mrd.meta import parse_meta
 from recon_node.mrd.v2.schema import Record, Schema, Type, Union
 
-_NS_PER_STAMP = TIME_STAMP_UNIT_MS * 1e6
-_HEAD = {
+NS_PER_STAMP = TIME_STAMP_UNIT_MS * 1e6
+HEAD = {
     "flags": "flags",
     "measurementUid": "measurement_uid",
     "scanCounter": "scan_counter",
@@ -29,12 +29,12 @@ _HEAD = {
     "sliceDir": "slice_dir",
     "patientTablePosition": "patient_table_position",
 }
-_LISTS = {
+LISTS = {
     "userInt": ("user_int", 8),
     "userFloat": ("user_float", 8),
     "physiologyTimeStamp": ("physiology_time_stamp", 3),
 }
-_COUNTERS = {
+COUNTERS = {
     "kspaceEncodeStep1": "kspace_encode_step_1",
     "kspaceEncodeStep2": "kspace_encode_step_2",
     **{name: name for name in ("average", "slice", "contrast", "phase", "repetition", "set", "segment")},
@@ -127,18 +127,18 @@ class AcquisitionReader:
     def _fill(self, out: NDArray[Any], heads: Sequence[tuple[Any, ...]]) -> None:
         columns = dict(zip(self._head.index, zip(*heads, strict=True), strict=True))
         for name, column in columns.items():
-            if name in _HEAD:
-                out[_HEAD[name]] = [0 if value is None else value for value in column]
-            elif (stem := name.removesuffix("Ns")) in _LISTS:
-                field, most = _LISTS[stem]
-                scale = _NS_PER_STAMP if name.endswith("Ns") else None
+            if name in HEAD:
+                out[HEAD[name]] = [0 if value is None else value for value in column]
+            elif (stem := name.removesuffix("Ns")) in LISTS:
+                field, most = LISTS[stem]
+                scale = NS_PER_STAMP if name.endswith("Ns") else None
                 out[field] = [_padded(values, most, scale) for values in column]
         _fill_times(out, columns)
         self._fill_counters(out, columns.get("idx", ()))
 
     def _fill_counters(self, out: NDArray[Any], counters: Sequence[tuple[Any, ...]]) -> None:
         columns = dict(zip(self._counters.index, zip(*counters, strict=True), strict=True))
-        for name, field in _COUNTERS.items():
+        for name, field in COUNTERS.items():
             if name in columns:
                 out["idx"][field] = [0 if value is None else value for value in columns[name]]
         if "user" in columns:
@@ -154,7 +154,7 @@ class AcquisitionReader:
 def _fill_times(out: NDArray[Any], columns: dict[str, tuple[Any, ...]]) -> None:
     for name, field, scale in (
         ("acquisitionTimeStamp", "acquisition_time_stamp", 1.0),
-        ("acquisitionTimeStampNs", "acquisition_time_stamp", 1 / _NS_PER_STAMP),
+        ("acquisitionTimeStampNs", "acquisition_time_stamp", 1 / NS_PER_STAMP),
         ("sampleTimeUs", "sample_time_us", None),
         ("sampleTimeNs", "sample_time_us", None),
     ):
@@ -179,7 +179,7 @@ def waveform(kind: Record, record: tuple[Any, ...]) -> Waveform:
     values = dict(zip(kind.index, record, strict=True))
     stamp = values.get("timeStamp")
     if stamp is None:
-        stamp = round(values.get("timeStampNs", 0) / _NS_PER_STAMP)
+        stamp = round(values.get("timeStampNs", 0) / NS_PER_STAMP)
     step = values.get("sampleTimeUs")
     if step is None:
         step = values.get("sampleTimeNs", 0) / 1000
@@ -217,9 +217,9 @@ def _image_record(kind: Record, message: ImageMessage) -> dict[str, Any]:
         **{name: int(head[name]) for name in ("average", "slice", "contrast", "phase", "repetition", "set")},
         "flags": int(head["flags"]),
         "acquisitionTimeStamp": int(head["acquisition_time_stamp"]),
-        "acquisitionTimeStampNs": round(int(head["acquisition_time_stamp"]) * _NS_PER_STAMP),
+        "acquisitionTimeStampNs": round(int(head["acquisition_time_stamp"]) * NS_PER_STAMP),
         "physiologyTimeStamp": head["physiology_time_stamp"].tolist(),
-        "physiologyTimeStampNs": [round(v * _NS_PER_STAMP) for v in head["physiology_time_stamp"].tolist()],
+        "physiologyTimeStampNs": [round(v * NS_PER_STAMP) for v in head["physiology_time_stamp"].tolist()],
         "imageType": int(head["image_type"]),
         "imageIndex": int(head["image_index"]),
         "imageSeriesIndex": int(head["image_series_index"]),

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Self
 from recon_node.core.errors import ProtocolError, SourceError, TruncatedStream, UnsupportedScan
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.mrd.header import parse_header
+from recon_node.mrd.v2.bulk import BulkReader, tag_of
 from recon_node.mrd.v2.decode import decoder
 from recon_node.mrd.v2.encode import MAGIC
 from recon_node.mrd.v2.header import header_xml
@@ -19,8 +20,11 @@ from recon_node.mrd.v2.items import AcquisitionReader, waveform
 from recon_node.mrd.v2.primitives import MOST_ITEM_BYTES, Short, text, varint
 from recon_node.mrd.v2.schema import Record, Schema, Vector, parse_schema
 
-_CHUNK = 1 << 20
+_CHUNKS = (1 << 16, 4 << 20)
+"""Bytes that are asked for at once, at least and at most: as a pipe holds, and as a file gives at once."""
 _RUN_BYTES = 4 << 20
+_RUN = "run"
+"""Tag of acquisitions that were read together; no kind of item has this name."""
 _BUCKET = (("data", "acquisition"), ("ref", "acquisition"), ("waveforms", "waveformuint32"))
 _SORTED = {"recondata", "acquisitionprototype"}
 """Items that hold imaging data which nothing here reads: to pass them over would lose lines."""
@@ -52,6 +56,7 @@ class MrdV2Source:
         self._data: bytes | bytearray = b""
         self._at = 0
         self._taken = 0
+        self._chunk = _CHUNKS[0]
         self.last_data = time.monotonic()
         """When bytes came last, `time.monotonic()` seconds."""
         self.passed: Counter[str] = Counter()
@@ -91,22 +96,29 @@ class MrdV2Source:
         kinds = dict(self.schema.item.cases)
         reader = AcquisitionReader(_record_of(kinds, "acquisition"))
         run: list[tuple[Any, ...]] = []
-        for tag, record in self._records(kinds):
+        for tag, record in self._records(kinds, reader):
             if run and (tag != "acquisition" or not reader.fits(run, record, _RUN_BYTES)):
                 yield reader.run(run)
                 run = []
             if tag == "acquisition":
                 run.append(record)
+            elif tag == _RUN:
+                yield record
             elif tag == "waveformuint32":
                 yield waveform(_record_of(kinds, tag), record)
         if run:
             yield reader.run(run)
 
-    def _records(self, kinds: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """Acquisitions and waveforms; an empty tag before more bytes are waited for."""
-        for item in self._items():
+    def _records(self, kinds: Mapping[str, Any], reader: AcquisitionReader) -> Iterator[tuple[str, Any]]:
+        """Acquisitions, runs of them, and waveforms; an empty tag before more bytes are waited for."""
+        union = self.schema.item
+        kind, tag = _record_of(kinds, "acquisition"), tag_of(union.cases, nullable=union.nullable)
+        bulk = BulkReader(reader, kind, tag, most_bytes=_RUN_BYTES)
+        for item in self._items(bulk):
             if item is None:
                 yield "", None
+            elif item[0] == _RUN:
+                yield item
             else:
                 yield from self._flat(item, kinds)
 
@@ -126,8 +138,8 @@ class MrdV2Source:
         else:
             self.passed[item[0]] += 1
 
-    def _items(self) -> Iterator[tuple[str, Any] | None]:
-        """Items of the stream; None each time before more bytes are waited for."""
+    def _items(self, bulk: BulkReader) -> Iterator[tuple[str, Any] | None]:
+        """Items of the stream, or runs of acquisitions; None each time before more bytes are waited for."""
         item = decoder(self.schema.item)
         left = 0
         while True:
@@ -136,12 +148,20 @@ class MrdV2Source:
                     left, self._at = varint(self._data, self._at)
                     if not left:
                         break
-                value, self._at = item(self._data, self._at)
+                found = bulk.read(self._data, self._at, left)
+                if found is not None:
+                    block, self._at, left = found
+                    yield _RUN, block
+                    continue
+                begin = self._at
+                value, self._at = item(self._data, begin)
             except Short as short:
                 yield None
                 self._more(short.wanted)
                 continue
             left -= 1
+            if value[0].lower() == "acquisition":
+                bulk.learn(self._data, begin, self._at, value[1])
             yield value
         self._check_end()
 
@@ -179,7 +199,7 @@ class MrdV2Source:
     def _fill(self, wanted: int) -> bool:
         """At least one byte more; as many as are wanted where the stream has them."""
         left = len(self._data) - self._at
-        room = bytearray(left + max(_CHUNK, wanted))  # a fresh one: views of the last one live on
+        room = bytearray(left + max(self._chunk, wanted))  # a fresh one: views of the last one live on
         room[:left] = self._data[self._at :]
         end = left
         while end - left < wanted:
@@ -191,6 +211,9 @@ class MrdV2Source:
                 break
             end += got
         self.last_data = time.monotonic()
+        self._chunk = (
+            min(2 * self._chunk, _CHUNKS[1]) if end == len(room) else max(self._chunk // 2, _CHUNKS[0])
+        )
         del room[end:]
         self._data, self._at = room, 0
         return end > left
