@@ -70,6 +70,9 @@ def report_slice(done: Slice, out: Path, options: MethodOptions, fallback: str =
         subtitle=", ".join(filter(None, known)),
         slices=[_view(done, options, fallback)],
         downloads={"DICOM files": f"../{series.relative_to(out).as_posix()}/"},
+        sentences=("Held back: nothing of it is delivered before somebody has looked.",)
+        if result.held
+        else (),
         facts={"series": series.name, "method": made.method, "weights": made.weights or "none"},
         back=INDEX,
     )

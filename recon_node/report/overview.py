@@ -137,6 +137,6 @@ def _scores(lines: Sequence[Line]) -> Axes | None:
     rates = [one.acceleration for one in lines]
     whole = [math.floor(min(rates)), math.ceil(max(rates))]
     axes = Axes(x=whole, y=[0.0, 1.0], x_label="acceleration", y_label="trust score")
-    for one in lines[:_MOST_DOTS]:
+    for one in lines[:: math.ceil(len(lines) / _MOST_DOTS)]:
         axes.dot(one.acceleration, one.score, f"{one.name}, {one.label}", one.trust, one.page)
     return axes

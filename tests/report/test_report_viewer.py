@@ -6,6 +6,7 @@ import base64
 import io
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -396,6 +397,18 @@ def test_the_overview_is_found_through_and_fits_a_phone(looking: Looking, tmp_pa
     assert browser.run(TEXT.format("found")) == "1 of 3"
     assert browser.run("document.querySelectorAll('svg circle').length") == 3
     assert browser.errors == []
+
+
+def test_very_many_slices_are_counted_whole_and_drawn_in_part(tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    lines = [replace(line(1, "pass", 0.9), label=f"slice {n}", acceleration=4.0 + n % 7) for n in range(4999)]
+    write_overview(page, Overview(lines=[*lines, line(2, "warn", 0.3)]))
+    text = page.read_text()
+    assert "5,000 reconstructed slices" in text
+    assert text.count("<circle") == 1667
+    assert text.count("<li data-trust") == 500
+    assert text.index('<li data-trust="warn"') < text.index('<li data-trust="pass"')
+    assert len(text) < 1_000_000
 
 
 def test_the_page_of_a_study_fits_a_phone(looking: Looking, tmp_path: Path) -> None:
