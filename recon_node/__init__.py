@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from recon_node.pipeline.scan import open_scan
     from recon_node.pipeline.write import write_dicom
     from recon_node.settings import Settings, load_settings
+    from recon_node.solvers.noise import g_factor, noise_deviation
 
 __all__ = [
     "CalibrationError",
@@ -86,8 +87,10 @@ __all__ = [
     "Verdict",
     "WeightsError",
     "__version__",
+    "g_factor",
     "kspace_from_arrays",
     "load_settings",
+    "noise_deviation",
     "open_scan",
     "reconstruct",
     "write_dicom",
@@ -97,8 +100,10 @@ _HOMES = {
     "Pipeline": "recon_node.pipeline.row",
     "Reconstruction": "recon_node.pipeline.result",
     "Settings": "recon_node.settings",
+    "g_factor": "recon_node.solvers.noise",
     "kspace_from_arrays": "recon_node.pipeline.arrays",
     "load_settings": "recon_node.settings",
+    "noise_deviation": "recon_node.solvers.noise",
     "open_scan": "recon_node.pipeline.scan",
     "reconstruct": "recon_node.pipeline.row",
     "write_dicom": "recon_node.pipeline.write",

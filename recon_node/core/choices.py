@@ -25,7 +25,7 @@ CoilCompression = Literal["pca", "geometric"]
 
 PartialFourier = Literal["homodyne", "pocs"]
 """Ways to fill the side of k-space that was never measured."""
-Quantity = Literal["magnitude", "phase", "velocity", "t1", "t2"]
+Quantity = Literal["magnitude", "phase", "velocity", "t1", "t2", "g-factor", "snr", "expected-error"]
 """What pixels show."""
 Turn = Literal["none", "radiological"]
 """Whether images are turned as radiologists look at them."""

@@ -242,3 +242,6 @@ class Verdict:
     expected: Expected | None = None
     """Errors to be expected of the image; None where the method has no model of them, or a measure is beyond
     its limit: nothing was learned of such images."""
+    error_map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """`(y, x)` on the grid of the k-space, in the images' unit: error to be expected, root mean square over
+    phases and a few pixels around; None where nothing was held out."""

@@ -62,7 +62,7 @@ class Pixels(Protocol):
 
     @property
     def quantity(self) -> str:
-        """``magnitude``, ``phase``, ``velocity``, ``t1`` or ``t2``."""
+        """``magnitude``, ``phase`` or another of `recon_node.core.choices.Quantity`."""
 
 
 _IMAGE_TYPE = {
@@ -71,6 +71,9 @@ _IMAGE_TYPE = {
     "velocity": "VELOCITY MAP",
     "t1": "T1 MAP",
     "t2": "T2 MAP",
+    "g-factor": "G FACTOR MAP",
+    "snr": "SNR MAP",
+    "expected-error": "ERROR MAP",
 }
 """Value 3 (PS3.3 C.8.3.1.1.1)."""
 

@@ -139,5 +139,6 @@ def _decimal(value: float) -> float:
 _FIXED: dict[str, Scaling] = {
     "phase": _signed_scaling(np.pi, "rad"),
     "t1": Scaling(slope=0.1, intercept=0.0, window_center=1000.0, window_width=2000.0, unit="ms"),
+    "g-factor": Scaling(slope=0.001, intercept=0.0, window_center=2.0, window_width=4.0, unit="US"),
     "t2": Scaling(slope=0.01, intercept=0.0, window_center=60.0, window_width=120.0, unit="ms"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -30,13 +31,23 @@ from recon_node.images import (
     velocity_cm_s,
     velocity_scaling,
 )
+from recon_node.pipeline.maps import map_of
 from recon_node.pipeline.result import Reconstruction
 from recon_node.settings import DicomSettings, Settings
 
 log = logging.getLogger(__name__)
 
 QUANTITIES = get_args(Quantity)
-_WORDS = {"phase": "phase", "velocity": "velocity", "t1": "T1 map", "t2": "T2 map"}
+_WORDS = {
+    "phase": "phase",
+    "velocity": "velocity",
+    "t1": "T1 map",
+    "t2": "T2 map",
+    "g-factor": "g-factor map",
+    "snr": "SNR map",
+    "expected-error": "expected error",
+}
+_BESIDE: tuple[Quantity, ...] = ("g-factor", "snr", "expected-error")
 _SITE = (
     "institution",
     "department",
@@ -108,11 +119,14 @@ class SeriesWriter:
             The images are not finite, or the folder cannot be written.
         """
         settings, images, phase_encoding = self.settings, result.images, "COL"
+        beside = list(self._maps(result))
         if settings.turn == "radiological":
             turn = display_orientation(images.geometry)
             images, phase_encoding = orient(images, turn), "ROW" if turn.transpose else "COL"
+            beside = [(quantity, orient(one, turn)) for quantity, one in beside]
         written: list[WrittenInstance] = []
-        for shown, pixels in self._wanted(images):
+        maps = ((one, store(np.abs(one.data), quantity)) for quantity, one in beside)
+        for shown, pixels in itertools.chain(self._wanted(images), maps):
             step = _NUMBERS_APART * (QUANTITIES.index(pixels.quantity) + self.apart)
             words = (self.label, _WORDS.get(pixels.quantity), None if self.stack else _slice(images))
             written += write_series(
@@ -149,6 +163,14 @@ class SeriesWriter:
             self._withheld = replace(self, label=WITHHELD, apart=len(QUANTITIES), scaling=None, _reference={})
         return self._withheld
 
+    def _maps(self, result: Reconstruction) -> Iterator[tuple[Quantity, ImageSeries]]:
+        """The maps that the settings ask for and this slice has; none of withheld images."""
+        for quantity in self.settings.images:
+            if quantity in _BESIDE and not self.apart:
+                one = map_of(quantity, result)
+                if one is not None:
+                    yield quantity, one
+
     def _wanted(self, images: ImageSeries) -> Iterator[tuple[ImageSeries, StoredPixels]]:
         """What of the settings' quantities this slice has; flow shows in the phase, whatever they say."""
         flow: tuple[Quantity, ...] = ("phase",) if VELOCITY_ENCODINGS in images.header.user else ()
@@ -159,7 +181,7 @@ class SeriesWriter:
                 yield images, scale_series(images, quantity="phase")
             elif quantity == "velocity":
                 yield from self._velocity(images)
-            else:
+            elif quantity not in _BESIDE:
                 yield from self._map(quantity, images)
 
     def _magnitude(self, images: ImageSeries) -> StoredPixels:

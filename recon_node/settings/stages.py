@@ -167,8 +167,9 @@ class DicomSettings(Checked):
     """What instances hold, and what the site adds to them."""
 
     images: tuple[Quantity, ...] = setting(("magnitude",), min_length=1)
-    """One series each of: magnitude, phase, velocity (set 0 is its reference), t1, t2 (of a scan whose
-    `prep.dynamic` is contrast)."""
+    """One series each of: magnitude, phase, velocity (set 0 is its reference), g-factor and snr (of SENSE,
+    where whole lines were sampled), expected-error (of the image, from held-out lines), t1, t2 (of a scan
+    whose `prep.dynamic` is contrast)."""
     venc_cm_s: float | None = setting(None, gt=0, le=10_000, unit="cm/s")
     """Velocity that turns the phase by 180 degrees."""
     turn: Turn = "none"

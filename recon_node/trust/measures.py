@@ -10,13 +10,14 @@ can predict (variance 1 a sample) is taken off both errors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
+from recon_node.trust.error_map import moved_by, on_scale
 from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.map_fit import unexplained
 from recon_node.trust.offgrid import calibration_error, place_of_block
@@ -88,6 +89,9 @@ class Measures:
     predicted_nmse: float | None = None
     """Error of the image over its energy that the held-out error leads to expect: that error on all that was
     not sampled, noise on what was."""
+    error_map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """`(y, x)`: error to be expected by pixel, in the image's unit: how far it moves without the held-out
+    samples, root mean square over phases and a few pixels around, on the scale of `predicted_nmse`."""
 
 
 def measure(
@@ -159,8 +163,9 @@ def measure(
     held = hold_out(kspace, frames=frames, fraction=fraction, seed=seed)
     if held is None:
         return taken
-    taken = _with_heldout(taken, held, maps, reconstruct, reference)
-    return replace(taken, predicted_nmse=_predicted_nmse(taken, kspace, image))
+    taken = _with_heldout(taken, held, maps, reconstruct, reference, images.data)
+    expected = _predicted_nmse(taken, kspace, image)
+    return replace(taken, predicted_nmse=expected, error_map=on_scale(taken.error_map, expected, images.data))
 
 
 def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64]) -> float | None:
@@ -214,14 +219,21 @@ def _mean(squared: NDArray[np.float64], where: NDArray[np.bool_], kspace: KSpace
 
 
 def _with_heldout(
-    taken: Measures, held: HeldOut, maps: CoilMaps, reconstruct: Reconstruct, reference: Reconstruct
+    taken: Measures,
+    held: HeldOut,
+    maps: CoilMaps,
+    reconstruct: Reconstruct,
+    reference: Reconstruct,
+    shown: NDArray[np.complex64] | None = None,
 ) -> Measures:
     kspace = held.kspace
-    errors = {}
+    errors, moved = {}, taken.error_map
     for method in dict.fromkeys((reconstruct, reference)):
         images = method(held.kspace)
         if not np.isfinite(images.data).all():
             return replace(taken, finite=False)
+        if method is reconstruct and shown is not None:
+            moved = moved_by(shown, images.data)
         whole = components(images, held.kspace, maps)
         squared = squared_errors(whole, held.measured, maps, held.lines | held.kspace.mask)
         errors[method] = tuple(_mean(squared, where, kspace) for where in (held.lines, kspace.mask))
@@ -230,6 +242,7 @@ def _with_heldout(
     best = min(reference_out, nothing)
     return replace(
         taken,
+        error_map=moved,
         heldout_error=float(np.sqrt(out)),
         heldout_share=_share(held, out, nothing),
         heldout_ratio=_ratio(*_without_noise(held.kspace, held.lines, out, best)),

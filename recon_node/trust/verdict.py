@@ -148,7 +148,7 @@ def judge_measures(
         kspace, maps, images, prompts=prompts, trained=trained, limits=table, calibrated=calibrated
     )
     groups = groups_of(prompts, kspace.sampling)
-    verdict = judge(measures, table.of(*groups), unfamiliar=doubts)
+    verdict = replace(judge(measures, table.of(*groups), unfamiliar=doubts), error_map=measures.error_map)
     if table.errors is None or not calibrated or not measures.finite or verdict.verdict == "fallback":
         return verdict
     return replace(verdict, expected=table.errors.expect(measures, groups))

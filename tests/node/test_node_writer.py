@@ -171,3 +171,29 @@ def test_compression_mark_and_site_reach_the_instances(slice_: Reconstruction, w
 def test_settings_that_make_no_images_are_no_settings(values: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Settings().replace("dicom", **values)
+
+
+def test_maps_of_noise_and_expected_error_are_series_of_their_own(
+    slice_: Reconstruction, write: Write
+) -> None:
+    wanted = ("magnitude", "g-factor", "snr", "expected-error")
+    written = [dcmread(i.path) for i in write(slice_, images=wanted, turn="radiological")]
+    kinds = [ds.ImageType[2] for ds in written]
+    assert kinds == ["M"] * 8 + ["G FACTOR MAP", "SNR MAP", "ERROR MAP"]
+    assert len({ds.SeriesInstanceUID for ds in written}) == 4
+    assert {(ds.Rows, ds.Columns) for ds in written} == {(written[0].Rows, written[0].Columns)}
+    g, ratio, error = (ds.pixel_array * float(ds.RescaleSlope) for ds in written[8:])
+    assert 0.8 < np.median(g[g > 0]) < 5
+    assert ratio.max() > 5
+    verdict = slice_.verdict.error_map
+    assert verdict is not None
+    assert error.max() == pytest.approx(verdict.max(), rel=0.3)
+    assert all(passes(i.path) for i in write(slice_, images=wanted)[8:])
+
+
+def test_a_map_that_cannot_be_made_is_left_out_and_told_of(
+    slice_: Reconstruction, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    untested = replace(slice_, verdict=Verdict(verdict="warn", score=0.0))
+    assert len(write(untested, images=("magnitude", "expected-error"))) == 8
+    assert "has no expected-error map: nothing was held out of it" in caplog.text

@@ -200,3 +200,20 @@ def test_an_error_of_the_method_is_passed_on(scene):
 
     with pytest.raises(DataError):
         measured(scene, scene.oracle(scene.kspace), refuses)
+
+
+def test_the_map_of_expected_errors_is_large_where_the_error_is(scene):
+    def wrong_in_a_corner(kspace):
+        first = (len(scene.truth) - len(kspace.data)) // 2
+        part = scene.truth[first : first + len(kspace.data)].copy()
+        missing = 1 - kspace.mask.mean()  # an error that grows with what is missing
+        part[:, :20, :16] *= 1 + missing
+        return scene.series(part)
+
+    images = wrong_in_a_corner(scene.kspace)
+    measures = measure(scene.kspace, scene.maps, images, reconstruct=wrong_in_a_corner, reference=scene.sense)
+    assert measures.error_map.shape == scene.truth.shape[1:]
+    inside, outside = measures.error_map[4:16, 4:12], measures.error_map[30:, 26:]
+    assert inside.mean() > 20 * outside.mean()
+    energy = np.mean(np.abs(images.data) ** 2)
+    assert np.mean(measures.error_map**2) == pytest.approx(measures.predicted_nmse * energy, rel=1e-3)

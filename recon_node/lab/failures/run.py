@@ -293,6 +293,7 @@ def _plain(measures: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value if not isinstance(value, float) or math.isfinite(value) else 1e9
         for name, value in measures.items()
+        if name != "error_map"
     }
 
 

@@ -1,0 +1,42 @@
+"""Where in an image its error is to be expected: where it moves when samples are held out.
+
+The image that was made without some samples differs from the one that had them where the samples decide, and
+there the samples that nobody measured are missed, too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+_BLUR = 2.25
+"""Standard deviation, pixels, over which expected errors are averaged."""
+
+
+def moved_by(images: NDArray[np.complex64], part: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """How far the middle phases of `images` lie from `part`, which was made without the held-out samples.
+
+    Parameters
+    ----------
+    images, part : ndarray
+        `(phase, y, x)`; `part` has as many phases or fewer.
+
+    Returns
+    -------
+    ndarray
+        `(y, x)` float32: root mean square of the magnitudes' difference, over phases and a few pixels around.
+    """
+    first = (len(images) - len(part)) // 2
+    between = np.abs(images[first : first + len(part)]) - np.abs(part)
+    return np.asarray(np.sqrt(gaussian_filter(np.square(between).mean(axis=0), _BLUR)), np.float32)
+
+
+def on_scale(
+    moved: NDArray[np.float32] | None, nmse: float | None, images: NDArray[np.complex64]
+) -> NDArray[np.float32] | None:
+    """`moved` with the mean square that an error of `nmse` times the energy of `images` has."""
+    if moved is None or nmse is None or not np.any(moved):
+        return None
+    energy = float(np.mean(np.square(np.abs(images))))
+    return np.asarray(moved * np.sqrt(nmse * energy / float(np.mean(np.square(moved)))), np.float32)
