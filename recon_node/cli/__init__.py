@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Show what is in a raw data file.",
     "replay": "Reconstruct raw data files to DICOM.",
     "ledger": "Ask what became of an archive's slices.",
+    "compare": "Compare two folders of DICOM images.",
     "serve": "Run the MRD server that scanners connect to.",
     "stream": "Reconstruct a stream of raw data to a stream of images.",
     "send": "Send a raw data file to an MRD server and keep the images.",

@@ -1,0 +1,1 @@
+"""Two folders of DICOM images compared: pairs by their place in the patient, figures, a page."""
