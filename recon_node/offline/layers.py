@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,8 @@ from recon_node.report import Layer
 from recon_node.trust.pixelwise import g_factor, noise_response, unexplained_signal
 
 _TOP_LEFT = 5.0
+_LEAST_FRAMES = 16
+"""Of noise: the g-factor of fewer would be noise itself."""
 
 
 def layers_of(result: Reconstruction, fallback: Reconstructor, title: str) -> list[Layer]:
@@ -40,7 +44,9 @@ def layers_of(result: Reconstruction, fallback: Reconstructor, title: str) -> li
 
     rate = kspace.sampling.effective_acceleration
     clean = run(kspace)
-    g = g_factor(noise_response(kspace, run, clean=clean).data, rate)
+    replicas = range(math.ceil(_LEAST_FRAMES / len(kspace.data)))
+    noise = [noise_response(kspace, run, clean=clean, seed=seed).data for seed in replicas]
+    g = g_factor(np.concatenate(noise), rate)
     signal = np.abs(clean.data).mean(axis=0)
     seen = _support(result.maps, kspace, result.images)
     inside = np.where(seen, g, np.nan)
@@ -48,6 +54,7 @@ def layers_of(result: Reconstruction, fallback: Reconstructor, title: str) -> li
     layers = [
         Layer(
             name=f"g-factor of {title}",
+            of=title,
             data=inside,
             top=max(2.0, float(np.ceil(_bright(inside)))),
             said=f"Noise in {title}'s images over that of fully sampled ones and the square root of "
@@ -55,6 +62,7 @@ def layers_of(result: Reconstruction, fallback: Reconstructor, title: str) -> li
         ),
         Layer(
             name=f"SNR of {title}",
+            of=title,
             data=snr,
             top=_bright(snr),
             said=f"Mean magnitude over the standard deviation of the noise in {title}'s images.",

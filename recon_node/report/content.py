@@ -30,6 +30,8 @@ class Layer:
     unit: str = ""
     said: str = ""
     """What it means, in a sentence."""
+    of: str | None = None
+    """Name of the images it is shown with; the last ones otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recon_node.core.types import CoilMaps, KSpace, Verdict
 from recon_node.report import pixels
 from recon_node.report.charts import line_chart
-from recon_node.report.content import TRUTH, Report, SliceView, white_of
+from recon_node.report.content import TRUTH, Layer, Report, SliceView, white_of
 from recon_node.report.render import WARNING, as_json, render
 
 __all__ = ["WARNING", "write_report"]
@@ -104,7 +104,7 @@ def _pixels(one: SliceView, step: int) -> dict[str, Any]:
         "aspect": nx * one.pixel_mm[0] / (ny * one.pixel_mm[1]),
         "frameMs": one.frame_ms * step,
         "times": times,
-        "layers": [_layer(layer, step) for layer in one.layers],
+        "layers": [_layer(layer, step, [*panels]) for layer in one.layers],
         "kspace": None if one.kspace is None else pixels.packed(_kspace(one.kspace, step)),
     }
 
@@ -118,12 +118,13 @@ def _error(
     return pixels.packed(pixels.linear(off, _ERROR_SHARE * white))
 
 
-def _layer(layer: Any, step: int) -> dict[str, Any]:
+def _layer(layer: Layer, step: int, names: list[str]) -> dict[str, Any]:
     data = layer.data[None] if layer.data.ndim == 2 else layer.data[::step]
     return {
         "name": layer.name,
         "top": f"{layer.top:.3g}{' ' if layer.unit else ''}{layer.unit}",
         "said": layer.said,
+        "panel": names.index(layer.of) if layer.of in names else len(names) - 1,
         "image": pixels.packed(pixels.linear(data, layer.top)),
     }
 

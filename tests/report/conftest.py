@@ -55,7 +55,13 @@ def one_slice(number: int = 0) -> SliceView:
             "CardioMM": {"psnr": 26.0, "ssim": 0.9, "nmse": 0.01},
         },
         layers=[
-            Layer(name="g-factor", data=np.full((NY, NX), 1.5), top=3.0, said="Noise <beyond> sampling.")
+            Layer(
+                name="g-factor",
+                data=np.full((NY, NX), 1.5),
+                top=3.0,
+                of="Zero-filled",
+                said="Noise <beyond> sampling.",
+            )
         ],
         kspace=kspace,
         maps=CoilMaps(data=np.ones((1, 3, NY, NX), np.complex64), support=np.ones((NY, NX), np.bool_)),

@@ -195,6 +195,8 @@ def test_error_and_layers_are_shown_below_or_over_the_images(looking: Looking, p
     put(browser, "place", "over")
     red, _, blue, _ = browser.run(CENTRE.format(panel=1, which=0))
     assert red > blue + 20
+    red, _, blue, _ = browser.run(CENTRE.format(panel=2, which=0))
+    assert red == blue  # the map belongs to the other method
     put(browser, "overlay", "")
     red, _, blue, _ = browser.run(CENTRE.format(panel=1, which=0))
     assert red == blue

@@ -96,10 +96,12 @@
     pen.drawImage(source, left * source.width, top * source.height, width * source.width, height * source.height, 0, 0, columns, rows);
   }
 
-  function mapOf(slice, panel) {  // what the chosen map shows of a panel
+  function mapOf(slice, number) {  // what the chosen map shows of a panel
     const chosen = $("overlay").value;
     if (!chosen) return null;
-    return chosen === "error" ? panel.error : slice.layers[Number(chosen)].image;
+    if (chosen === "error") return slice.panels[number].error;
+    const layer = slice.layers[Number(chosen)];
+    return layer.panel === number ? layer.image : null;
   }
 
   const figures = all("#panels [data-panel]");
@@ -112,7 +114,7 @@
     for (const [number, figure] of figures.entries()) {
       const panel = slice.panels[number], [canvas, below] = figure.querySelectorAll("canvas");
       if (figure.hidden) continue;
-      const map = moving ? null : mapOf(slice, panel);
+      const map = moving ? null : mapOf(slice, number);
       if (moving) put(canvas, motion(panel.image, colours, row), [0, box[0], 1, box[2]], 1);
       else put(canvas, fill(panel.image, colours, state.frame), box, aspect);
       if (map && over) put(canvas, fill(map, heat, state.frame), box, aspect, { alpha: Number($("opacity").value) / 100, clear: false });
@@ -207,6 +209,7 @@
     for (const option of $("box").options) option.hidden = option.disabled = !slice.boxes[option.value];
     if (!slice.boxes[$("box").value]) $("box").value = "whole";
     state.frame %= slice.count;
+    document.querySelector(".play").hidden = slice.count < 2;
     arrange();
   }
 
