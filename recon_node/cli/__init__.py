@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from recon_node.cli.common import Group, common_options, dressed
 from recon_node.core.errors import ReconNodeError
 from recon_node.core.version import __version__
 from recon_node.online.signals import leave
@@ -50,7 +51,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: like Ctrl-C, but for a server it is the ordinary end."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Finds a command in the module of its name, so that `--help` does not load torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -62,8 +63,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"recon_node.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return dressed(module.command, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -72,18 +72,20 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="recon-node")
-@click.option("-v", "--verbose", is_flag=True, help="Log what happens (never patient data) to stderr.")
-def cli(*, verbose: bool) -> None:
+@click.version_option(__version__, "-V", "--version", prog_name="recon-node")
+def cli() -> None:
     """MRI reconstruction node: raw ISMRMRD in, CardioMM, DICOM out.
 
     NOT FOR CLINICAL USE until validated at your site.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
-    )
-    if not verbose:  # what it tells of is told by our own errors, in one line
+    root = logging.getLogger()
+    if root.level != logging.INFO:  # -v came first
+        logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+        # What pynetdicom tells of is told by our own errors, in one line.
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+
+
+cli.params += common_options()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

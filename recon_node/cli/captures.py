@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import ANY_PATH, config_option, json_option, print_json, settings_from
 from recon_node.mrd.captures.capture import STATES
 from recon_node.schema.complaints import closest
@@ -23,7 +24,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)(MB|GB|TB)", re.IGNORECASE)
 _BYTES = {"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 
 
-@click.group("captures", short_help="Look after received scans.")
+@click.group("captures", cls=Group, short_help="Look after received scans.")
 def command() -> None:
     """Scans that a node received (all with server.record, else deferred ones).
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import config_option, json_option, print_json, settings_from
 from recon_node.mrd.captures import Captures
 from recon_node.online.received import open_captures
 
 
-@click.group("deferred", short_help="Look after deferred scans.")
+@click.group("deferred", cls=Group, short_help="Look after deferred scans.")
 def command() -> None:
     """Scans that a node reconstructs later: arriving, waiting, done, failed."""
 

@@ -22,9 +22,10 @@ def command(out: Path, seed: int, config: Path | None, as_json: bool, **given: A
     """
     import json
 
+    settings = settings_from(config, given)
+    out.mkdir(parents=True, exist_ok=True)
     from recon_node.lab.demo import run_demo
 
-    settings = settings_from(config, given)
     report = run_demo(out, settings, seed=seed, say=lambda line: click.echo(line, err=as_json))
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     if as_json:

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
+from recon_node.cli.common import Group
 from recon_node.cli.evaluate_measured import command as measured
 from recon_node.cli.evaluate_trust import command as trust
 from recon_node.cli.options import (
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    "evaluate", invoke_without_command=True, short_help="Measure reconstructions against a known truth."
+    "evaluate",
+    cls=Group,
+    invoke_without_command=True,
+    short_help="Measure reconstructions against a known truth.",
 )
 @click.option("--methods", default=",".join(sorted(BUILT_IN)), callback=method_names, show_default=True)
 @click.option("--patterns", default="random,uniform", callback=words, show_default=True)
@@ -181,6 +185,8 @@ def _real(
     as_json: bool,
 ) -> None:
     from recon_node.lab.cines import read_cines
+
+    cines = read_cines(folder, tell=lambda line: click.echo(line, err=True), **clips)
     from recon_node.lab.evaluation.hearts import (
         CONDITIONS,
         HeartStudy,
@@ -191,7 +197,6 @@ def _real(
         unseen,
     )
 
-    cines = read_cines(folder, tell=lambda line: click.echo(line, err=True), **clips)
     if "cardiomm" in methods:
         cines = unseen(cines, recon, tell=lambda line: click.echo(line, err=True))
     study = HeartStudy(

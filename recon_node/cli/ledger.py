@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import ANY_PATH, json_option, print_json
 
 
-@click.group("ledger", short_help="Ask what became of an archive's slices.")
+@click.group("ledger", cls=Group, short_help="Ask what became of an archive's slices.")
 def command() -> None:
     """The table that `replay` keeps beside its output: a row for every slice."""
 
@@ -23,13 +24,7 @@ def command() -> None:
 @click.option("--parquet", "parquet_file", type=ANY_PATH, metavar="FILE", help="Write the rows as Parquet.")
 @json_option
 def query_(where: str, folder: Path, csv_file: Path | None, parquet_file: Path | None, as_json: bool) -> None:
-    r"""Rows for which WHERE holds (an SQL condition; all by default), as a table with a head.
-
-    \b
-    Example:
-      recon-node ledger query "trust = 'warn' and field_t < 1" --out images |
-        recon-node replay --from-ledger - --weights new.safetensors --out again
-    """
+    """Rows for which WHERE holds (an SQL condition; all by default), as a table with a head."""
     from recon_node.offline.ledger import SHOWN, query, write_csv, write_parquet
 
     rows = query(folder, where)

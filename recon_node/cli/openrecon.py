@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import ANY_PATH, config_option, print_json, settings_from
 from recon_node.core.version import __version__
 
 
-@click.group("openrecon", short_help="Write the description of an OpenRecon container.")
+@click.group("openrecon", cls=Group, short_help="Write the description of an OpenRecon container.")
 def command() -> None:
     """What Siemens OpenRecon wants to know of a container. Not for clinical use until validated."""
 

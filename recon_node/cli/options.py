@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from recon_node.cli.common import is_quiet
 from recon_node.core.errors import ConfigError
 from recon_node.methods.table import check_method, choices
 from recon_node.schema import Setting
@@ -164,7 +165,7 @@ def settings_from(
         for section, values in flags.items()
     }
     loaded = read_settings(config, flags={section: values for section, values in said.items() if values})
-    for note in loaded.notes:
+    for note in () if is_quiet() else loaded.notes:
         click.echo(f"note: {note}", err=True)
     return loaded.settings
 
@@ -178,7 +179,7 @@ def print_json(value: Any) -> None:
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr where that is a terminal; yields ``advance(count=1, text=..., total=...)``."""
     console = Console(stderr=True)
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield lambda count=1, text=None, total=None: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

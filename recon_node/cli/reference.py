@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from recon_node.cli import cli
+from recon_node.cli.common import COMMON
 from recon_node.methods.registry import find_method
 from recon_node.methods.table import BUILT_IN
 from recon_node.online.properties import PROPERTIES
@@ -28,7 +29,8 @@ _COMMANDS_HEAD = f"""{_MADE}
 # Commands
 
 Also as `python -m recon_node`. Exit codes: 0 done; 1 failed, with one clear line on stderr; 2 wrong usage or
-configuration; 130 stopped by Ctrl-C. `--json` puts the report on stdout as JSON.
+configuration; 130 stopped by Ctrl-C. `--json` puts the report on stdout as JSON. Every command takes `-v`
+(log what happens, never patient data) and `-q` (results and errors only), before or behind its other words.
 """
 _SETTINGS_HEAD = f"""{_MADE}
 # Settings
@@ -77,10 +79,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 def _command_text(words: str, command: click.Command) -> str:
     usage = " ".join(["recon-node", words, *(_argument(p) for p in command.params)])
-    options = [p for p in command.params if isinstance(p, click.Option)]
+    options = [p for p in command.params if isinstance(p, click.Option) and p.name not in COMMON]
     rows = "".join(f"| `{_cell(_names(option))}` | {_cell(_said(option))} |\n" for option in options)
     table = f"\n| option | |\n|---|---|\n{rows}" if rows else ""
-    return f"## {words}\n\n    {usage.rstrip()}\n\n{inspect.cleandoc(command.help or '')}\n{table}"
+    example = f"\n{command.epilog}\n" if command.epilog else ""
+    return f"## {words}\n\n    {usage.rstrip()}\n\n{inspect.cleandoc(command.help or '')}\n{example}{table}"
 
 
 def _argument(parameter: click.Parameter) -> str:

@@ -26,6 +26,12 @@ def command(
     the settings). SIGHUP: settings are read again, and the log file is opened anew. Images are not for
     clinical use until validated.
     """
+
+    def read() -> Settings:
+        to = {"to": None if destination is None else (destination,)}
+        return settings_from(config, given, delivery=to)
+
+    settings = read()
     from recon_node.online.log import setup_logging
     from recon_node.online.logfile import log_handler
     from recon_node.online.serve import serving
@@ -33,11 +39,6 @@ def command(
     from recon_node.online.tending import tend
     from recon_node.settings.weak import weaknesses
 
-    def read() -> Settings:
-        to = {"to": None if destination is None else (destination,)}
-        return settings_from(config, given, delivery=to)
-
-    settings = read()
     for weak in weaknesses(settings):
         click.echo(f"warning: {weak}", err=True)
     patients = setup_logging(settings.log.level, handler=log_handler(settings.log))

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import ANY_PATH, config_option, json_option, print_json
 from recon_node.settings import Loaded, read_settings
 from recon_node.settings.weak import weaknesses
 
 
-@click.group("settings", short_help="Show, check and describe settings.")
+@click.group("settings", cls=Group, short_help="Show, check and describe settings.")
 def command() -> None:
     """Settings of the node: what is in force, whether a file is right, what there is."""
 

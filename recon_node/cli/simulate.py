@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from recon_node.cli.options import ANY_PATH
+from recon_node.cli.options import ANY_PATH, progress
 from recon_node.core.durable import writing_path
 
 
@@ -52,7 +52,9 @@ def command(output: Path, **options: Any) -> None:
     truth = options.pop("truth")
     with ExitStack() as stack:
         options["truth"] = None if truth is None else stack.enter_context(writing_path(truth))
-        simulate_scan(stack.enter_context(writing_path(output)), **options)
+        file = stack.enter_context(writing_path(output))
+        advance = stack.enter_context(progress("drawing slices", options["slices"]))
+        simulate_scan(file, report=advance, **options)
     click.echo(f"{output}: {options['slices']} slices, {options['acceleration']:g}x {options['pattern']}")
     if truth is not None:
         click.echo(f"{truth}: the truth")

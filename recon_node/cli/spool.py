@@ -10,13 +10,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import config_option, json_option, print_json, settings_from
 from recon_node.core.choices import InstanceState
 
 STATES: tuple[InstanceState, ...] = get_args(InstanceState)
 
 
-@click.group("spool", short_help="Look after the delivery queue.")
+@click.group("spool", cls=Group, short_help="Look after the delivery queue.")
 def command() -> None:
     """Instances on their way to destinations: waiting, stored, delivered, dead."""
 

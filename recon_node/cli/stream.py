@@ -54,18 +54,12 @@ def command(
     config: Path | None,
     **given: Any,
 ) -> int:
-    r"""Reconstruct one scan from a pipe to a pipe: ISMRMRD stream or MRD 2 in, images of the same out.
+    """Reconstruct one scan from a pipe to a pipe: ISMRMRD stream or MRD 2 in, images of the same out.
 
     Images leave slice by slice while raw data still arrives; what goes on is told on standard error. Exit 1
     where anything of the scan was lost; whole slices leave all the same.
-
-    \b
-    Examples:
-      recon-node stream --input scan.mrd --output images.mrd
-      cat scan.mrd | recon-node stream --method kt --out dicom > images.mrd
     """
     from recon_node.cli.export import check_destination, export_and_report
-    from recon_node.online.stream import reconstruct_stream
 
     settings = settings_from(config, given)
     if destination is not None:
@@ -77,6 +71,8 @@ def command(
         sink = _opened(stack, output, "wb", sys.stdout.buffer)
         if sink.isatty():
             raise click.UsageError("standard output is a terminal: give --output FILE, or a pipe")
+        from recon_node.online.stream import reconstruct_stream
+
         summary = reconstruct_stream(
             source,
             sink,

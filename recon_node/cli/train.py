@@ -9,6 +9,7 @@ import click
 
 from recon_node.cli.options import ANY_PATH, progress
 from recon_node.core.choices import Device
+from recon_node.core.errors import ConfigError
 
 
 @click.command("train", short_help="Train a network.")
@@ -26,12 +27,15 @@ def command(config: Path, device: str, changes: tuple[str, ...]) -> None:
 
     For several GPUs or machines start it with torchrun: torchrun --nproc-per-node 4 -m recon_node train ...
     """
-    import torch
-
+    if not config.is_file():
+        raise ConfigError(f"training settings {config}: no such file")
     from recon_node.lab.training.config import load_train_config
-    from recon_node.lab.training.loop import Progress, Run
 
     run = load_train_config(config, changes)
+    import torch
+
+    from recon_node.lab.training.loop import Progress, Run
+
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     with progress("training", 1000) as advance:
         shown = 0

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from recon_node.cli.common import Group
 from recon_node.cli.options import (
     ANY_PATH,
     WARNING,
@@ -24,12 +25,14 @@ from recon_node.cli.options import (
     settings_from,
     words,
 )
+from recon_node.core.errors import WeightsError
+from recon_node.settings.kinds import names_a_file
 
 if TYPE_CHECKING:
     from recon_node.model.weights import LoadedWeights, WeightsInfo
 
 
-@click.group("weights", short_help="List, verify, import and calibrate network weights.")
+@click.group("weights", cls=Group, short_help="List, verify, import and calibrate network weights.")
 def command() -> None:
     """Network weights. None is validated for clinical use."""
 
@@ -65,6 +68,7 @@ def list_(as_json: bool) -> None:
 @json_option
 def verify(weights: str, as_json: bool) -> None:
     """Load weights, check them against their own hash and manifest, and say what they are."""
+    _see_file(weights)
     from recon_node.model import verify_weights
 
     report = _entry(verify_weights(weights), weights)
@@ -73,6 +77,12 @@ def verify(weights: str, as_json: bool) -> None:
         return
     for key, value in report.items():
         click.echo(f"{key}: {value}")
+
+
+def _see_file(weights: str) -> None:
+    """Raise `WeightsError` at once where weights are a file that is not there."""
+    if names_a_file(weights) and not Path(weights).is_file():
+        raise WeightsError(f"{weights}: no such weights file")
 
 
 @command.command("import")
@@ -88,6 +98,8 @@ def import_(checkpoint: Path, out: Path | None, encoder_folder: Path | None) -> 
 
     Published CardioMM weights are for academic use only; nothing in the file is unpickled.
     """
+    if not checkpoint.is_file():
+        raise WeightsError(f"{checkpoint}: no such checkpoint")
     from recon_node.model.published import LICENCE, convert
     from recon_node.prompts.encoders.clip import ClipText
 

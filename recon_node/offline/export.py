@@ -21,11 +21,18 @@ from recon_node.core.errors import (
 from recon_node.core.names import printable
 from recon_node.delivery import DeliveryWorker, Spool, SpoolFull, check_file
 from recon_node.dicom import deidentified_file
+from recon_node.offline.ledger import FILE as LEDGER
+from recon_node.offline.ledger import LOCK
 from recon_node.pipeline.queue import POLL_S, delivering, follow, gave_up, open_spool
 from recon_node.settings import DeliverySettings
 
-_BESIDE_IMAGES = frozenset({"summary.json", "report.html", ".replay"})
-"""What a replay writes there."""
+_BESIDE_IMAGES = frozenset(
+    {"summary.json", "report.html", ".replay", LOCK, ".not-queued"}
+    | {f"{LEDGER}{suffix}" for suffix in ("", "-journal", "-shm", "-wal")}
+)
+"""Files that replay and node write there."""
+_FOLDERS_BESIDE = frozenset({"report", "nifti"})
+"""Folders that a replay makes beside its ledger."""
 _BATCH = 32
 """Files handed to the spool at a time."""
 
@@ -90,7 +97,8 @@ def _files(folder: Path, found: Found) -> Iterator[Path]:
         found.left_out.append(f"{printable(error.filename or folder)}: {error.strerror or error}")
 
     for place, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not _is_ours(name))
+        beside = _FOLDERS_BESIDE if LEDGER in names else frozenset()
+        folders[:] = sorted(name for name in folders if not _is_ours(name) and name not in beside)
         yield from (Path(place) / name for name in sorted(names) if not _is_ours(name))
 
 

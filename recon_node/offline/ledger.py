@@ -23,6 +23,8 @@ from recon_node.pipeline.result import Slice
 
 FILE = "ledger.sqlite"
 """In the output folder."""
+LOCK = ".replay.lock"
+"""Beside it: held by the replay that writes there."""
 COUNTERS = ("slice", "contrast", "set", "repetition", "encoding", "partition")
 _PATIENCE_S = 30.0
 """How long a process waits for another one's write."""

@@ -14,15 +14,13 @@ from recon_node.core.scan import SliceIndex
 from recon_node.offline.engine import run_jobs
 from recon_node.offline.job import Extras, FileResult, Job
 from recon_node.offline.journal import KNOWN, MINE, ROOM, left_over
-from recon_node.offline.ledger import Ledger
+from recon_node.offline.ledger import LOCK, Ledger
 from recon_node.offline.summary import Summary
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
 SUMMARY = "summary.json"
-LOCK = ".replay.lock"
-"""Held while a replay writes to a folder."""
 Progress = Callable[[int], None]
 
 

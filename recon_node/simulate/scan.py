@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def simulate_scan(
     description: ScanDescription | None = None,
     *,
     truth: Path | str | None = None,
+    report: Callable[[], object] = lambda: None,
     **changes: Any,
 ) -> None:
     """Write one scan as ISMRMRD HDF5.
@@ -111,6 +113,8 @@ def simulate_scan(
         ``myocardium`` and ``rv`` `(slice, phase, y, x)` shares of each pixel, ``lv_volume_ml`` and
         ``rv_volume_ml`` `(phase,)`, ``trigger_times_ms``; attributes ``lvef_percent``, ``rvef_percent``,
         ``myocardial_mass_g``, ``slice_spacing_mm``, ``rr_interval_ms``, ``seed`` and the metadata's words.
+    report : callable
+        Called after each slice.
     **changes
         Fields of the description that differ from it: ``simulate_scan(path, acceleration=4, seed=1)``.
 
@@ -166,6 +170,7 @@ def simulate_scan(
             part = _render(subject, encoding, number, d.snr_scale)
             receiver.slice(file, part, mask, number)
             parts.append(part)
+            report()
     if truth is not None:
         _write_truth(Path(truth), subject, encoding, parts, masks, d.seed)
 

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from recon_node.cli import COMMANDS
+from recon_node.cli.common import COMMON
 from recon_node.cli.reference import chain_properties, commands, commands_page, settings_page, training_page
 from recon_node.settings import load_settings, sections
 
@@ -31,6 +32,9 @@ def test_every_command_and_option_is_documented() -> None:
         section = page.partition(f"\n## {words}\n")[2].partition("\n## ")[0]
         assert command.help
         for parameter in command.params:
+            if parameter.name in COMMON:
+                assert f"`{parameter.opts[0]}`" in page.partition("\n## ")[0]
+                continue
             assert max(parameter.opts, key=len) in section or isinstance(parameter, click.Argument)
 
 
