@@ -38,7 +38,7 @@ def test_every_help_has_an_example_that_the_program_takes(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "guess"), [("replai", "replay"), ("spool lst", "list"), ("weights verfy", "verify")]
+    ("words", "guess"), [("replai", "replay"), ("spool lst", "list"), ("weights imprt", "import")]
 )
 def test_a_misspelt_command_is_guessed(words: str, guess: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words.split()) == 2
