@@ -13,6 +13,7 @@ from rich.table import Table
 
 from recon_node.cli.common import Group
 from recon_node.cli.evaluate_measured import command as measured
+from recon_node.cli.evaluate_readers import command as readers
 from recon_node.cli.evaluate_trust import command as trust
 from recon_node.cli.options import (
     ANY_PATH,
@@ -287,3 +288,4 @@ def _show(
 
 command.add_command(measured)
 command.add_command(trust)
+command.add_command(readers)
