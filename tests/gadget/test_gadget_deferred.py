@@ -19,6 +19,7 @@ from recon_node.mrd.messages import Close, ConfigText, ImageMessage, RemoteError
 from recon_node.mrd.meta import parse_meta
 from recon_node.mrd.wire import read_messages
 from recon_node.online.gadget import node_handler
+from recon_node.online.recall import recall
 from recon_node.online.received import open_captures
 from recon_node.online.serve import serving
 from recon_node.settings import CONFIG_VARIABLE, Settings, load_settings
@@ -148,3 +149,33 @@ def test_what_a_module_received_before_it_was_killed_is_finished_by_the_running_
         process.send_signal(signal.SIGKILL)
         assert eventually(lambda: states(settings) == ["done"])
     assert len(list(Path(settings.server.out).rglob("*.dcm"))) == 1
+
+
+def test_a_module_captures_its_scans_and_a_killed_one_leaves_them_to_the_running_node(
+    module, settings: Settings, listening, exchange, tmp_path: Path
+) -> None:
+    with (tmp_path / "node.toml").open("a") as file:
+        file.write(f'[server.configurations]\n[delivery]\nspool = "{tmp_path / "spool"}"\n')
+    text = (tmp_path / "node.toml").read_text()
+    (tmp_path / "node.toml").write_text(
+        text.replace("[server]", f'[server]\nrecord = "{tmp_path / "kept"}"', 1)
+    )
+    recording = load_settings()
+    port = listening("recon_data", make_handler=node_handler)
+    answered = images_of(exchange(port, session("recon_data")))
+    (capture,) = jobs(recording)
+    assert (capture.kind, capture.state, capture.handed, capture.whole) == ("direct", "done", True, True)
+    again = recall(capture, recording, tmp_path / "again")
+    assert (again.error, again.images, again.likeness) == (None, len(answered), "equal")
+    process, sock = module
+    data = session("acquisitions")
+    sock.sendall(data[: len(data) * 3 // 4])
+    first = bytearray()
+    while len(first) < 1000:
+        first += sock.recv(1 << 16)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert states(recording) == ["done", "arriving"]
+    with serving(recording):
+        assert eventually(lambda: states(recording) == ["done", "done"])
+    assert not jobs(recording)[1].whole
