@@ -154,12 +154,9 @@ def test_what_a_module_received_before_it_was_killed_is_finished_by_the_running_
 def test_a_module_captures_its_scans_and_a_killed_one_leaves_them_to_the_running_node(
     module, settings: Settings, listening, exchange, tmp_path: Path
 ) -> None:
-    with (tmp_path / "node.toml").open("a") as file:
-        file.write(f'[server.configurations]\n[delivery]\nspool = "{tmp_path / "spool"}"\n')
     text = (tmp_path / "node.toml").read_text()
-    (tmp_path / "node.toml").write_text(
-        text.replace("[server]", f'[server]\nrecord = "{tmp_path / "kept"}"', 1)
-    )
+    kept = f'[server]\nrecord = "{tmp_path / "kept"}"'
+    (tmp_path / "node.toml").write_text(text.replace("[server]", kept, 1))
     recording = load_settings()
     port = listening("recon_data", make_handler=node_handler)
     answered = images_of(exchange(port, session("recon_data")))
