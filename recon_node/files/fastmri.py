@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.errors import SourceError, UnsupportedScan
+from recon_node.core.errors import NoKSpace, SourceError, UnsupportedScan
 from recon_node.core.scan import ScanHeader, Size
 from recon_node.files.array_source import ArraySource, limits
+from recon_node.files.companions import what_it_is
 from recon_node.files.hdf5 import open_hdf5, reading
 from recon_node.files.hdf5_tree import check_frame, members, text_of
 from recon_node.mrd.header import parse_header
@@ -30,7 +31,7 @@ def open_fastmri(path: Path) -> ArraySource:
     Raises
     ------
     UnsupportedScan
-        K-space of other axes, or none.
+        K-space of other axes, or images alone.
     SourceError
         It cannot be read, or every slice is empty.
     """
@@ -51,7 +52,11 @@ def open_fastmri(path: Path) -> ArraySource:
 
 
 def _array(path: Path, file: h5py.File) -> h5py.Dataset:
-    data = members(file).get("kspace")
+    inside = members(file)
+    data = inside.get("kspace")
+    if data is None and any(what_it_is(name) for name in inside):
+        names = ", ".join(sorted(name for name in inside if what_it_is(name)))[:80]
+        raise NoKSpace(f"{path.name}: no k-space: holds images or masks of fastMRI ({names})")
     if not isinstance(data, h5py.Dataset) or data.ndim not in (3, 4) or data.dtype.kind != "c":
         found = f"{data.dtype} {data.shape}" if isinstance(data, h5py.Dataset) else "none"
         raise UnsupportedScan(

@@ -37,6 +37,8 @@ from recon_node.prep.timing import acquisition_times_s, rr_interval_ms, trigger_
 
 MOST_NAMED = 8
 """Missing lines of a phase, or phases with missing lines, that a note names."""
+SOME_OUTSIDE = 0.05
+"""Of the signal, beyond an image whose lines are coarse by the header."""
 FEW_LINES = 0.75
 """Fraction of the announced lines below which a note says so."""
 
@@ -179,8 +181,8 @@ def _missing_lines(
         limits = line_limits(context.header)
         shift = context.header.encoded_matrix[1] // 2 - limits.center
         inside = np.zeros(found.shape[1], dtype=bool)
-        rows = np.arange(limits.minimum, limits.maximum + 1) + shift
-        inside[rows[(rows >= 0) & (rows < len(inside))]] = context.header.encoded_matrix[2] == 1
+        first, last = max(0, limits.minimum + shift), max(0, limits.maximum + 1 + shift)
+        inside[first:last] = context.header.encoded_matrix[2] == 1
         phases = np.flatnonzero(seen)
         gaps = [
             f"{context.dynamic} {phases[p]}: ky {listed((np.flatnonzero(row) - shift).tolist())}"
@@ -331,11 +333,12 @@ def _watch_edges(
     wide = np.zeros((block.shape[0], block.shape[2], lines), np.complex64)
     wide[:, :, central(lines, block.shape[1])] = block.swapaxes(1, 2)
     outside = energy_outside(wide, kept)
-    if outside > MUCH_OUTSIDE:
-        along_x, along_y = (
-            fov / size for fov, size in zip(header.encoded_fov_mm[:2], header.encoded_matrix[:2], strict=True)
-        )
-        (doubts if along_y > MOST_ANISOTROPIC * along_x else notes).append(
+    along_x, along_y = (
+        fov / size for fov, size in zip(header.encoded_fov_mm[:2], header.encoded_matrix[:2], strict=True)
+    )
+    coarse = along_y > MOST_ANISOTROPIC * along_x
+    if outside > (SOME_OUTSIDE if coarse else MUCH_OUTSIDE):
+        (doubts if coarse else notes).append(
             f"{outside:.0%} of the signal lies beyond the image's field of view along the phase encoding: "
             "it was cut off"
         )

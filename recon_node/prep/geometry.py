@@ -12,6 +12,8 @@ from recon_node.core.choices import Orientation
 from recon_node.core.scan import ScanHeader, SliceGeometry
 
 Vector = tuple[float, float, float]
+SQUARE = 0.999
+"""Cosine between the slice direction and the normal of the image: 2.6 degrees."""
 
 
 def directions_known(head: NDArray[Any]) -> NDArray[np.bool_]:
@@ -21,6 +23,18 @@ def directions_known(head: NDArray[Any]) -> NDArray[np.bool_]:
         area = np.linalg.norm(np.cross(read, phase), axis=-1)
         product = np.linalg.norm(read, axis=-1) * np.linalg.norm(phase, axis=-1)
         return np.asarray((area > 0.5 * product) & (product > 0) & np.isfinite(area))
+
+
+def odd_normal(head: NDArray[Any]) -> list[str]:
+    """A doubt where the slice direction of an acquisition header is not square to the other two."""
+    normal = np.asarray(head["slice_dir"], dtype=float)
+    if not directions_known(head) or not 0.5 < np.linalg.norm(normal) < 2:
+        return []
+    read, phase = (_unit(np.asarray(head[name], dtype=float)) for name in ("read_dir", "phase_dir"))
+    square = np.cross(read, phase)
+    if abs(float(_unit(square) @ _unit(normal))) >= SQUARE:
+        return []
+    return ["the file's slice direction is not square to its read and phase directions: one of them is wrong"]
 
 
 def must_conjugate(header: ScanHeader, head: NDArray[Any], orientation: Orientation) -> bool:

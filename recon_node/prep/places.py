@@ -47,9 +47,16 @@ class Place:
         mine, theirs = np.array(self.normal), np.array(other.normal)
         if abs(float(mine @ theirs)) < PARALLEL:
             return None
-        apart = np.array(self.position_mm) - np.array(other.position_mm)
-        along = abs(float(apart @ mine))
-        return along if along > SAME_MM or float(np.linalg.norm(apart)) < APART_MM else None
+        return abs(float(self._apart(other) @ mine))
+
+    def beside(self, other: Place) -> bool:
+        """Whether it lies in the plane of another, which is parallel, but not at its place."""
+        distance = self.distance_mm(other)
+        apart = float(np.linalg.norm(self._apart(other)))
+        return distance is not None and distance <= SAME_MM and apart >= APART_MM
+
+    def _apart(self, other: Place) -> NDArray[np.float64]:
+        return np.asarray(np.array(self.position_mm) - np.array(other.position_mm))
 
 
 def doubts_about(place: Place, others: list[Place]) -> list[str]:
@@ -63,6 +70,8 @@ def doubts_about(place: Place, others: list[Place]) -> list[str]:
     same = [number for number, distance in distances.items() if distance <= SAME_MM]
     if same:
         first, second = sorted((same[0], place.slice))
+        if any(other.slice == same[0] and place.beside(other) for other in others):
+            return [f"slices {first} and {second} lie in one plane by the file: their places may be wrong"]
         return [f"slices {first} and {second} have one place in the file: where they lie is not known"]
     if not distances or not place.thickness_mm:
         return []

@@ -22,7 +22,7 @@ from recon_node.prep.common import Common
 from recon_node.prep.counters import name_of, rows_of
 from recon_node.prep.expectation import embeds_calibration, noteworthy
 from recon_node.prep.gating import RetrospectiveGating, gated_headers
-from recon_node.prep.geometry import slice_geometry
+from recon_node.prep.geometry import odd_normal, slice_geometry
 from recon_node.prep.intake import Intake
 from recon_node.prep.kinds import Kind, has_any, kinds
 from recon_node.prep.notebook import Notebook
@@ -241,7 +241,7 @@ class Preparation:
             calibration_width=self._calibration_width,
             announced=grid.announced,
             notes=(*self.notes, *grid.what_was_noticed(), *assumed, *told),
-            doubts=(*self._book.doubts, *grid.doubts, *doubts),
+            doubts=(*self._book.doubts, *grid.doubts, *doubts, *odd_normal(buffer.head)),
         )
         try:
             return assemble(buffer, calibration, context)

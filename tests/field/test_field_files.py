@@ -240,3 +240,23 @@ def test_flow_that_is_undersampled_along_the_slices_is_refused_by_what_it_is(
     found = replay(raw, tmp_path / "out", capsys)
     assert (found.code, found.series) == (1, [])
     assert "undersampled along the slice encoding" in found.errors
+
+
+def test_a_fastmri_file_of_images_alone_is_left_out_and_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["reconstruction_rss"], file["ismrmrd_header"] = np.ones((2, 8, 8), np.float32), header()
+    with pytest.raises(NoKSpace, match="reconstruction_rss"):
+        open_source(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("coils", [None, 3])
+def test_fastmri_kspace_has_a_coil_axis_only_where_it_has_four_axes(
+    coils: int | None, tmp_path: Path, capsys: Capture
+) -> None:
+    kspace = np.stack([kspace_of(phantom(), seed=n) for n in range(2)]).swapaxes(2, 3)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = kspace if coils else kspace[:, 0]
+        file["ismrmrd_header"] = header(limits={"slice": 1})
+    found = replay(tmp_path / "a.h5", tmp_path / "out", capsys)
+    assert [entry["slice"] for entry in found.series] == [0, 1]
+    assert alike(found.image(), phantom()) > 0.95

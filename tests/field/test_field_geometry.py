@@ -147,6 +147,29 @@ def test_slices_with_places_that_cannot_be_never_pass(
     assert any(said in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"position": (40, 0, 0)}, "lie in one plane"),
+        ({"position": (0, 0, 10), "slice_dir": (0, 0.5, 0.866)}, "not square to"),
+    ],
+)
+def test_slices_beside_each_other_and_directions_that_contradict_never_pass(
+    odd: dict[str, tuple[float, ...]], said: str, tmp_path: Path, capsys: Capture
+) -> None:
+    lines = Lines().add(kspace_of(phantom()), slice=0, **axial())
+    lines.add(kspace_of(phantom()), slice=1, **(axial() | odd))
+    found = replay(write(tmp_path / "a.h5", header(limits={"slice": 1}), lines), tmp_path / "out", capsys)
+    assert found.verdicts[1] == "warn"
+    assert any(said in note for note in found.notes)
+
+
+def test_a_left_handed_slice_direction_contradicts_nothing(tmp_path: Path, capsys: Capture) -> None:
+    lines = Lines().add(kspace_of(phantom()), **(axial() | {"slice_dir": (0, 0, -1)}))
+    found = replay(write(tmp_path / "a.h5", header(), lines), tmp_path / "out", capsys)
+    assert not any("not square" in note for note in found.notes)
+
+
 def test_slices_without_any_place_have_no_position_in_dicom(tmp_path: Path, capsys: Capture) -> None:
     lines = Lines().add(kspace_of(phantom()), slice=0).add(kspace_of(phantom()), slice=1)
     found = replay(write(tmp_path / "a.h5", header(limits={"slice": 1}), lines), tmp_path / "out", capsys)
