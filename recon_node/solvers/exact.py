@@ -194,11 +194,13 @@ class Inverses:
     def __init__(
         self, sets: list[Tensor], blocks: list[_Block], kept: list[list[Tensor]], weight: Weight
     ) -> None:
-        self._sets, self._blocks, self._kept, self._weight = sets, blocks, kept, weight
+        self._sets, self._blocks, self._kept = sets, blocks, kept
+        one = torch.ones_like(weight) if isinstance(weight, Tensor) else torch.ones(())
+        self._outside = _outside(one, weight).to(kept[0][0].device if kept and kept[0] else None)
 
     def __call__(self, target: Tensor) -> Tensor:
         """As `LineSystems.solve`."""
-        out = _outside(target, self._weight)
+        out = target * self._outside
         for block, inverses in zip(self._blocks, self._kept, strict=True):
             some = _gathered(target, block)
             for frames, inverse in zip(self._sets, inverses, strict=True):

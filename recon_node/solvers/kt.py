@@ -67,7 +67,7 @@ class KtConfig(Checked):
     """`spatial` there."""
     static_iterations: Iterations = 120
     """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
-    unfolding_iterations: Iterations = 40
+    unfolding_iterations: Iterations = 16
     """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`)."""
     refinements: Annotated[int, Field(ge=0, le=100_000)] = 40
     """Iterations of the second pass, with the temporal power and the edges of the first; 0 leaves it out."""
@@ -79,7 +79,9 @@ class KtConfig(Checked):
     edge_scale: Annotated[float, Field(gt=0, le=1e9)] = 1.0
     """Difference of neighbouring pixels at which half of `edge` is left, same units."""
     static_refinements: Annotated[int, Field(ge=0, le=100_000)] = 80
-    """`refinements` where all frames sample the same lines."""
+    """`refinements` where all frames sample the same points, which are no whole lines."""
+    unfolding_refinements: Annotated[int, Field(ge=0, le=100_000)] = 24
+    """`refinements` where all frames sample the same whole lines."""
     static_edge: Weight = 0.14
     """`edge` there: most of the error is in the time average, which nothing along time helps to unfold."""
     air: Weight = 0.2
@@ -137,7 +139,10 @@ def kt_parts(
     images = problem.solve(
         lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), problem.start()
     )
-    refinements, edge = _second_pass(mask, config)
+    edge = config.static_edge if bool((mask == mask[:1]).all()) else config.edge
+    refinements = problem.iterations(
+        config.refinements, config.static_refinements, config.unfolding_refinements
+    )
     if len(mask) > 1 and refinements > 0:
         edges = edge_weights(images, edge * unit, config.edge_scale * unit)
         prior = spectral_prior(images, floor=config.floor * unit, edges=edges, noise=unit)
@@ -154,13 +159,6 @@ def _weights(mask: NDArray[np.bool_], config: KtConfig) -> tuple[float, float]:
     return config.temporal, config.spatial
 
 
-def _second_pass(mask: NDArray[np.bool_], config: KtConfig) -> tuple[int, float]:
-    """Iterations of the second pass, and its weight of total variation, for a mask `(frame, ky, kx)`."""
-    if bool((mask == mask[:1]).all()):
-        return config.static_refinements, config.static_edge
-    return config.refinements, config.edge
-
-
 class _Problem:
     """``1/2 |A x - y|^2`` and a pull towards zero in air, to be solved with one prior after another."""
 
@@ -175,6 +173,8 @@ class _Problem:
         self.operator = SenseOperator(maps, mask, device)
         self._target = self.operator.matched(data)
         self._systems = LineSystems(self.operator) if self.operator.lines else None
+        still = self._systems is not None and len(self._systems.sets) == 1
+        self._exact = self._systems if still and unfolds(self._systems) else None
         self._data, self._mask, self._maps, self._config = data, mask, maps, config
 
     def start(self) -> Tensor:
@@ -185,27 +185,36 @@ class _Problem:
 
     def solve(self, prior: Prior, start: Tensor, *, iterations: int | None = None) -> Tensor:
         """Minimise from `start`; with `iterations`, `start` is an estimate already, and shows the air."""
-        config, systems, operator = self._config, self._systems, self.operator
-        if systems is not None and len(systems.sets) == 1 and unfolds(systems):
+        config, operator = self._config, self.operator
+        refine = iterations is not None
+        count = iterations or self.iterations(
+            config.iterations, config.static_iterations, config.unfolding_iterations
+        )
+        if self._exact is not None:
             return unfold(
-                systems,
+                self._exact,
                 self._target,
                 prior,
                 air=config.air,
-                iterations=iterations or config.unfolding_iterations,
+                iterations=count,
                 start=start,
-                shows_air=iterations is not None,
+                refine=refine,
             )
-        static = bool((self._mask == self._mask[:1]).all())
         pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
         scale = 1 + config.air  # so that the largest eigenvalue stays at most 1
         return fista(
             lambda x: (operator.normal(x) + pull * x) / scale,
             self._target / scale,
             prior(scale),
-            iterations=iterations or (config.static_iterations if static else config.iterations),
+            iterations=count,
             start=start,
         )
+
+    def iterations(self, moving: int, static: int, unfolding: int) -> int:
+        """Which of three numbers holds: masks that differ, equal ones, equal ones of whole lines."""
+        if self._exact is not None:
+            return unfolding
+        return static if bool((self._mask == self._mask[:1]).all()) else moving
 
 
 def kt_estimate(kspace: Tensor, mask: Tensor, maps: Tensor, config: KtConfig) -> Tensor:

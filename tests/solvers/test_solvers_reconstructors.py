@@ -157,7 +157,13 @@ def test_sense_recovers_a_determined_problem_to_noise_level(kind: str) -> None:
     [
         Sense(iterations=80, regularisation=0.0),
         KtSparse(
-            KtConfig(static_temporal=0.0, static_spatial=0.0, static_iterations=120, static_refinements=0)
+            KtConfig(
+                static_temporal=0.0,
+                static_spatial=0.0,
+                static_iterations=120,
+                unfolding_iterations=120,
+                unfolding_refinements=0,
+            )
         ),
         L1Wavelet(iterations=120, regularisation=0.0),
     ],

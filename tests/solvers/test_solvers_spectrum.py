@@ -78,7 +78,7 @@ def test_the_second_pass_brings_a_drawn_heart_nearer_to_the_truth(pattern: str) 
         images = kt_images(data, mask, example.maps[None], config, torch.device("cpu"))
         return float(np.linalg.norm(images - example.images))
 
-    assert error(KtConfig()) < 0.96 * error(KtConfig(refinements=0, static_refinements=0))
+    assert error(KtConfig()) < 0.96 * error(KtConfig(refinements=0, unfolding_refinements=0))
 
 
 def test_the_second_pass_scales_with_the_data_and_their_noise() -> None:

@@ -54,7 +54,9 @@ class Phantom:
 
 def test_it_reaches_what_gradient_steps_reach_after_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
     phantom = Phantom()
-    config = KtConfig(static_iterations=1500, unfolding_iterations=400, static_refinements=0, air=0)
+    config = KtConfig(
+        static_iterations=1500, unfolding_iterations=400, static_refinements=0, unfolding_refinements=0, air=0
+    )
     exact = phantom.images(config)
     monkeypatch.setattr(unfolding, "LARGEST_BYTES", 0)
     steps = phantom.images(config)
@@ -75,7 +77,10 @@ def test_knowing_where_air_is_helps_the_body(memory: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(unfolding, "LARGEST_BYTES", memory)
     phantom = Phantom()
     mask = phantom.mask()
-    without, pulled = (phantom.images(KtConfig(air=air, static_refinements=0), mask) for air in (0.0, 0.2))
+    without, pulled = (
+        phantom.images(KtConfig(air=air, static_refinements=0, unfolding_refinements=0), mask)
+        for air in (0.0, 0.2)
+    )
     inside = phantom.body
 
     def error(images: np.ndarray) -> float:
