@@ -384,6 +384,8 @@ class CardioMM(nn.Module):
     def _correct(
         self, physics: Physics, images: Tensor, measured: Tensor, weight: Tensor, chunk: int | None
     ) -> Tensor:
+        if self.config.consistency == "proximal" and physics.solves_exactly():
+            return physics.exact_proximal(images, measured, weight)
         step: Callable[[Tensor, Tensor, Tensor, slice], Tensor] = (
             physics.consistent if self.config.consistency == "step" else physics.proximal
         )

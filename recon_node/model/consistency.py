@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recon_node.solvers.exact import LineSystems
+
 BOTH = (-2, -1)
 COLUMNS = (-1,)
 PROXIMAL_ITERATIONS = 4
@@ -145,6 +147,8 @@ class Physics:
         `(item, 1, y, x)`: ``sum_c |S_c|^2``, 1 inside the support of normalised maps.
     lines : bool
         Whether all rows of the mask are equal, so that one-dimensional transforms do.
+    systems : LineSystems or None
+        Of the first clip, once `solves_exactly` was asked for them.
     """
 
     def __init__(self, maps: Tensor, mask: Tensor) -> None:
@@ -154,11 +158,13 @@ class Physics:
         self._axes = COLUMNS if self.lines else BOTH
         shown = mask[..., :1, :] if self.lines else mask
         self.mask = torch.fft.ifftshift(shown, dim=self._axes).to(maps.real.dtype)
+        self.systems: LineSystems | None = None
 
     def of_rows(self, rows: slice) -> Physics:
         """The operator of a run of rows, where all rows of the mask are equal."""
         made = copy.copy(self)
         made.maps, made.energy = self.maps[..., rows, :], self.energy[..., rows, :]
+        made.systems = None
         return made
 
     def adjoint(self, kspace: Tensor) -> Tensor:
@@ -224,6 +230,24 @@ class Physics:
         mask = self.mask[:, frames]
         apply: Callable[..., Tensor] = _Proximal.apply
         return apply(self.energy * images, measured, weight, self.maps, mask, self._axes, iterations)
+
+    def solves_exactly(self, *, iterations: int = PROXIMAL_ITERATIONS) -> bool:
+        """Whether an exact proximal step of all frames costs less than its conjugate gradients.
+
+        Without gradients only, for one clip of whole lines (`LineSystems`).
+        """
+        if torch.is_grad_enabled() or not self.lines or len(self.maps) > 1:
+            return False
+        if self.systems is None:
+            self.systems = LineSystems(self.maps[0], self.mask[0, :, 0])
+        return self.systems.pays(iterations)
+
+    def exact_proximal(self, images: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
+        """`proximal` of all frames of one clip, to the end; where `solves_exactly` holds."""
+        if self.systems is None:
+            raise ValueError("ask `solves_exactly` first")
+        wanted = measured + weight * self.energy * images
+        return self.systems.solve(wanted[0].unsqueeze(1), float(weight))[:, 0].unsqueeze(0)
 
     def coil_images(self, images: Tensor, kspace: Tensor, weight: Tensor | float) -> Tensor:
         """Coil images `(item, frame, coil, y, x)` of the corrected k-space (the published last step)."""

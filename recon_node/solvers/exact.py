@@ -53,8 +53,10 @@ class LineSystems:
 
     Parameters
     ----------
-    operator : SenseOperator
-        With ``lines`` true.
+    maps : Tensor
+        `(map, coil, x, y)` complex coil maps, phase encoding last.
+    rows : Tensor
+        `(frame, y)` real: 1 on sampled lines, the centre first.
 
     Attributes
     ----------
@@ -64,11 +66,8 @@ class LineSystems:
         Memory that all inverses take together.
     """
 
-    def __init__(self, operator: SenseOperator) -> None:
-        if not operator.lines:
-            raise DataError("exact solves need whole readout lines, found masks that vary along the readout")
-        self._maps = operator.maps
-        rows = operator.line_mask
+    def __init__(self, maps: Tensor, rows: Tensor) -> None:
+        self._maps = maps
         shared, owner = torch.unique(rows, dim=0, return_inverse=True)
         self.sets = [torch.nonzero(owner == i).flatten() for i in range(len(shared))]
         self._responses = torch.fft.ifft(shared.to(self._maps.dtype))
@@ -78,6 +77,19 @@ class LineSystems:
         size = self._maps.dtype.itemsize * self._maps.shape[0] ** 2
         self.bytes = int((lengths**2).sum()) * size * len(self.sets)
         self._steps = float((self._maps.shape[0] * lengths.double()).pow(3).sum()) * len(self.sets)
+
+    @classmethod
+    def of(cls, operator: SenseOperator) -> LineSystems:
+        """The systems of an operator.
+
+        Raises
+        ------
+        DataError
+            If its masks vary along the readout.
+        """
+        if not operator.lines:
+            raise DataError("exact solves need whole readout lines, found masks that vary along the readout")
+        return cls(operator.maps, operator.line_mask)
 
     def pays(self, applications: int) -> bool:
         """Whether factoring costs less than so many applications of ``A^H A`` to all frames."""

@@ -172,7 +172,7 @@ class _Problem:
     ) -> None:
         self.operator = SenseOperator(maps, mask, device)
         self._target = self.operator.matched(data)
-        self._systems = LineSystems(self.operator) if self.operator.lines else None
+        self._systems = LineSystems.of(self.operator) if self.operator.lines else None
         still = self._systems is not None and len(self._systems.sets) == 1
         self._exact = self._systems if still and unfolds(self._systems) else None
         self._data, self._mask, self._maps, self._config = data, mask, maps, config

@@ -53,7 +53,7 @@ def tikhonov(
     """
     goal = target if prior is None else target + weight * prior
     if operator.lines and weight > 0:
-        systems = systems or LineSystems(operator)
+        systems = systems or LineSystems.of(operator)
         if systems.pays(iterations):
             return systems.solve(goal, weight)
     return conjugate_gradients(

@@ -217,3 +217,23 @@ def test_the_weight_of_the_data_depends_on_what_the_texts_say():
     assert weights.shape == (3, 1, 1, 1)
     assert len(weights.unique()) == 3
     assert bool((weights > 0).all())
+
+
+def test_the_exact_proximal_step_is_where_conjugate_gradients_end():
+    rng = torch.Generator().manual_seed(3)
+    maps = torch.randn(1, 4, 12, 16, dtype=torch.complex64, generator=rng)
+    maps = maps / maps.abs().square().sum(dim=1, keepdim=True).sqrt()
+    maps[..., :3] = 0
+    rows = torch.rand(16, generator=rng) < 0.5
+    physics = Physics(maps, rows.expand(1, 6, 12, 16))
+    start, target = (torch.randn(1, 6, 12, 16, dtype=torch.complex64, generator=rng) for _ in range(2))
+    measured, weight = physics.gram(target), torch.full((1, 1, 1, 1), 0.2)
+    assert not physics.solves_exactly()
+    with torch.no_grad():
+        assert physics.solves_exactly()
+        exact = physics.exact_proximal(start, measured, weight)
+    many = physics.proximal(start, measured, weight, iterations=60)
+    torch.testing.assert_close(exact, many, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        assert not Physics(maps, torch.rand(1, 6, 12, 16, generator=rng) < 0.5).solves_exactly()
+        assert not Physics(maps.repeat(2, 1, 1, 1), rows.expand(2, 6, 12, 16)).solves_exactly()

@@ -46,7 +46,7 @@ def test_solutions_solve_their_equations(
 ) -> None:
     rng = np.random.default_rng(seed)
     operator, target = a_slice(rng, sets=sets, coils=coils, grid=grid, phases=phases, masks=masks)
-    systems = LineSystems(operator)
+    systems = LineSystems.of(operator)
     pull = torch.from_numpy(rng.random((grid[1], grid[0])).astype(np.float32)) + 0.1
     for weight in (0.5, pull):
         for x in (systems.solve(target, weight), systems.inverses(weight)(target)):
@@ -61,7 +61,7 @@ def test_predicted_noise_is_the_noise_of_many_reconstructions(
     """The columns of the matrix from samples to image say how much noise it lets through."""
     rng = np.random.default_rng(seed)
     operator, target = a_slice(rng, sets=sets, coils=coils, grid=grid, phases=phases, masks=masks)
-    systems = LineSystems(operator)
+    systems = LineSystems.of(operator)
     x, y = (int(rng.integers(0, size)) for size in target.shape[-2:])
     one = torch.zeros_like(target)
     one[:, 0, x, y] = 1
@@ -74,7 +74,7 @@ def test_the_factor_and_conjugate_gradients_agree() -> None:
     rng = np.random.default_rng(1)
     operator, target = a_slice(rng, sets=1, coils=4, grid=(24, 20), phases=4, masks=4)
     prior = torch.from_numpy(complex_noise(rng, 1, 1, 20, 24)) * (operator.coverage() > 0)
-    systems = LineSystems(operator)
+    systems = LineSystems.of(operator)
     assert systems.pays(400)
     assert not systems.pays(0)
     exact = tikhonov(operator, target, 0.1, prior=prior, iterations=400, systems=systems)
@@ -94,7 +94,7 @@ def test_a_weak_regularisation_is_solved_as_well() -> None:
     rng = np.random.default_rng(3)
     operator, image = a_slice(rng, sets=1, coils=6, grid=(24, 8), phases=2, masks=1)
     target = operator.normal(image)
-    found = LineSystems(operator).solve(target, 1e-6)
+    found = LineSystems.of(operator).solve(target, 1e-6)
     torch.testing.assert_close(operator.normal(found), target, rtol=1e-4, atol=1e-4)
 
 
@@ -102,4 +102,4 @@ def test_masks_that_vary_along_the_readout_are_refused() -> None:
     mask = np.ones((1, 8, 6), bool)
     mask[0, 1, 3] = False
     with pytest.raises(DataError, match="whole readout lines"):
-        LineSystems(SenseOperator(np.ones((1, 2, 8, 6), np.complex64), mask, CPU))
+        LineSystems.of(SenseOperator(np.ones((1, 2, 8, 6), np.complex64), mask, CPU))

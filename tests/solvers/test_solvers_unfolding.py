@@ -65,7 +65,7 @@ def test_it_reaches_what_gradient_steps_reach_after_very_many(monkeypatch: pytes
 
 def test_inverses_that_fit_no_memory_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     phantom = Phantom()
-    systems = LineSystems(SenseOperator(phantom.maps, phantom.mask(), CPU))
+    systems = LineSystems.of(SenseOperator(phantom.maps, phantom.mask(), CPU))
     assert unfolds(systems)
     assert not unfolds(None)
     monkeypatch.setattr(unfolding, "LARGEST_BYTES", systems.bytes - 1)
