@@ -54,7 +54,7 @@ def noise_deviation(kspace: KSpace, maps: CoilMaps, *, weight: float = WEIGHT) -
     """
     if not (np.isfinite(weight) and weight > 0):
         raise DataError(f"noise map: the Tikhonov weight is {weight}, expected a number above 0")
-    systems = LineSystems(SenseOperator(maps.data, kspace.mask, torch.device("cpu")))
+    systems = LineSystems.of(SenseOperator(maps.data, kspace.mask, torch.device("cpu")))
     found = systems.noise(float(weight)).square().sum(dim=1).sqrt()
     grid = torch.fft.fftshift(found, dim=(-2, -1)).transpose(-2, -1)
     return np.asarray(grid.contiguous().numpy(), np.float32)
