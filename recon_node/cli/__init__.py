@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": "Measure reconstructions against a known truth.",
     "weights": "List, verify and import network weights.",
     "openrecon": "Write the description of an OpenRecon container.",
+    "gadget": "Give Gadgetron the chains that call this node.",
     "settings": "Show, check and describe settings.",
     "doctor": "Check this machine and installation.",
 }

@@ -29,7 +29,7 @@ EXAMPLES = {
     "spool retry": "recon-node spool retry --to pacs",
     "spool purge": "recon-node spool purge",
     "echo": "recon-node echo dicom://ORTHANC@127.0.0.1:4242",
-    "train": "recon-node train --config heart.toml --set run.out=runs/mine",
+    "train": "recon-node train --config heart --set run.out=runs/mine",
     "evaluate": "recon-node evaluate --scans 3 --methods sense,kt,cardiomm",
     "evaluate measured": "recon-node evaluate measured full.h5 --methods sense,kt",
     "evaluate trust": "recon-node evaluate trust --out runs/trust",
@@ -37,6 +37,7 @@ EXAMPLES = {
     "weights verify": "recon-node weights verify default",
     "weights import": "recon-node weights import cardiomm.ckpt --encoder-folder CLIP",
     "weights calibrate": "recon-node weights calibrate mine.safetensors",
+    "gadget chains": "recon-node gadget chains /usr/local/share/gadgetron/config",
     "openrecon label": "recon-node openrecon label --dockerfile",
     "openrecon package": "recon-node openrecon package --out openrecon",
 }

@@ -13,7 +13,13 @@ from recon_node.core.errors import ConfigError
 
 
 @click.command("train", short_help="Train a network.")
-@click.option("--config", required=True, type=ANY_PATH, help="Settings of the run (TOML).")
+@click.option(
+    "--config",
+    required=True,
+    type=ANY_PATH,
+    metavar="FILE|NAME",
+    help="Settings of the run (TOML), or the name of a recipe that is shipped, for example heart.",
+)
 @click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
 @click.option(
     "--set",
@@ -27,8 +33,7 @@ def command(config: Path, device: str, changes: tuple[str, ...]) -> None:
 
     For several GPUs or machines start it with torchrun: torchrun --nproc-per-node 4 -m recon_node train ...
     """
-    if not config.is_file():
-        raise ConfigError(f"training settings {config}: no such file")
+    config = _found(config)
     from recon_node.lab.training.config import load_train_config
 
     run = load_train_config(config, changes)
@@ -53,3 +58,15 @@ def command(config: Path, device: str, changes: tuple[str, ...]) -> None:
         weights = started.train(report)
     if started.rank == 0:
         click.echo(f"weights: {weights}")
+
+
+def _found(config: Path) -> Path:
+    """The file, or the recipe of that name."""
+    if config.is_file():
+        return config
+    recipes = sorted(Path(__file__).parents[1].joinpath("lab", "training", "recipes").glob("*.toml"))
+    named = {recipe.stem: recipe for recipe in recipes}
+    if str(config) in named:
+        return named[str(config)]
+    known = ", ".join(named)
+    raise ConfigError(f"training settings {config}: no such file, and no recipe of that name ({known})")
