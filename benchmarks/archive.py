@@ -1,0 +1,296 @@
+"""Replay of whole archives: what spreading gains, what the engine costs, how much memory it takes, what kills cost.
+
+    python -m benchmarks.archive speedup [--slices 40] [--files 1] [--method kt]
+    python -m benchmarks.archive overhead [--slices 40] [--method kt]
+    python -m benchmarks.archive tiny [--scans 100000]
+    python -m benchmarks.archive kills [--scans 100] [--every 10]
+    python -m benchmarks.archive memory [--gb 10]
+
+`speedup`: wall time of one worker over that of two, starting included; bytes are compared. `overhead`: CPU time of
+a replay over that of a plain loop (read, reconstruct, write) in the same process, and of two workers. `tiny`: peak
+memory of the process that is client and scheduler. `kills`: a worker process is killed every few seconds; every
+instance has to be there once, with the bytes of an undisturbed replay, and the ledger has to say so. `memory`: peak
+memory of a replay of one file. Each prints one line of JSON; exit code 1 where the bound is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon_node.core.acquisition import AcquisitionFlag
+from recon_node.core.scan import Readouts
+from recon_node.files.open import open_scans, open_source
+from recon_node.mrd.messages import Close, HeaderXml, message_bytes
+from recon_node.offline.ledger import query
+from recon_node.offline.replay import replay
+from recon_node.pipeline.row import Pipeline, row
+from recon_node.pipeline.write import SeriesWriter
+from recon_node.settings import Settings
+from recon_node.simulate import simulate_scan
+
+SIZE = {"acceleration": 8, "pattern": "random", "coils": 8, "phases": 20, "matrix": 128}
+SMALL = {"acceleration": 4, "pattern": "random", "coils": 4, "phases": 8, "matrix": 64}
+BOUNDS = {"speedup": 1.8, "overhead": 1.05, "tiny_gb": 1.0, "memory_gb": 2.0}
+
+
+def settings_for(method: str) -> Settings:
+    return Settings().replace("recon", method=method, device="cpu")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.dcm")}
+
+
+def scans(folder: Path, files: int, slices: int, size: dict[str, Any]) -> list[Path]:
+    """Drawn hearts as files."""
+    paths = [folder / f"{number:04d}.h5" for number in range(files)]
+    for seed, path in enumerate(paths):
+        simulate_scan(path, slices=slices, seed=seed, **size)
+    return paths
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall and CPU seconds, those of ended child processes included."""
+    before, start = os.times(), time.perf_counter()
+    work()
+    after = os.times()
+    return time.perf_counter() - start, sum(after[:4]) - sum(before[:4])
+
+
+def speedup(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    paths = scans(folder, options.files, options.slices // options.files, SIZE)
+    settings = settings_for(options.method)
+    wall, cpu = {}, {}
+    for workers in (1, 2):
+        out = folder / f"by{workers}"
+        wall[workers], cpu[workers] = timed(
+            lambda out=out, n=workers: replay(paths, out, settings, workers=n)
+        )
+    same = contents(folder / "by1") == contents(folder / "by2")
+    ratio = wall[1] / wall[2]
+    return {
+        "slices": options.slices,
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "cores_used": {n: cpu[n] / wall[n] for n in wall},
+        "ratio": ratio,
+        "same_bytes": same,
+        "load": os.getloadavg()[0],
+        "ok": same and ratio >= BOUNDS["speedup"],
+    }
+
+
+def overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    paths = scans(folder, 4, options.slices // 4, SIZE)
+    settings = settings_for(options.method)
+
+    def loop(out: Path) -> None:
+        pipeline = Pipeline(settings)
+        for path in paths:
+            for source in open_scans(path):
+                for _ in row(source, pipeline, writer=SeriesWriter.from_settings(settings, out)):
+                    pass
+
+    loop(folder / "warm")
+    turns: dict[str, list[float]] = {"loop": [], "replay": []}
+    for turn in range(options.turns):
+        turns["loop"].append(timed(lambda turn=turn: loop(folder / f"loop{turn}"))[1])
+        turns["replay"].append(timed(lambda turn=turn: replay(paths, folder / f"replay{turn}", settings))[1])
+    plain, engine = (float(np.median(turns[name])) for name in ("loop", "replay"))
+    workers = timed(lambda: replay(paths, folder / "two", settings, workers=2))[1]
+    return {
+        "slices": options.slices,
+        "loop_cpu_s": plain,
+        "replay_cpu_s": engine,
+        "ratio": engine / plain,
+        "two_workers_cpu_s_with_start": workers,
+        "two_workers_ratio_with_start": workers / plain,
+        "ok": engine / plain < BOUNDS["overhead"],
+    }
+
+
+def stream_of(path: Path) -> tuple[bytes, list[Readouts]]:
+    """Header and readouts of a file."""
+    with open_source(path) as source:
+        return source.headers[0].xml, [block for block in source if isinstance(block, Readouts)]
+
+
+def write_stream(path: Path, xml: bytes, blocks: Iterator[Readouts] | list[Readouts]) -> None:
+    with path.open("wb") as file:
+        file.write(message_bytes(HeaderXml(xml=xml)))
+        for block in blocks:
+            file.write(message_bytes(block))
+        file.write(message_bytes(Close()))
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def in_a_process(work: Callable[..., None], *arguments: Any) -> Any:
+    """What `work` puts into a queue, in a process whose peak of memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=work, args=(queue, *arguments))
+    process.start()
+    found = queue.get()
+    process.join()
+    return found
+
+
+def _tiny(queue: Any, paths: list[Path], out: Path, workers: int) -> None:
+    start = time.perf_counter()
+    done = replay(
+        paths, out, settings_for("zero-filled").replace("recon", check_trust=False), workers=workers
+    )
+    failed = sum(result.error is not None for result in done)
+    queue.put({"peak_gb": peak_gb(), "seconds": time.perf_counter() - start, "failed": failed})
+
+
+def tiny(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    base = folder / "base.h5"
+    simulate_scan(base, acceleration=2, pattern="uniform", coils=2, slices=1, phases=1, matrix=32, seed=1)
+    xml, blocks = stream_of(base)
+    assert b"<protocolName>" in xml
+    rest = b"".join(bytes(message_bytes(block)) for block in blocks) + bytes(message_bytes(Close()))
+    paths = []
+    for number in range(options.scans):
+        paths.append(folder / f"{number // 1000:03d}" / f"{number:06d}.mrd")
+        paths[-1].parent.mkdir(exist_ok=True)
+        mine = xml.replace(b"<protocolName>", f"<protocolName>{number} ".encode(), 1)
+        paths[-1].write_bytes(bytes(message_bytes(HeaderXml(xml=mine))) + rest)
+    found = in_a_process(_tiny, paths, folder / "out", options.workers)
+    rows = len(query(folder / "out", "status = 'done'"))
+    ok = found["peak_gb"] < BOUNDS["tiny_gb"] and rows == options.scans and not found["failed"]
+    return {"scans": options.scans, "rows": rows, **found, "ok": ok}
+
+
+@contextmanager
+def killing(every: float) -> Iterator[list[int]]:
+    """Kills one of this process's workers now and then."""
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(every):
+            workers = [child for child in multiprocessing.active_children() if child.is_alive()]
+            if workers:
+                unlucky = random.choice(workers)
+                unlucky.kill()
+                killed.append(unlucky.pid or 0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    paths = scans(folder, options.scans, 3, SMALL)
+    settings = settings_for(options.method)
+    replay(paths, folder / "calm", settings)
+    start = time.perf_counter()
+    with killing(options.every) as killed:
+        done = replay(paths, folder / "killed", settings, workers=options.workers)
+    seconds = time.perf_counter() - start
+    calm, found = contents(folder / "calm"), contents(folder / "killed")
+    rows = query(folder / "killed", "status = 'done'")
+    instances = [uid for result in done for entry in result.series for uid in entry["instances"]]
+    right = len(rows) == 3 * options.scans and sum(one["instances"] for one in rows) == len(instances)
+    once = len(set(instances)) == len(instances) == len(found)
+    errors = [result.error for result in done if result.error is not None]
+    return {
+        "scans": options.scans,
+        "killed": len(killed),
+        "seconds": seconds,
+        "errors": errors[:3],
+        "same_bytes": calm == found,
+        "each_instance_once": once,
+        "ledger_right": right,
+        "ok": not errors and calm == found and once and right and bool(killed),
+    }
+
+
+def _memory(queue: Any, path: Path, out: Path) -> None:
+    start = time.perf_counter()
+    (done,) = replay([path], out, settings_for("zero-filled").replace("recon", check_trust=False))
+    queue.put(
+        {
+            "peak_gb": peak_gb(),
+            "seconds": time.perf_counter() - start,
+            "slices": len(done.series),
+            "error": done.error,
+        }
+    )
+
+
+def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    base, path = folder / "base.h5", folder / "large.mrd"
+    simulate_scan(base, acceleration=4, pattern="uniform", coils=24, slices=1, phases=25, matrix=192, seed=1)
+    xml, blocks = stream_of(base)
+    once = sum(block.samples.nbytes for block in blocks)
+    slices = int(options.gb * 2**30 / once) + 1
+    limits = rb"(<slice>\s*<minimum>0</minimum>\s*<maximum>)0(</maximum>)"
+    xml, found = re.subn(limits, rb"\g<1>" + str(slices - 1).encode() + rb"\g<2>", xml)
+    assert found == 1
+
+    def every() -> Iterator[Readouts]:
+        for number in range(slices):
+            for block in blocks:
+                noise = block.head["flags"] & np.uint64(AcquisitionFlag.IS_NOISE_MEASUREMENT) != 0
+                if number and noise.all():
+                    continue
+                head = block.head.copy()
+                head["idx"]["slice"][~noise] = number
+                head["position"][~noise] += np.float32(8 * number) * head["slice_dir"][~noise]
+                yield Readouts(head=head, samples=block.samples)
+
+    write_stream(path, xml, every())
+    size = path.stat().st_size / 2**30
+    found_ = in_a_process(_memory, path, folder / "out")
+    ok = found_["error"] is None and found_["slices"] == slices and found_["peak_gb"] < BOUNDS["memory_gb"]
+    return {"gb": size, "expected_slices": slices, **found_, "ok": ok}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("speedup", "overhead", "tiny", "kills", "memory"):
+        one = commands.add_parser(name)
+        one.add_argument("--method", default="kt")
+        one.add_argument("--slices", type=int, default=40)
+        one.add_argument("--files", type=int, default=1)
+        one.add_argument("--turns", type=int, default=3)
+        one.add_argument("--scans", type=int, default=100_000 if name == "tiny" else 100)
+        one.add_argument("--workers", type=int, default=2)
+        one.add_argument("--every", type=float, default=10.0)
+        one.add_argument("--gb", type=float, default=10.0)
+        one.add_argument("--folder", help="where the files go for the time being; the system's by default")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="archive", dir=options.folder) as name:
+        found: dict[str, Any] = globals()[options.command](options, Path(name))
+    print(json.dumps({"command": options.command, **found}))
+    return 0 if found["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
