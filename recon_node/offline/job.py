@@ -164,8 +164,9 @@ class _Work:
     def _scan(self, number: int, source: OpenSource, pipeline: Pipeline, known: list[dict[str, Any]]) -> None:
         job = self._job
         writer = SeriesWriter.from_settings(job.settings, job.out)
-        finished = self._finished(number, known, writer)
-        stack = NiftiStack(job.out) if job.extras.nifti else None
+        scan = f"{self._sha256[:16]}-{self._key[:16]}-{number}"
+        stack = NiftiStack(job.out, scan) if job.extras.nifti else None
+        finished = self._finished(number, known, writer, stack)
 
         def wanted(index: SliceIndex) -> bool:
             return index not in finished and (job.only is None or index in job.only)
@@ -179,20 +180,26 @@ class _Work:
             measure=_against_all(job.extras),
             each=self._each,
         )
-        for done in filter(_is_written, made):
-            self._remember(number, done, writer.scaling)
+        whole = False
+        try:
+            for done in filter(_is_written, made):
+                self._remember(number, done, writer.scaling)
+                if stack is not None:
+                    stack.add(done.result.images)
+                if job.extras.on_slice is not None:
+                    job.extras.on_slice(done, job.out)
+            whole = job.only is None
+        finally:
             if stack is not None:
-                stack.add(done.result.images)
-            if job.extras.on_slice is not None:
-                job.extras.on_slice(done, job.out)
-        if stack is not None:
-            stack.write()
+                stack.write(whole=whole)
 
     def _finished(
-        self, number: int, known: list[dict[str, Any]], writer: SeriesWriter
+        self, number: int, known: list[dict[str, Any]], writer: SeriesWriter, stack: NiftiStack | None
     ) -> frozenset[SliceIndex]:
         """Slices of a scan that are complete; the others share their window."""
         complete = {index_of(one): one for one in known if _is_complete(one, self._job.out)}
+        if stack is not None:
+            complete = {index: one for index, one in complete.items() if stack.has(index)}
         self.entries += [((number, index), json.loads(one["entry"])) for index, one in complete.items()]
         self.skipped += sum(MINE not in one for one in complete.values())
         scalings = [one["scaling"] for one in complete.values() if one["scaling"]]

@@ -239,8 +239,12 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise ConfigError("Parquet needs pyarrow: pip install pyarrow, or take --csv") from error
-    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+        raise ConfigError(
+            "Parquet needs pyarrow: pip install 'recon-node[parquet]', or take --csv"
+        ) from error
+    kinds = {"TEXT": pa.string(), "INTEGER": pa.int64(), "REAL": pa.float64()}
+    schema = pa.schema([(name, kinds[_COLUMNS[name].partition(" ")[0]]) for name in SHOWN])
+    parquet.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), path)
 
 
 def read_listed(name: str) -> dict[Path, frozenset[SliceIndex]]:

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
+from pyarrow import parquet
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError, ReconNodeError
@@ -237,6 +239,25 @@ def test_nifti_lies_where_the_dicom_does(heart: Path, tmp_path: Path) -> None:
     assert patient not in path.name
 
 
+def test_a_stack_is_whole_in_nifti_whatever_stopped_the_run_in_between(heart: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    replay([heart], whole, SETTINGS, extras=Extras(nifti=True))
+    with pytest.raises(Stopped):
+        replay([heart], parts, SETTINGS, extras=replace(stop_after(2), nifti=True))
+    (result,) = replay([heart], parts, SETTINGS, resume=True, extras=Extras(nifti=True))
+    assert result.skipped == 2
+    (one,), (other,) = ((folder / "nifti").rglob("*cine.nii") for folder in (whole, parts))
+    assert one.name == other.name
+    assert one.read_bytes() == other.read_bytes()
+    assert not list((parts / "nifti").rglob("*.npz"))
+    (again,) = replay([heart], parts, SETTINGS, resume=True, extras=Extras(nifti=True))
+    assert again.skipped == 3
+    replay([heart], tmp_path / "without", SETTINGS)
+    (late,) = replay([heart], tmp_path / "without", SETTINGS, resume=True, extras=Extras(nifti=True))
+    assert late.skipped == 0
+    assert len(list((tmp_path / "without" / "nifti").rglob("*.nii"))) == 1
+
+
 def test_a_watched_folder_is_done_as_files_become_whole(heart: Path, tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     inbox.mkdir()
@@ -271,3 +292,21 @@ def test_workers_give_the_same_bytes_and_ledger(heart: Path, full: Path, tmp_pat
     assert sum(ticks) == 4
     names = ("input", "slice", "key", "trust", "instances")
     assert [[r[n] for n in names] for r in query(one, "")] == [[r[n] for n in names] for r in query(two, "")]
+
+
+def test_the_ledger_goes_out_as_parquet_and_csv_with_the_same_rows(heart: Path, tmp_path: Path) -> None:
+    replay([heart], tmp_path, SETTINGS)
+    table, text = tmp_path / "slices.parquet", tmp_path / "slices.csv"
+    command = ["ledger", "query", "slice > 0", "--out", str(tmp_path)]
+    assert run([*command, "--parquet", str(table), "--csv", str(text)]) == 0
+    read = parquet.read_table(table)
+    assert read.column("slice").to_pylist() == [1, 2]
+    assert str(read.schema.field("score").type) == "double"
+    assert str(read.schema.field("psnr").type) == "double"  # also where no slice has one
+    assert str(read.schema.field("slice").type) == "int64"
+    with text.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [one["input_sha256"] for one in rows] == read.column("input_sha256").to_pylist()
+    assert run(["ledger", "query", "slice > 99", "--out", str(tmp_path), "--parquet", str(table)]) == 0
+    assert parquet.read_table(table).num_rows == 0
+    assert parquet.read_schema(table).names == list(rows[0])
