@@ -1,96 +1,93 @@
-"""Maps to lay over the images of a slice: noise, SNR, and signal that is not explained."""
+"""Maps to lay over the images of a slice: noise, SNR, errors to be expected, signal that is not explained."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.protocols import Reconstructor
-from recon_node.core.types import CoilMaps, ImageSeries, KSpace
-from recon_node.images import finish
+from recon_node.methods.registry import title_of
+from recon_node.pipeline.maps import map_of
 from recon_node.pipeline.result import Reconstruction
 from recon_node.report import Layer
-from recon_node.trust.pixelwise import g_factor, noise_response, unexplained_signal
+from recon_node.report.content import white_of_image
+from recon_node.trust.unexplained import unexplained_signal
 
-_TOP_LEFT = 5.0
-_LEAST_FRAMES = 16
-"""Of noise: the g-factor of fewer would be noise itself."""
+_TOP_LEFT, _TOP_ERROR = 5.0, 10.0
+_BRIGHT = 0.99
+"""Share of the pixels below the bright end of the colours, where nothing else sets it."""
 
 
-def layers_of(result: Reconstruction, fallback: Reconstructor, title: str) -> list[Layer]:
-    """What can be said pixel by pixel about one slice.
+def layers_of(result: Reconstruction) -> list[Layer]:
+    """What can be said pixel by pixel about one slice; maps that this slice cannot have are left out.
 
     Parameters
     ----------
     result : Reconstruction
-    fallback : Reconstructor
-        A linear method, whose noise is followed through it.
-    title : str
-        Its name, as headings have it.
 
     Returns
     -------
     list of Layer
-        Empty where the noise level of the k-space is not known.
     """
-    kspace, shape = result.kspace, result.images.data.shape[1:]
-    if not kspace.whitened:
-        return []
+    return [*_expected(result), *_noise(result), *_unexplained(result)]
 
-    def run(part: KSpace) -> ImageSeries:
-        return finish(fallback.reconstruct(part, result.maps, None), shape=(shape[0], shape[1]))
 
-    rate = kspace.sampling.effective_acceleration
-    clean = run(kspace)
-    replicas = range(math.ceil(_LEAST_FRAMES / len(kspace.data)))
-    noise = [noise_response(kspace, run, clean=clean, seed=seed).data for seed in replicas]
-    g = g_factor(np.concatenate(noise), rate)
-    signal = np.abs(clean.data).mean(axis=0)
-    seen = _support(result.maps, kspace, result.images)
-    inside = np.where(seen, g, np.nan)
-    snr = np.where(seen, signal / np.maximum(g * np.sqrt(rate), 1e-6), np.nan)
-    layers = [
-        Layer(
+def _expected(result: Reconstruction) -> Iterator[Layer]:
+    if result.verdict.error_map is None or result.verdict.verdict == "fallback":
+        return
+    found = map_of("expected-error", result)
+    if found is not None:
+        yield Layer(
+            name="expected error",
+            data=100 * np.abs(found.data[0]) / white_of_image(result.images.data),
+            top=_TOP_ERROR,
+            unit="% of full brightness",
+            said="Where the images move when measured lines are held back: there the lines that nobody "
+            "measured are missed, too.",
+        )
+
+
+def _noise(result: Reconstruction) -> Iterator[Layer]:
+    """Exact where whole lines were sampled; elsewhere nobody knows it without many reconstructions."""
+    mask, title = result.kspace.mask, title_of("sense")
+    if not np.all(mask == mask[:, :, :1]):
+        return
+    g = map_of("g-factor", result)
+    if g is not None:
+        inside = np.where(np.abs(g.data[0]) > 0, np.abs(g.data[0]), np.nan)
+        yield Layer(
             name=f"g-factor of {title}",
             of=title,
             data=inside,
             top=max(2.0, float(np.ceil(_bright(inside)))),
-            said=f"Noise in {title}'s images over that of fully sampled ones and the square root of "
-            f"{rate:.2g}, from added noise. Below 1 regularisation holds noise down, at the price of blur.",
-        ),
-        Layer(
-            name=f"SNR of {title}",
-            of=title,
-            data=snr,
-            top=_bright(snr),
-            said=f"Mean magnitude over the standard deviation of the noise in {title}'s images.",
-        ),
-    ]
-    if result.images.data.shape == kspace.mask.shape and len(result.maps.data) == 1:
-        layers.append(
-            Layer(
-                name="unexplained signal",
-                data=unexplained_signal(result.images.data, kspace, result.maps),
-                top=_TOP_LEFT,
-                unit="times noise",
-                said="Measured signal that the stored images do not explain, where it belongs: noise alone "
-                "leaves 1 at most.",
-            )
+            said="How much noisier parallel imaging makes a pixel than its fewer samples alone, mean over "
+            "phases. Below 1 regularisation smooths.",
         )
-    return layers
+    ratio = map_of("snr", result) if result.kspace.whitened else None
+    if ratio is not None:
+        yield Layer(
+            name=f"SNR at {title}'s noise",
+            data=np.abs(ratio.data[0]),
+            top=_bright(np.abs(ratio.data[0])),
+            said=f"Mean magnitude over the standard deviation of the noise that {title} would leave.",
+        )
 
 
-def _bright(values: NDArray[np.float64]) -> float:
+def _unexplained(result: Reconstruction) -> Iterator[Layer]:
+    kspace, images = result.kspace, result.images
+    on_grid = images.data.shape == kspace.mask.shape
+    if kspace.whitened and on_grid and len(result.maps.data) == 1:
+        yield Layer(
+            name="unexplained signal",
+            data=unexplained_signal(images.data, kspace, result.maps),
+            top=_TOP_LEFT,
+            unit="times noise",
+            said="Measured signal that the images do not explain, where it belongs; noise leaves 1 at most.",
+        )
+
+
+def _bright(values: NDArray[np.floating]) -> float:
     """A value that few pixels exceed."""
-    known = values[np.isfinite(values)]
-    return float(np.quantile(known, 0.99)) if known.size else 1.0
-
-
-def _support(maps: CoilMaps, kspace: KSpace, images: ImageSeries) -> NDArray[np.bool_]:
-    """Where the coil maps are known `(y, x)`, on the images' grid."""
-    if images.data.shape == kspace.mask.shape:
-        return np.asarray(maps.support)
-    level = np.abs(images.data).mean(axis=0)
-    return np.asarray(level > 0.05 * np.quantile(level, 0.99))
+    known = values[np.isfinite(values) & (values > 0)]
+    return float(np.quantile(known, _BRIGHT)) if known.size else 1.0

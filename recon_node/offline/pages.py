@@ -105,7 +105,7 @@ def _view(done: Slice, options: MethodOptions, fallback: str) -> SliceView:
         truth_is="reconstructed from all lines",
         metrics={names[name]: found for name, found in (result.metrics or {}).items() if name in names},
         pixel_mm=(fov_x / columns, fov_y / rows),
-        layers=layers_of(result, methods[fallback], title_of(fallback)),
+        layers=layers_of(result),
         kspace=kspace,
         maps=result.maps,
         prompts=result.prompts,

@@ -126,8 +126,19 @@ def white_of(one: SliceView) -> float:
     DataError
         It has no finite, positive brightness.
     """
-    image = np.abs(one.truth if one.truth is not None else [*one.images.values()][-1])
-    finite = image[np.isfinite(image)]
+    return white_of_image(one.truth if one.truth is not None else [*one.images.values()][-1])
+
+
+def white_of_image(image: NDArray[Any]) -> float:
+    """Magnitude below which nearly all pixels lie.
+
+    Raises
+    ------
+    DataError
+        It has no finite, positive brightness.
+    """
+    magnitude = np.abs(image)
+    finite = magnitude[np.isfinite(magnitude)]
     white = float(np.quantile(finite, _WHITE)) if finite.size else 0.0
     white = white or float(finite.max(initial=0.0))
     if white <= 0:

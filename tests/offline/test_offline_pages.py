@@ -45,7 +45,16 @@ def test_every_slice_has_a_page_and_the_overview_leads_to_it(replayed: Path) -> 
         text = (replayed / "report" / page).read_text()
         assert "not for clinical use" in text.lower()
         assert 'src="http' not in text
-        for shown in ("Zero-filled", "CG-SENSE", "Coil maps", "Prompts", "Sampling", "g-factor of CG-SENSE"):
+        for shown in (
+            "Zero-filled",
+            "CG-SENSE",
+            "Coil maps",
+            "Prompts",
+            "Sampling",
+            "g-factor of CG-SENSE",
+            "expected error",
+            "unexplained signal",
+        ):
             assert shown in text
         (folder,) = re.findall(r'href="(\.\./[^"]+/)">DICOM files', text)
         assert len([*(replayed / "report" / folder).glob("*.dcm")]) == 6

@@ -20,7 +20,7 @@ from recon_node.delivery import StorageScp
 from recon_node.lab.demo.data import SliceResult, Truth, read_truth
 from recon_node.lab.demo.page import write_demo_report
 from recon_node.lab.evaluation import series_metrics
-from recon_node.methods.registry import stand_in, title_of
+from recon_node.methods.registry import stand_in
 from recon_node.offline.layers import layers_of
 from recon_node.offline.send import send_scan
 from recon_node.online.serve import serving
@@ -138,7 +138,7 @@ def compare(part: SliceResult, truth: Truth, settings: Settings) -> None:
     """Reconstruct a slice with the methods beside, and measure all of them against the truth."""
     kspace, maps = part.result.kspace, part.result.maps
     reference = truth.images[part.number]
-    part.layers += layers_of(part.result, stand_in("sense", settings.recon), title_of("sense"))
+    part.layers += layers_of(part.result)
     for name in BESIDE:
         part.beside[name] = stand_in(name, settings.recon).reconstruct(kspace, maps, None)
     methods: Mapping[str, ImageSeries] = {
