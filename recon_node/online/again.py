@@ -115,6 +115,8 @@ class Replayed(Answering):
         self._stopping = stopping
         self._whole = capture.whole
         self._to = to
+        if to is not None:
+            self.capture = to.capture  # there is another try behind this one
         self.stopped = False
         self.answers: list[bytes] = []
 
