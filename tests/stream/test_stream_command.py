@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import mrd
 import numpy as np
 import pydicom
 import pytest
+import yaml
 
 from benchmarks.stream_cuts import FORMATS, cut
 from recon_node.cli import run
@@ -23,6 +25,7 @@ from recon_node.files.open import open_source
 from recon_node.mrd.messages import HeaderXml, ImageMessage, close_bytes, message_bytes
 from recon_node.mrd.wire import read_messages
 from recon_node.offline.replay import replay
+from recon_node.online.serve import serving
 from recon_node.online.stream import StreamSummary, reconstruct_stream
 from recon_node.settings import Settings
 
@@ -235,12 +238,14 @@ def test_named_pipes_in_an_empty_environment(mrd2_stream: bytes, heart: Path, tm
     ]
     for writer in writers:
         writer.start()
-    command = [sys.executable, "-m", "recon_node", "stream", "--method", "view-sharing"]
-    command += [
-        f"--input={tmp_path / 'scan'}",
-        f"--output={tmp_path / 'images'}",
-        f"--noise={tmp_path / 'noise'}",
-    ]
+    codespec = yaml.safe_load(Path("gadget_configs/tyger.yml").read_text())["job"]["codespec"]
+    assert codespec["buffers"] == {"inputs": ["input", "noise"], "outputs": ["output"]}
+    pipes = {"$(INPUT_PIPE)": "scan", "$(NOISE_PIPE)": "noise", "$(OUTPUT_PIPE)": "images"}
+    arguments = codespec["args"]
+    for variable, name in pipes.items():
+        arguments = [part.replace(variable, str(tmp_path / name)) for part in arguments]
+    assert "$(" not in "".join(arguments)
+    command = [sys.executable, "-m", "recon_node", *arguments, "--method", "view-sharing"]
     process = subprocess.Popen(
         command, env={"PYTHONPATH": str(Path.cwd())}, stderr=subprocess.PIPE, text=True
     )
@@ -252,6 +257,35 @@ def test_named_pipes_in_an_empty_environment(mrd2_stream: bytes, heart: Path, tm
     assert len(mrd2_images(images)) == 16
     assert "slice 1: 8 images by view-sharing" in told
     assert "Not for clinical use" in told
+
+
+def test_in_a_pipe_between_the_tools_of_the_mrd_package(tmp_path: Path) -> None:
+    """``phantom | recon-node stream | export_png_images``: programs that know nothing of each other."""
+    python = sys.executable
+    pipe = (
+        f"{python} -m mrd.tools.phantom -c 4 -m 32 -r 2 | "
+        f"{python} -m recon_node stream --method view-sharing | "
+        f"{python} -m mrd.tools.export_png_images -o {tmp_path}/image"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", pipe], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("image*.png"))) == 2
+
+
+def test_an_mrd2_file_is_inspected_and_sent_as_any_other(
+    mrd2_stream: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "scan.mrd2"
+    raw.write_bytes(mrd2_stream)
+    assert run(["inspect", str(raw)]) == 0
+    assert "receiver_channels" in capsys.readouterr().out
+    folders = {name: str(tmp_path / name) for name in ("out", "deferred")}
+    with serving(SETTINGS.replace("server", port=0, **folders)) as running:
+        assert run(["send", str(raw), "--port", str(running.server.port), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 16
 
 
 def test_exit_codes_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
