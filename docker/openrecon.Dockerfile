@@ -1,5 +1,6 @@
 # docker/openrecon.sh adds the LABEL line that the scanner reads. Weights are inside the image: the scanner's
 # host lends a container no network and no folders.
+# hadolint ignore=DL3006
 FROM recon-node
 ENV RECON_NODE__SERVER__OUT=/tmp/images \
     RECON_NODE__SERVER__DEFERRED=/tmp/deferred \

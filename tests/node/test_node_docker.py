@@ -55,6 +55,13 @@ def test_a_dockerfile_copies_what_is_there_and_runs_a_command_that_exists(name: 
     load_settings(environment=environment(name))
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "openrecon.Dockerfile"])
+def test_hadolint_has_nothing_to_say_about_a_dockerfile(name: str) -> None:
+    lint = Path(sys.executable).with_name("hadolint")
+    told = subprocess.run([str(lint), str(FOLDER / name)], check=False, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (0, "")
+
+
 def test_compose_holds_gadgetrons_place_the_node_orthanc_and_what_watches_them() -> None:
     assert {"gadgetron", "gadget", "node", "orthanc", "prometheus", "grafana"} == set(SERVICES)
     assert SERVICES["prometheus"]["profiles"] == SERVICES["grafana"]["profiles"] == ["monitoring"]
