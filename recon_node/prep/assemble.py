@@ -154,17 +154,17 @@ def _phases(
             f"{context.dynamic}s missing and left out: {listed(missing.tolist())} "
             f"(found {int(seen.sum())} of {len(seen)})"
         )
-    if buffer.apart_mm > APART_MM or buffer.turned:
+    if buffer.place.apart_mm > APART_MM or buffer.place.turned:
         doubts.append(
-            f"lines of slice {buffer.index.slice} give places up to {buffer.apart_mm:.0f} mm apart"
-            f"{' and directions turned' if buffer.turned else ''}: the first was taken for all"
+            f"lines of slice {buffer.index.slice} give places up to {buffer.place.apart_mm:.0f} mm apart"
+            f"{' and directions turned' if buffer.place.turned else ''}: the first was taken for all"
         )
     if buffer.backwards and buffer.backwards < int(buffer.count.sum()):
         doubts.append("lines were read in both directions, without phase correction: ghosts may remain")
     if buffer.repeated:
         hint = (
             "; their time stamps say retrospective gating"
-            if buffer.physiology.any() and not context.gated
+            if buffer.stamps.physiology.any() and not context.gated
             else ""
         )
         notes.append(f"{buffer.repeated} lines came more than once with equal counters, averaged{hint}")
@@ -377,11 +377,11 @@ def _common(
     grid = (header.encoded_matrix[1], columns)
     announced = header.limits.get(context.dynamic)
     phases = max(len(lines), announced.size if announced else 0)
-    stamps, physiology = buffer.clock[seen], buffer.physiology[seen]
+    stamps, physiology = buffer.stamps.acquisition[seen], buffer.stamps.physiology[seen]
     clock = read_clock(header, stamps[lines], physiology[lines])
     notes += clock.notes
     return {
-        "trigger_times_ms": trigger_times_ms(buffer.delay[seen], lines, clock.physiology_ms),
+        "trigger_times_ms": trigger_times_ms(buffer.stamps.delay[seen], lines, clock.physiology_ms),
         "acquisition_times_s": acquisition_times_s(stamps, lines, clock),
         "rr_interval_ms": rr_interval_ms(stamps, physiology, lines, clock),
         "lines_found": int(lines.sum()),

@@ -148,9 +148,11 @@ class Calibrations:
         if not known:  # the slice's counter may be lost, and its number made up
             everywhere = [pair for key, pairs in self._sums.items() if key[0] == encoding for pair in pairs]
             return next(
-                (s for p, s in everywhere if np.linalg.norm(p - buffer.position_mm) <= APART_MM), None
+                (s for p, s in everywhere if np.linalg.norm(p - buffer.place.position_mm) <= APART_MM), None
             )
-        away = [np.nan_to_num(np.linalg.norm(place - buffer.position_mm), nan=0.0) for place, _ in known]
+        away = [
+            np.nan_to_num(np.linalg.norm(place - buffer.place.position_mm), nan=0.0) for place, _ in known
+        ]
         nearest = int(np.argmin(away))
         return known[nearest][1] if len(known) == 1 or away[nearest] <= APART_MM else None
 

@@ -135,8 +135,8 @@ class SliceCollection:
         if index in self._gone:
             return self._gone[index].position
         buffer = self._buffers.get(index)
-        if buffer is not None and np.isfinite(buffer.position_mm).all():
-            return buffer.position_mm
+        if buffer is not None and np.isfinite(buffer.place.position_mm).all():
+            return buffer.place.position_mm
         found = positions[np.isfinite(positions).all(axis=1)]
         return found[0] if len(found) else np.full(3, np.nan)
 
@@ -216,7 +216,7 @@ class SliceCollection:
     def _leave(self, index: SliceIndex) -> SliceBuffer:
         buffer = self._buffers.pop(index)
         self._memory.hold(-buffer.data.nbytes, "")
-        self._gone[index] = _Gone(int(buffer.count.sum()), buffer.position_mm, buffer.shape)
+        self._gone[index] = _Gone(int(buffer.count.sum()), buffer.place.position_mm, buffer.shape)
         return buffer
 
     def _settle(self, index: SliceIndex) -> None:
@@ -227,7 +227,7 @@ class SliceCollection:
         here = self._lines_of(index)
         most = max(here, len(places[0]))
         if here < MANY_LINES * most:  # the first lines were the damaged ones
-            self._buffers[index].adopt(piece.lines.head[places[0]])
+            self._buffers[index].place.adopt(piece.lines.head[places[0]])
             self._join(index, piece.pick(places.pop(0)))
         many = [place for place in places if len(place) >= MANY_LINES * most and len(places) <= MOST_PLACES]
         for place in places[len(many) :]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.scan import SliceIndex
-from recon_node.prep.geometry import directions_known
 from recon_node.prep.kinds import has_any
+from recon_node.prep.line_place import LinePlace
+from recon_node.prep.line_stamps import LineStamps, grown
 from recon_node.prep.readout import Lines
 
 LAST = Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION | Flag.LAST_IN_MEASUREMENT
-TURNED = 0.999
-"""Cosine between read directions below which lines do not belong to one image."""
-_BY_PHASE = ("data", "mask", "count", "clock", "physiology", "delay", "_first_average")
+_BY_PHASE = ("data", "mask", "count", "_first_average")
 
 
 class SliceBuffer:
@@ -40,20 +37,8 @@ class SliceBuffer:
         self.mask = np.zeros((phases, rows, columns), dtype=bool)
         self.count = np.zeros((phases, rows), dtype=np.int32)
         """How often each line came, `(phase, row)`."""
-        self.clock = np.zeros((phases, rows), dtype=np.uint32)
-        """Acquisition time stamps, `(phase, row)`, first one kept."""
-        self.physiology = np.zeros((phases, rows), dtype=np.uint32)
-        self.delay = np.zeros((phases, rows), dtype=np.float32)
-        """Sum of the physiology time stamps of a line that came several times; their mean in the end."""
-        self.head: Any = None
-        """Header of the first line that gives place and directions, `()` of ACQUISITION_HEADER; else any."""
-        self._placed = False
-        self.position_mm: NDArray[np.float64] = np.full(3, np.nan)
-        """Where its first line that gives a place lies."""
-        self.apart_mm = 0.0
-        """How far from that line the others say they lie."""
-        self.turned = False
-        """Whether others say they are turned against it."""
+        self.stamps = LineStamps(phases, rows)
+        self.place = LinePlace()
         self.backwards = 0
         """Lines that were read backwards."""
         self.segments: set[int] = set()
@@ -74,7 +59,7 @@ class SliceBuffer:
         averages = lines.head["idx"]["average"].astype(np.int32)
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
         self.backwards += int(has_any(lines.head["flags"], Flag.IS_REVERSE).sum())
-        self._compare(lines.head)
+        self.place.compare(lines.head)
         self.ends_here = bool(
             has_any(lines.head["flags"][-1:], LAST)[0] and int(phases[-1]) == self._phases - 1
         )
@@ -85,29 +70,9 @@ class SliceBuffer:
         fresh &= self.count[phases, rows] == 0
         self._put(phases[fresh], rows[fresh], lines, np.flatnonzero(fresh), averages)
         again = np.flatnonzero(~fresh)
-        np.add.at(self.delay, (phases[again], rows[again]), lines.head["physiology_time_stamp"][again, 0])
+        self.stamps.repeat(phases[again], rows[again], lines.head[again])
         for i in again.tolist():
             self._add_again(int(phases[i]), int(rows[i]), lines.data[i], lines.covered[i], int(averages[i]))
-
-    def adopt(self, head: NDArray[Any]) -> None:
-        """Take place and directions from other lines `(line,)` than the first."""
-        self.head, self._placed, self.position_mm = None, False, np.full(3, np.nan)
-        self._compare(head)
-
-    def _compare(self, head: NDArray[Any]) -> None:
-        """Watch whether all lines give one place and direction."""
-        finite = np.isfinite(head["position"]).all(axis=-1)
-        if finite.any() and np.isnan(self.position_mm).any():
-            self.position_mm = head["position"][int(np.argmax(finite))].astype(np.float64)
-        known = directions_known(head)
-        placed = known & np.isfinite(head["position"]).all(axis=-1)
-        if self.head is None or (placed.any() and not self._placed):
-            self.head, self._placed = head[int(np.argmax(placed))], bool(placed.any())
-        with np.errstate(invalid="ignore", over="ignore"):
-            away = np.linalg.norm(head["position"].astype(float) - self.head["position"], axis=-1)
-            along = head["read_dir"].astype(float) @ self.head["read_dir"]
-        self.apart_mm = max(self.apart_mm, float(np.where(np.isfinite(away), away, 0).max()))
-        self.turned |= self._placed and bool((known & (along < TURNED)).any())
 
     def _put(
         self,
@@ -123,9 +88,7 @@ class SliceBuffer:
         self.mask[phases, rows] = lines.covered if everything else lines.covered[which]
         self.count[phases, rows] = 1
         self._first_average[phases, rows] = averages[which]
-        self.clock[phases, rows] = lines.head["acquisition_time_stamp"][which]
-        self.physiology[phases, rows] = lines.head["physiology_time_stamp"][which, 0]
-        self.delay[phases, rows] = lines.head["physiology_time_stamp"][which, 0]
+        self.stamps.keep(phases, rows, lines.head[which])
 
     def _add_again(
         self,
@@ -150,7 +113,8 @@ class SliceBuffer:
         for (phase, row), samples in self._samples_of.items():
             self.data[phase, :, row] /= np.maximum(samples, 1).astype(np.float32)
         self._samples_of.clear()
-        self.delay /= np.maximum(self.count, 1)
+        self.stamps.average(self.count)
+        self.stamps.cut(self._phases)
         for name in _BY_PHASE:
             setattr(self, name, getattr(self, name)[: self._phases])
 
@@ -161,12 +125,8 @@ class SliceBuffer:
             return
         more = max(phases, len(self.data) * 3 // 2) - len(self.data)
         for name in _BY_PHASE:
-            array = getattr(self, name)
-            grown = np.zeros((len(array) + more, *array.shape[1:]), array.dtype)  # takes no memory until used
-            grown[: len(array)] = array
-            if name == "_first_average":
-                grown[len(array) :] = -1
-            setattr(self, name, grown)
+            setattr(self, name, grown(getattr(self, name), more, -1 if name == "_first_average" else 0))
+        self.stamps.grow(more)
 
     @property
     def phases_seen(self) -> NDArray[np.bool_]:

@@ -224,7 +224,9 @@ class Preparation:
         image = kspace_bytes(len(buffer.data), *header.recon_matrix)
         # From here on k-space is touched everywhere: it has to be worth that.
         self._memory.prove(max(buffer.data.nbytes, image), f"k-space or images of {name_of(index)}")
-        geometry, assumed = slice_geometry(header, buffer.head, grid.fov_mm, index.slice, self._orientation)
+        geometry, assumed = slice_geometry(
+            header, buffer.place.head, grid.fov_mm, index.slice, self._orientation
+        )
         if index.encoding in self._common.perhaps_mirrored:
             geometry = replace(geometry, verified=False)
         doubts = self._compared(buffer, header, geometry)
@@ -241,7 +243,7 @@ class Preparation:
             calibration_width=self._calibration_width,
             announced=grid.announced,
             notes=(*self.notes, *grid.what_was_noticed(), *assumed, *told),
-            doubts=(*self._book.doubts, *grid.doubts, *doubts, *odd_normal(buffer.head)),
+            doubts=(*self._book.doubts, *grid.doubts, *doubts, *odd_normal(buffer.place.head)),
         )
         try:
             return assemble(buffer, calibration, context)
@@ -262,7 +264,7 @@ class Preparation:
         for other in self._slices.waiting:
             if other.index.encoding == buffer.index.encoding:
                 there, _ = slice_geometry(
-                    header, other.head, geometry.fov_mm[0], other.index.slice, self._orientation
+                    header, other.place.head, geometry.fov_mm[0], other.index.slice, self._orientation
                 )
                 others.append(Place.of(other.index.slice, there, thickness_known=thickness_known))
         return doubts_about(place, others)
