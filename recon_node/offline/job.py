@@ -28,7 +28,7 @@ from recon_node.offline.nifti import NiftiStack
 from recon_node.offline.undersample import Undersampling, reference_images
 from recon_node.pipeline.result import Reconstruction, Slice
 from recon_node.pipeline.row import Each, Pipeline, row
-from recon_node.pipeline.scan import told_together
+from recon_node.pipeline.scan import one_line_of
 from recon_node.pipeline.summary import summary_entry
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
@@ -119,7 +119,7 @@ def replay_file(
         except ReconNodeError as trouble:
             troubles.append(_without(job.path, str(trouble)))
         if troubles or left_out:
-            work.failed(left_out or told_together(troubles), left_out=left_out is not None)
+            work.failed(left_out or one_line_of(troubles), left_out=left_out is not None)
     except ReconNodeError as trouble:
         troubles.append(str(trouble))
     entries = [entry for _, entry in sorted(work.entries, key=lambda item: item[0])]
@@ -274,7 +274,7 @@ def _is_complete(row_: Mapping[str, Any], out: Path) -> bool:
 def _error(path: Path, troubles: Sequence[str]) -> str:
     """What went wrong with a file, short enough to be told behind its path."""
     name = shown(path)
-    return f"{name}: {one_line(told_together(troubles), max(_LEAST_TOLD, _MOST_TOLD - len(name)))}"
+    return f"{name}: {one_line(one_line_of(troubles), max(_LEAST_TOLD, _MOST_TOLD - len(name)))}"
 
 
 def _without(path: Path, text: str) -> str:

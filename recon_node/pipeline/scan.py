@@ -126,7 +126,7 @@ def _sorted(stream: _Broken, preparation: Preparation, identity: ScanIdentity) -
         yield from preparation.feed(block)
     yield from preparation.finish()
     if preparation.refused:
-        raise DataError(told_together(preparation.refused))
+        raise DataError(one_line_of(preparation.refused))
 
 
 def _compressed(kspace: KSpace, options: PrepSettings) -> KSpace:
@@ -148,7 +148,7 @@ def expected_slices(headers: Sequence[ScanHeader]) -> int | None:
     return total
 
 
-def told_together(problems: Sequence[str]) -> str:
+def one_line_of(problems: Sequence[str]) -> str:
     """What kept slices from being reconstructed, as one line."""
     told = list(dict.fromkeys(problems))
     more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""

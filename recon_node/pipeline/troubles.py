@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from recon_node.core.errors import DataError, DeliveryError, DicomError
-from recon_node.pipeline.scan import told_together
+from recon_node.pipeline.scan import one_line_of
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Troubles:
             Slices are on the disk, but not in the queue.
         """
         if self.refused:
-            raise DataError(told_together(self.refused))
+            raise DataError(one_line_of(self.refused))
         if self.unwritten:
             error = self.unwritten[0]
             raise DicomError(f"{len(self.unwritten)} slices are not on the disk: {error}") from error

@@ -54,7 +54,7 @@ class Subject:
     lifespan: str
     fov_mm: float
     thickness_mm: float
-    luck: float
+    receiver_gain: float
     """Factor on the signal-to-noise ratio (loading, calibration)."""
     phase_poly: NDArray[np.float64]
     """`(6,)` coefficients of the background phase, radians over the field of view."""
@@ -102,7 +102,7 @@ class Subject:
             * polarisation
             * voxel
             * lines
-            * self.luck
+            * self.receiver_gain
             * self.scene.contrast.efficiency
         )
 
@@ -249,7 +249,7 @@ def draw_subject(
         lifespan=who,
         fov_mm=float(np.round(2 * anatomy.body.a * rng.uniform(1.03, 1.12) / 10) * 10),
         thickness_mm=float(rng.choice([6.0, 8.0])) * (0.8 if who == "Pediatric" else 1),
-        luck=float(np.exp(rng.normal(0, 0.2))),
+        receiver_gain=float(np.exp(rng.normal(0, 0.2))),
         phase_poly=rng.normal(0, [np.pi, 0.7, 0.7, 0.5, 0.5, 0.5]),
         field_poly=rng.normal(0, [0.4, 1, 1, 0.8, 0.8, 0.8]) * off,
         flip_poly=rng.normal(0, [0.05, 0.06, 0.06, 0.05, 0.08, 0.08]) * machine.nominal_t / 1.5,
