@@ -51,6 +51,7 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "offgrid_ratio": Limit(typical=1.1, warn=1.3, fallback=2.0),
         "fit_ratio": Limit(typical=1.5, warn=4.0, fallback=10.0),
         "consistency": Limit(typical=0.15, warn=0.35, fallback=0.7),
+        "consistency_noise": Limit(typical=1.2, warn=8.0, fallback=math.inf),
         "map_residual": Limit(typical=0.03, warn=0.1, fallback=0.5),
         "peak_ratio": Limit(typical=1.5, warn=2.5, fallback=6.0),
         "coil_gain": Limit(typical=0.1, warn=0.4, fallback=math.inf),

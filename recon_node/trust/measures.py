@@ -32,6 +32,7 @@ MEASURES = (
     "offgrid_ratio",
     "fit_ratio",
     "consistency",
+    "consistency_noise",
     "map_residual",
     "peak_ratio",
     "coil_gain",
@@ -71,7 +72,7 @@ class Measures:
     """Norm of measured minus predicted samples over the norm of measured ones, all phases; noise is
     taken off both."""
     consistency_noise: float | None = None
-    """The same as root mean square in noise standard deviations."""
+    """The same as root mean square in noise standard deviations; None where k-space was not whitened."""
     map_residual: float | None = None
     """Share of the calibration signal's norm that no image gives through the coil maps, less the noise where
     its level is known."""
@@ -141,7 +142,7 @@ def measure(
     taken = Measures(
         finite=True,
         consistency=_ratio(*_without_noise(kspace, kspace.mask, residual, signal)),
-        consistency_noise=float(np.sqrt(residual)),
+        consistency_noise=float(np.sqrt(residual)) if kspace.whitened else None,
         map_residual=_map_residual(kspace, maps),
         peak_ratio=_peak_ratio(kspace, maps, images.data),
         signal=float(np.quantile(np.abs(images.data), _BRIGHT)) if kspace.whitened else None,

@@ -20,6 +20,7 @@ _SAYS = {
     "parallel imaging",
     "fit_ratio": "measured lines are missed {value:.2f} times as far as by parallel imaging",
     "consistency": "the image misses {percent:.0f} % of the measured signal",
+    "consistency_noise": "the image misses measured samples by {value:.1f} times the noise",
     "map_residual": "the coil maps miss {percent:.0f} % of the calibration signal",
     "peak_ratio": "image brightness is off by a factor of {value:.1f}",
     "coil_gain": "one coil's signal is off by {percent:.0f} % in a part of the scan",

@@ -2,7 +2,7 @@
 
 Limits come from clean scans alone: what happens to scans in a benchmark says nothing of how often it does.
 All measures share one promise: of clean scans of new hearts a share `CLEAN_LEVEL` stays within all limits
-together, by split conformal prediction of the largest of the measures, each on the scale of its own scatter.
+together. Each measure is taken on the scale of the largest that was seen, and each scan left out in turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.optimize import nnls
 from recon_node.core.errors import DataError
 from recon_node.lab.failures.kinds import CLEAN
 from recon_node.lab.failures.run import Record
-from recon_node.lab.failures.score import is_bad, medians
+from recon_node.lab.failures.score import NMSE_TIMES, is_bad, medians
 from recon_node.trust import (
     DEFAULTS,
     MEASURES,
@@ -36,14 +36,35 @@ from recon_node.trust.expected import EVERYTHING
 
 CLEAN_LEVEL = 0.96
 BOUND_LEVEL = 0.9
+DRAWN = "drawn"
+"""Group of all drawn hearts, beside real ones."""
+FOLDS = 10
 BY_GROUP = ("predicted_nmse", "heldout_share", "heldout_ratio")
 """Measures whose usual value depends on the sampling."""
 NEVER_LOOSER = ("heldout_ratio", "offgrid_ratio")
 """Measures against parallel imaging: their default limits are not loosened."""
 FLOORS = {"coil_gain": 0.005, "line_gain": 0.05, "own_residual": 0.005, "map_residual": 0.005}
 """Values below which a measure says nothing."""
+LEAST_WARN = {
+    "heldout_ratio": 1.1,
+    "heldout_share": 0.95,
+    "fit_ratio": 1.2,
+    "peak_ratio": 1.8,
+    "consistency": 0.05,
+    "consistency_noise": 2.0,
+    "coil_gain": 0.05,
+    "line_gain": 0.25,
+    "noise_mismatch": 1.45,
+    "spike": 15.0,
+    "disorder": 1.25,
+    "map_residual": 0.04,
+    "own_residual": 0.05,
+}
+"""Limits that lie no nearer: scans of a benchmark have no other imperfections than those that it knows."""
 LEAST_SCATTER = 0.1
-"""Of the logarithm of a measure, from its median to the one in ten that is largest."""
+"""How far clean scans go at least, in the logarithm of a measure from its median."""
+MOST = {"predicted_nmse": 1.5 * NMSE_TIMES}
+"""Limits that lie no farther from the median, whatever clean scans do: an image beyond it is likely bad."""
 LEAST = 19
 """Clean scans that limits can be made of."""
 RIDGE = 0.3
@@ -54,10 +75,14 @@ def measures_of(record: Record) -> Measures:
     return Measures(**record["measures"])
 
 
-def groups_of_record(record: Record) -> tuple[str, str]:
-    """Its groups of limits, the narrowest first."""
+def groups_of_record(record: Record) -> tuple[str, ...]:
+    """Its groups of limits, the narrowest first.
+
+    Drawn hearts have groups of their own, which no scanner's scan is in: their errors are another's.
+    """
     pattern, _, rate = record["condition"].partition(" ")
-    return f"cine {rate} {pattern}", f"cine {rate}"
+    groups = f"cine {rate} {pattern}", f"cine {rate}"
+    return groups if record["source"] == "real" else tuple(f"drawn {group}" for group in groups)
 
 
 def make_limits(records: Iterable[Record], *, weights_sha256: str | None = None) -> Limits:
@@ -108,46 +133,56 @@ def _limits(clean: Sequence[Record]) -> tuple[dict[str, Limit], dict[str, dict[s
     for one in clean:
         by_group[groups_of_record(one)[0]].append(one)
     usual: dict[str, dict[str, float]] = {"": {}}
-    scatter: dict[str, float] = {}
     for name in MEASURES:
         values = _values(clean, name)
         if len(values) < LEAST:
             continue
         usual[""][name] = float(np.median(values))
-        logs = np.log(values) - np.log(usual[""][name])
-        if name in BY_GROUP:
-            parts = []
-            for group, some in by_group.items():
-                if own := _values(some, name):
-                    usual.setdefault(group, {})[name] = float(np.median(own))
-                    parts.append(np.log(own) - np.log(usual[group][name]))
-            logs = np.concatenate(parts)
-        scatter[name] = max(LEAST_SCATTER, float(np.quantile(logs, 0.9)))
-    far = [
-        max(
-            math.log(value / _usual_of(one, name, usual)) / scatter[name]
-            for name in scatter
-            if (value := one["measures"].get(name)) is not None and value > 0
-        )
-        for one in clean
-    ]
-    level = min(CLEAN_LEVEL, len(far) / (len(far) + 1))
-    times = max(1.0, conformal_quantile(far, level))
+        for group, some in by_group.items() if name in BY_GROUP else ():
+            if own := _values(some, name):
+                usual.setdefault(group, {})[name] = float(np.median(own))
+    scatter, times = _reach(clean, usual)
     tables = {
         group: {name: _limit(name, value, math.exp(times * scatter[name])) for name, value in some.items()}
         for group, some in usual.items()
     }
-    return tables.pop(""), tables
+    default = tables.pop("")
+    real = [some for group, some in tables.items() if not group.startswith(DRAWN)] or list(tables.values())
+    for name in BY_GROUP:  # sampling that nobody measured has the widest of these
+        if found := [some[name] for some in real if name in some]:
+            default[name] = max(found, key=lambda limit: limit.warn)
+    return default, tables
+
+
+def _reach(
+    clean: Sequence[Record], usual: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, float], float]:
+    """How far clean scans go in each measure, and how many times as far a limit has to lie.
+
+    Each scan is asked how far it goes in units of what the others do; the limits lie where all but the
+    smallest share of scans stay within all of them.
+    """
+    names = list(usual[""])
+    table = np.zeros((len(clean), len(names)))
+    for row, one in enumerate(clean):
+        for column, name in enumerate(names):
+            if values := _values([one], name):
+                table[row, column] = math.log(values[0] / _usual_of(one, name, usual))
+    largest = np.sort(table, axis=0)[-2:]
+    of_others = np.where(table >= largest[1], largest[0], largest[1])
+    far = (table / np.maximum(of_others, LEAST_SCATTER)).max(axis=1)
+    level = min(CLEAN_LEVEL, len(far) / (len(far) + 1))
+    times = max(1.0, conformal_quantile(list(map(float, far)), level))
+    return dict(zip(names, np.maximum(largest[1], LEAST_SCATTER).tolist(), strict=True)), times
 
 
 def _usual_of(record: Record, name: str, usual: Mapping[str, Mapping[str, float]]) -> float:
-    group = groups_of_record(record)[0]
-    return usual.get(group, {}).get(name, usual[""][name])
+    return usual.get(groups_of_record(record)[0], {}).get(name, usual[""][name])
 
 
 def _limit(name: str, typical: float, factor: float) -> Limit:
     default = DEFAULTS[name]
-    warn = typical * factor
+    warn = max(typical * min(factor, MOST.get(name, math.inf)), LEAST_WARN.get(name, 0.0))
     if name in NEVER_LOOSER:
         warn = min(warn, default.warn)
     fallback = max(default.fallback, 2 * warn) if math.isfinite(default.fallback) else math.inf
@@ -217,7 +252,9 @@ def _bounded(model: ErrorModel, records: Sequence[Record]) -> ErrorModel:
     pools: dict[str, list[float]] = defaultdict(list)
     for one in records:
         left = residual(one, model)
-        for group in bound_groups(one, some_real=some_real):
+        drawn = one["source"] == "drawn"
+        everything = DRAWN if drawn and some_real else EVERYTHING
+        for group in {*groups_of_record(one), everything, *([DRAWN] if drawn else [])}:
             pools[group].append(left)
     quantiles = {
         group: quantile
@@ -227,20 +264,10 @@ def _bounded(model: ErrorModel, records: Sequence[Record]) -> ErrorModel:
     return dataclasses.replace(model, quantiles=quantiles)
 
 
-def bound_groups(record: Record, *, some_real: bool) -> tuple[str, ...]:
-    """Groups of a case's bound: a drawn heart beside real ones has groups that no scanner's scan is in."""
-    groups = (*groups_of_record(record), EVERYTHING)
-    if record["source"] == "drawn" and some_real:
-        return tuple(f"drawn {group}".strip() for group in groups)
-    return groups
-
-
-def halves(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Cases of every second heart, and the others; scans of one real heart stay together."""
+def folds(records: Sequence[Record], count: int = FOLDS) -> list[set[str]]:
+    """Hearts in so many parts; scans of one real heart are one heart."""
     hearts = list(dict.fromkeys(_heart(one) for one in records))
-    first = set(hearts[::2])
-    one, other = ([r for r in records if (_heart(r) in first) is wanted] for wanted in (True, False))
-    return one, other
+    return [set(hearts[place::count]) for place in range(min(count, len(hearts)))]
 
 
 def _heart(record: Record) -> str:
@@ -248,19 +275,19 @@ def _heart(record: Record) -> str:
 
 
 def judged_apart(records: Sequence[Record]) -> list[Record]:
-    """Every case with the verdict, doubt and bound of limits that the other half of the hearts made.
+    """Every case with the verdict, doubt and bound of limits that other hearts made, nine tenths of all.
 
     Raises
     ------
     DataError
-        A half has too few clean scans.
+        There are too few clean scans.
     """
-    one, other = halves(records)
     done = {}
-    for making, testing in ((one, other), (other, one)):
-        limits = make_limits(making)
-        for record in testing:
-            done[record["key"]] = judged(record, limits)
+    for part in folds(records):
+        limits = make_limits(one for one in records if _heart(one) not in part)
+        for record in records:
+            if _heart(record) in part:
+                done[record["key"]] = judged(record, limits)
     return [done[record["key"]] for record in records]
 
 
@@ -275,13 +302,12 @@ def judged(record: Record, limits: Limits) -> Record:
         said = "warn"
     bound = None
     if limits.errors is not None and verdict.verdict == "pass":
-        some_real = any(name.startswith("drawn") for name in limits.errors.quantiles)
-        bounds = bound_groups(record, some_real=some_real)
+        bounds = (*groups, *([DRAWN] if record["source"] == "drawn" else []))
         bound = dataclasses.asdict(limits.errors.expect(measures, bounds))
     return {
         **record,
         "verdict": said,
         "reasons": [*verdict.reasons, *record.get("doubts", ())],
-        "doubt": doubt(measures, limits.of(*groups)),
+        "doubt": max(doubt(measures, limits.of(*groups)), 1.0 if record.get("doubts") else 0.0),
         "expected": bound,
     }

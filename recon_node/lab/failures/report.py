@@ -38,7 +38,7 @@ def write_reports(records: Sequence[Record], folder: Path) -> dict[str, Any]:
         What ``report.json`` holds.
     """
     try:
-        judged, by = judged_apart(records), "limits made of the other half of the hearts"
+        judged, by = judged_apart(records), "limits made of other hearts"
     except DataError as error:
         judged, by = list(records), f"the method's own limits ({error})"
     summary = summarise(judged, _doubt)
