@@ -337,6 +337,29 @@ def test_exams_are_counted_for_prometheus_and_told_at_the_end_of_the_day(
     assert "Phantom" not in line
 
 
+def test_a_deferred_scan_is_a_capture_that_stays_and_replays_to_what_was_fetched(
+    heart: tuple[Path, Path], tmp_path: Path, eventually, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(settings_in(tmp_path)) as running:
+        sent, quick = ask(running, heart[0], "later")
+        assert (sent.ok, methods(quick)) == (True, {"zero-filled"})
+        assert eventually(lambda: [capture.state for capture in captures(tmp_path)] == ["done"])
+        _, fetched = ask(running, heart[0], "fetch")
+        assert (len(fetched), methods(fetched)) == (16, {"view-sharing"})
+    (capture,) = captures(tmp_path)
+    assert (capture.kind, capture.handed, capture.whole, capture.raw) == (
+        "deferred",
+        True,
+        True,
+        capture.folder / "scan.mrd",
+    )
+    out = ["--out", str(tmp_path / "again"), "--config", str(config_of(tmp_path))]
+    assert run(["captures", "replay", *out]) == 0
+    assert "16 images, the same as were answered" in capsys.readouterr().out
+    assert dicom(tmp_path / "again") == dicom(tmp_path / "dicom")
+    assert not list((tmp_path / "deferred").glob("*"))
+
+
 def test_nobody_but_the_sender_fetches_a_captured_scan(heart: tuple[Path, Path], tmp_path: Path) -> None:
     with serving(settings_in(tmp_path)) as running:
         assert ask(running, heart[0])[0].ok
