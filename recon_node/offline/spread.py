@@ -65,12 +65,23 @@ class _Progressing(Journal):
         self._tries.forget(_READING)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AtWork:
+    """A slice that a worker has."""
+
+    prepared: Prepared
+    data: Future
+    """Its k-space in the cluster, which Dask would forget while only the images are wanted: where the worker
+    that has these is killed, they are made again."""
+    future: Future
+
+
 class _Spread:
     """`map` over the slices of a file, by a cluster: in order, and with few of them in memory."""
 
     def __init__(self, client: Client, tries: Tries, *, ahead: int, resources: Mapping[str, float]) -> None:
         self._client, self._tries, self._ahead, self._resources = client, tries, ahead, dict(resources)
-        self._at_work: deque[tuple[Prepared, Future]] = deque()
+        self._at_work: deque[_AtWork] = deque()
         self._mark: Path | None = None
 
     def read(self) -> None:
@@ -86,8 +97,8 @@ class _Spread:
     def end(self) -> None:
         """Nothing more is wanted."""
         self._unmark()
-        for _, future in self._at_work:
-            future.cancel()
+        for one in self._at_work:
+            one.future.cancel()
         self._at_work.clear()
 
     def __call__(self, work: Work, slices: Iterable[Prepared]) -> Iterator[Attempt]:
@@ -95,7 +106,7 @@ class _Spread:
             self.read()
         for prepared in slices:
             self._unmark()
-            self._at_work.append((prepared, self._submitted(work, prepared)))
+            self._at_work.append(self._submitted(work, prepared))
             if len(self._at_work) >= self._ahead:
                 yield self._next()
             self.read()
@@ -103,16 +114,18 @@ class _Spread:
         while self._at_work:
             yield self._next()
 
-    def _submitted(self, work: Work, prepared: Prepared) -> Future:
-        here = self._client.scatter(prepared, hash=False)
-        return self._client.submit(
-            reconstruct_slice, work, here, self._tries, pure=False, resources=self._resources
+    def _submitted(self, work: Work, prepared: Prepared) -> _AtWork:
+        data = self._client.scatter(prepared, hash=False)
+        future = self._client.submit(
+            reconstruct_slice, work, data, self._tries, pure=False, resources=self._resources
         )
+        return _AtWork(prepared=prepared, data=data, future=future)
 
     def _next(self) -> Attempt:
-        prepared, future = self._at_work.popleft()
+        one = self._at_work.popleft()
+        prepared = one.prepared
         try:
-            attempt: Attempt = future.result()
+            attempt: Attempt = one.future.result()
         except KilledWorker as error:
             reason = DataError(
                 f"{_name(prepared)}: every worker that took it was killed ({error.last_worker})"

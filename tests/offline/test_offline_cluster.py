@@ -15,12 +15,15 @@ from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Scheduler, SpecCluster, Worker, get_worker
 
 from recon_node.cli import run
+from recon_node.core.allocator import KEPT_BYTES
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.types import KSpace
+from recon_node.offline.cluster import processes
 from recon_node.offline.job import Extras
 from recon_node.offline.journal import ROOM, Journal, JournalReader, Tries
 from recon_node.offline.ledger import query
@@ -51,10 +54,15 @@ def hearts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def scheduler() -> Iterator[str]:
     """Somebody's scheduler with two workers, one of them tagged with a graphics card; in this process."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None,
-        worker_dashboard_address=None, resources={"GPU": 1},
-    ) as cluster:  # fmt: skip
+    plain = {"nthreads": 1, "dashboard_address": "127.0.0.1:0"}
+    workers = {
+        "card": {"cls": Worker, "options": {**plain, "resources": {"GPU": 1}}},
+        "plain": {"cls": Worker, "options": plain},
+    }
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with SpecCluster(
+        workers=workers, scheduler={"cls": Scheduler, "options": options}, silence_logs=False
+    ) as cluster:
         yield cluster.scheduler_address
 
 
@@ -99,6 +107,69 @@ def test_a_scheduler_gives_the_bytes_names_and_ledger_of_one_process(
     assert not (spread / ROOM).exists()
     again = replay(names, spread, SETTINGS, scheduler=scheduler, resume=True)
     assert [result.skipped for result in again] == [4, 4]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Notes which worker a slice is reconstructed by."""
+
+    file: str
+
+    def __call__(self, kspace: KSpace) -> KSpace:
+        with Path(self.file).open("a") as stream:
+            stream.write(f"{get_worker().name}\n")
+        return kspace
+
+
+def test_slices_go_to_workers_tagged_with_a_graphics_card(
+    hearts: list[Path], scheduler: str, tmp_path: Path
+) -> None:
+    where = tmp_path / "where"
+    extras = Extras(undersample=Where(str(where)))  # type: ignore[arg-type]
+    results = replay(hearts, tmp_path / "out", SETTINGS, scheduler=scheduler, extras=extras)
+    assert [result.error for result in results] == [None, None]
+    assert where.read_text().split() == ["card"] * 8
+
+
+def test_what_a_replay_does_beside_works_by_any_worker(scheduler: str, tmp_path: Path) -> None:
+    full = tmp_path / "full.h5"
+    simulate_scan(full, acceleration=1, pattern="uniform", coils=4, slices=2, phases=4, matrix=48, seed=3)
+    beside = ["--undersample", "4x:random", "--report", "--nifti", "--method", "view-sharing"]
+    alone, spread = tmp_path / "alone", tmp_path / "spread"
+    assert run(["replay", str(full), "--out", str(alone), *beside]) == 0
+    assert run(["replay", str(full), "--out", str(spread), *beside, "--scheduler", scheduler]) == 0
+    assert contents(alone) == contents(spread)
+    names = [
+        {str(one.relative_to(out)) for one in out.rglob("*") if one.is_file()} for out in (alone, spread)
+    ]
+    assert names[0] - {"ledger.sqlite-wal", "ledger.sqlite-shm"} == names[1] - {
+        "ledger.sqlite-wal",
+        "ledger.sqlite-shm",
+    }
+    assert len([name for name in names[1] if name.endswith(".nii")]) == 1
+    figures = [[row["psnr"] for row in query(out, "")] for out in (alone, spread)]
+    assert figures[0] == figures[1]
+    assert all(figures[0])
+
+
+def test_the_processes_of_a_replay_are_reached_from_this_machine_alone_and_with_a_key() -> None:
+    me = psutil.Process()
+    before = {one.laddr.port for one in me.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    with processes(1) as client:
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        mine = [one for one in me.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        theirs = [
+            one
+            for child in me.children(recursive=True)
+            for one in child.net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN
+        ]
+        opened = [one for one in mine if one.laddr.port not in before]
+        assert opened
+        assert theirs
+        assert {one.laddr.ip for one in [*opened, *theirs]} == {"127.0.0.1"}
+        set_here = client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
+        assert list(set_here.values()) == [str(KEPT_BYTES)]
 
 
 def test_a_killed_worker_costs_nothing_and_what_kills_two_is_set_aside(
