@@ -15,11 +15,12 @@ from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
 from recon_node.core.allocator import KEPT_BYTES, VARIABLE
-from recon_node.core.errors import ConfigError
+from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.core.threads import DEFAULTS
 
 _LOOPBACK = "127.0.0.1"
 _CLOSING_S = 5
+_STARTS = 3
 _CONFIG = {
     "distributed.scheduler.allowed-failures": 20,  # the journal counts, and blames only what was at work
     "distributed.admin.low-level-log-length": 100,
@@ -45,26 +46,51 @@ def processes(workers: int) -> Iterator[Client]:
 
     They and the scheduler talk on the loopback address, encrypted with a key that nobody else has: who can
     reach a Dask scheduler can run programs as its user.
+
+    Raises
+    ------
+    ReconNodeError
+        They do not start.
     """
     before = set(active_children())
     with tempfile.TemporaryDirectory(prefix="recon-node-") as scratch, dask.config.set(_CONFIG), _quiet():
         cluster = None
         try:
             with _interrupts_held():
-                cluster = LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    host=_LOOPBACK,
-                    dashboard_address=f"{_LOOPBACK}:0",
-                    scheduler_kwargs={"dashboard": False},
-                    security=Security.temporary(),
-                    memory_limit=MEMORY_LIMIT // workers,
-                    local_directory=scratch,
-                )
+                cluster = _started(workers, scratch)
             with Client(cluster) as client:
                 yield client
         finally:
             _end(cluster, before)
+
+
+def _started(workers: int, scratch: str) -> LocalCluster:
+    """The scheduler in this process and its workers; a worker that ends while it starts is started again."""
+    for left in reversed(range(_STARTS)):
+        try:
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                host=_LOOPBACK,
+                dashboard_address=f"{_LOOPBACK}:0",
+                scheduler_kwargs={"dashboard": False},
+                security=Security.temporary(),
+                memory_limit=MEMORY_LIMIT // workers,
+                local_directory=scratch,
+            )
+        except (RuntimeError, OSError) as error:
+            if not left:
+                raise ReconNodeError(
+                    f"{workers} worker processes do not start ({error}): use fewer --workers, or none"
+                ) from error
+    raise AssertionError
+
+
+def keep_all(client: Client, there: int) -> None:
+    """Start processes of this machine again that ended for good, for example while they started."""
+    cluster = client.cluster
+    if isinstance(cluster, LocalCluster) and there < len(cluster.worker_spec):
+        cluster.scale(len(cluster.worker_spec))
 
 
 def _end(cluster: LocalCluster | None, before: set[BaseProcess]) -> None:

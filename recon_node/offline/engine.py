@@ -91,6 +91,7 @@ class _Cluster:
 
     def look(self) -> None:
         """Ask now and then."""
+        from recon_node.offline.cluster import keep_all
         from recon_node.offline.spread import GPU
 
         if time.monotonic() - self.asked < _WORKERS_S and self.threads:
@@ -99,6 +100,7 @@ class _Cluster:
         self.threads = {address: one["nthreads"] for address, one in found.items()}
         self.gpu = any(one.get("resources", {}).get(GPU) for one in found.values())
         self.asked = time.monotonic()
+        keep_all(self.client, len(self.threads))
 
 
 class _Run:

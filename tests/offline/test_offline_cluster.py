@@ -23,7 +23,7 @@ from recon_node.cli import run
 from recon_node.core.allocator import KEPT_BYTES
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.types import KSpace
-from recon_node.offline.cluster import processes
+from recon_node.offline.cluster import keep_all, processes
 from recon_node.offline.job import Extras
 from recon_node.offline.journal import ROOM, Journal, JournalReader, Tries
 from recon_node.offline.ledger import query
@@ -270,3 +270,16 @@ def test_an_error_in_one_file_is_the_same_by_any_worker(
     assert [result.error for result in spread] == [alone.error, None]
     assert np.unique([row["status"] for row in query(tmp_path / "spread", "")]).tolist() == ["done", "failed"]
     assert threading.active_count() < 200
+
+
+def test_a_worker_that_is_gone_for_good_is_replaced() -> None:
+    with processes(1) as client:
+        (nanny,) = client.cluster.workers.values()
+        client.sync(nanny.close)  # as after a kill while it started
+        until = time.monotonic() + 60
+        while client.scheduler_info(n_workers=-1)["workers"] and time.monotonic() < until:
+            time.sleep(0.05)
+        while not client.scheduler_info(n_workers=-1)["workers"] and time.monotonic() < until:
+            keep_all(client, 0)
+            time.sleep(0.5)
+        assert client.submit(sum, [1, 2]).result(timeout=60) == 3
