@@ -150,7 +150,8 @@ def judge_measures(
     )
     groups = groups_of(prompts, kspace.sampling)
     verdict = replace(judge(measures, table.of(*groups), unfamiliar=doubts), error_map=measures.error_map)
-    if table.errors is None or not calibrated or not measures.finite or verdict.verdict == "fallback":
+    within = judge(measures, table.of(*groups)).verdict == "pass"  # bounds were measured on such scans alone
+    if table.errors is None or not calibrated or not within:
         return verdict
     return replace(verdict, expected=table.errors.expect(measures, groups))
 

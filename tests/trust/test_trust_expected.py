@@ -77,6 +77,26 @@ def test_only_limits_of_its_own_give_a_method_a_bound(scene, calibrated):
     assert calibrated or verdict.verdict != "pass"
 
 
+def test_a_scan_beyond_a_limit_gets_no_bound(scene):
+    def judged(limits):
+        return judge_reconstruction(
+            scene.kspace,
+            scene.maps,
+            scene.oracle(scene.kspace),
+            prompts=scene.prompts,
+            reconstruct=scene.oracle,
+            reference=scene.sense,
+            limits=limits,
+        )
+
+    tight = {"spike": Limit(typical=1.0, warn=1.5, fallback=math.inf)}
+    beyond = judged(Limits(default=tight, errors=MODEL))
+    assert (beyond.verdict, beyond.expected) == ("warn", None)
+    unfamiliar = judged(Limits(errors=MODEL, weak_patterns=frozenset({"random"})))
+    assert unfamiliar.verdict == "warn"
+    assert unfamiliar.expected is not None
+
+
 def test_doubt_orders_images_where_scores_have_ended():
     limits = {"spike": Limit(typical=3.0, warn=30.0, fallback=math.inf)}
     doubts = [doubt(measures(spike=value), limits) for value in (1.0, 3.0, 30.0, 300.0)]
