@@ -41,7 +41,8 @@ from recon_node.online.received import open_captures
 from recon_node.simulate import simulate_scan
 
 SLICES, PHASES = 2, 2
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
+"""On a busy machine a node that was killed takes a minute to start again."""
 
 Pixels = dict[tuple[int, int], np.ndarray]
 
