@@ -95,6 +95,11 @@ def _conditions(_: click.Context, __: click.Parameter, value: str) -> tuple[tupl
     "--only", multiple=True, metavar="NAME", help="With --hearts: only clips with this in their name."
 )
 @click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    help="Begin no new case after so long, and report what is done: the next run goes on.",
+)
+@click.option(
     "--write-limits",
     type=ANY_PATH,
     metavar="FILE",
@@ -125,6 +130,7 @@ def command(
     network = {name: options.pop(name) for name in list(options) if "__" in name}
     recon = settings_from(config, network).recon
     methods = make_methods(recon)
+    minutes = options.pop("minutes")
     study = FailureStudy(
         kinds=chosen_kinds(options.pop("kinds"), learned=methods.weights is not None),
         levels=options.pop("strengths"),
@@ -133,7 +139,11 @@ def command(
     )
     with progress("failing", study.total) as advance:
         records = run(
-            study, methods, out, report=lambda one: advance(1, f"{one['kind']} {one['heart']}"[:60])
+            study,
+            methods,
+            out,
+            minutes=minutes,
+            report=lambda one: advance(1, f"{one['kind']} {one['heart']}"[:60]),
         )
     report = write_reports(records, out)
     if write_limits is not None:

@@ -115,9 +115,26 @@ def run(
     methods: Methods,
     folder: Path,
     *,
+    minutes: float | None = None,
     report: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
-    """Do what is left of a study, a line each in ``folder/cases.jsonl``; all its lines.
+    """Do what is left of a study, a line each in ``folder/cases.jsonl``.
+
+    Parameters
+    ----------
+    study, methods
+        What goes wrong, and who is to notice.
+    folder : Path
+        Made if missing.
+    minutes : float, optional
+        After which no new case is begun; the next run goes on.
+    report : callable
+        Gets every case, those of earlier runs as well.
+
+    Returns
+    -------
+    list of dict
+        Every case of the study that is done.
 
     Raises
     ------
@@ -131,14 +148,17 @@ def run(
     done = {record["key"]: record for record in read(path)}
     networks: dict[str, Any] = {}
     wanted = list(tasks(study))
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     for place, task in enumerate(wanted):
         if task.key not in done:
+            if time.monotonic() > end:
+                continue
             look = study.beside > 0 and place % study.beside == 0
             done[task.key] = _record(task, study, methods, networks, folder, look=look)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(done[task.key]) + "\n")
         report(done[task.key])
-    return [done[task.key] for task in wanted]
+    return [done[task.key] for task in wanted if task.key in done]
 
 
 def read(path: Path) -> list[Record]:

@@ -54,6 +54,14 @@ def test_every_case_is_a_line_and_a_run_goes_on_where_it_stopped(folder, methods
         assert one["truth"] == pytest.approx(first["truth"])
 
 
+def test_a_run_whose_time_is_over_begins_nothing_new(folder, methods, tmp_path):
+    lines = (folder / CASES).read_text().splitlines()
+    (tmp_path / CASES).write_text("\n".join(lines[:3]) + "\n")
+    assert [one["key"] for one in run(STUDY, methods, tmp_path, minutes=0)] == [
+        json.loads(line)["key"] for line in lines[:3]
+    ]
+
+
 def test_a_case_holds_truth_measures_verdict_and_costs(folder):
     clean, other, swapped, spikes = read(folder / CASES)
     kinds = [one["kind"] for one in (clean, other, swapped, spikes)]
