@@ -39,6 +39,7 @@ class Peer:
     scan_id = "test"
     config = ScanConfig()
     last_data = 0.0
+    capture = None
 
     def __init__(self, raw: Path, *, error: ReconNodeError | None = None, gone: bool = False) -> None:
         with open_source(raw) as source:
