@@ -74,6 +74,9 @@ class KSpace:
     lines_expected: int = 0
     """Over all phases; what the header's limits and acceleration announce."""
     whitened: bool = False
+    noise_estimated: bool = False
+    """Whether the noise was taken from the edges of k-space, for want of a noise scan: too high where signal
+    reaches them."""
     notes: tuple[str, ...] = ()
     """What had to be assumed or was found odd, in sentences for the user."""
     doubts: tuple[str, ...] = ()

@@ -131,6 +131,7 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
                 calibration=block,
                 calibration_noise=noise if whitened else None,
                 whitened=whitened,
+                noise_estimated=whitened and not context.whitened,
                 notes=short((*doubts, *notes)),
                 doubts=short(doubts),
                 **common,

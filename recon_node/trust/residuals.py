@@ -97,7 +97,7 @@ def taken_apart(
     return squared, Unexplained(
         coil_gain=_coil_gain(products, predicted_power, measured_power),
         line_gain=_line_gain(along, strength) if kspace.whitened else None,
-        noise_mismatch=_noise_mismatch(outside, count) if kspace.whitened else None,
+        noise_mismatch=_noise_mismatch(outside, count) if _noise_was_scanned(kspace) else None,
         spike=_spike(squared, kspace),
         disorder=_disorder(kspace),
         own_residual=_own_residual(kspace, maps),
@@ -141,6 +141,11 @@ def _far(kspace: KSpace) -> NDArray[np.bool_]:
     sampled = kspace.mask.any(axis=0)
     farther = distance >= (np.median(distance[sampled]) if sampled.any() else np.inf)
     return np.asarray(sampled & farther)
+
+
+def _noise_was_scanned(kspace: KSpace) -> bool:
+    """An estimate from the edges of k-space holds signal where that reaches them: no mismatch of the scan."""
+    return kspace.whitened and not kspace.noise_estimated
 
 
 def _noise_mismatch(energy: NDArray[np.float64], count: int) -> float | None:

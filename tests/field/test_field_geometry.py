@@ -164,6 +164,17 @@ def test_slices_beside_each_other_and_directions_that_contradict_never_pass(
     assert any(said in note for note in found.notes)
 
 
+@pytest.mark.parametrize("noise", [0.003, 0.01, 0.05])
+def test_a_clean_scan_without_a_noise_scan_is_not_warned_of_its_noise(
+    noise: float, tmp_path: Path, capsys: Capture
+) -> None:
+    lines = Lines()
+    for number in range(2):
+        lines.add(kspace_of(phantom(), noise=noise, seed=number), slice=number, **axial(10.0 * number))
+    found = replay(write(tmp_path / "a.h5", header(limits={"slice": 1}), lines), tmp_path / "out", capsys)
+    assert not [r for entry in found.series for r in entry["trust"]["reasons"] if "noise" in r]
+
+
 def test_a_left_handed_slice_direction_contradicts_nothing(tmp_path: Path, capsys: Capture) -> None:
     lines = Lines().add(kspace_of(phantom()), **(axial() | {"slice_dir": (0, 0, -1)}))
     found = replay(write(tmp_path / "a.h5", header(), lines), tmp_path / "out", capsys)
