@@ -182,12 +182,14 @@ def tiny(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def killing(every: float) -> Iterator[list[int]]:
-    """Kills one of this process's workers now and then."""
+def killing(every: float, begun: threading.Event) -> Iterator[list[int]]:
+    """Kills one of this process's workers now and then, once work has begun."""
     killed: list[int] = []
     stop = threading.Event()
 
     def work() -> None:
+        while not begun.wait(1) and not stop.is_set():
+            pass
         while not stop.wait(every):
             workers = [child for child in multiprocessing.active_children() if child.is_alive()]
             if workers:
@@ -209,8 +211,15 @@ def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     settings = settings_for(options.method)
     replay(paths, folder / "calm", settings)
     start = time.perf_counter()
-    with killing(options.every) as killed:
-        done = replay(paths, folder / "killed", settings, workers=options.workers)
+    begun = threading.Event()
+    with killing(options.every, begun) as killed:
+        done = replay(
+            paths,
+            folder / "killed",
+            settings,
+            workers=options.workers,
+            progress=lambda slices: begun.set(),
+        )
     seconds = time.perf_counter() - start
     calm, found = contents(folder / "calm"), contents(folder / "killed")
     rows = query(folder / "killed", "status = 'done'")

@@ -15,6 +15,7 @@ EXAMPLES = {
     "simulate": "recon-node simulate heart.h5 --acceleration 8 --pattern random --truth truth.h5",
     "inspect": "recon-node inspect heart.h5",
     "replay": "recon-node replay heart.h5 --out images --method kt",
+    "compare": "recon-node compare images vendor --out compared",
     "ledger query": "recon-node ledger query \"trust = 'warn' and field_t < 1\" --out images",
     "stream": "recon-node stream --input scan.mrd --output images.mrd",
     "serve": "recon-node serve --config node.toml --status-port 9004",

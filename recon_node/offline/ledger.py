@@ -47,6 +47,8 @@ _COLUMNS = {
     "trust": "TEXT",
     "score": "REAL",
     "reasons": "TEXT",
+    "ssim_at_least": "REAL",
+    "psnr_at_least": "REAL",
     "field_t": "REAL",
     "vendor": "TEXT",
     "model": "TEXT",
@@ -60,11 +62,16 @@ _COLUMNS = {
     "seconds": "REAL",
     "instances": "INTEGER",
     "folders": "TEXT",
+    "study_uid": "TEXT",
+    "series_uids": "TEXT",
+    "instance_uids": "TEXT",
     "error": "TEXT",
     "entry": "TEXT",
     "scaling": "TEXT",
 }
 _IDENTITY = ("input_sha256", "scan", *COUNTERS, "key")
+_BOUNDS = ("ssim_at_least", "psnr_at_least")
+"""What errors the trust check bounds, where it does."""
 _HIDDEN = ("entry", "scaling")
 """For the node's own use."""
 SHOWN = tuple(name for name in _COLUMNS if name not in _HIDDEN)
@@ -93,7 +100,14 @@ class Ledger:
             self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the last rows, nothing else
             columns = ", ".join(f'"{name}" {kind}' for name, kind in _COLUMNS.items())
             self._db.execute(f"CREATE TABLE IF NOT EXISTS slices ({columns}, UNIQUE ({_quoted(_IDENTITY)}))")
+            self._take_up_to_date()
         self.path.chmod(0o600)
+
+    def _take_up_to_date(self) -> None:
+        """Add the columns that the file of a former version lacks."""
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(slices)")}
+        for name in _COLUMNS.keys() - there:
+            self._db.execute(f'ALTER TABLE slices ADD COLUMN "{name}" {_COLUMNS[name]}')
 
     def copy(self, path: Path) -> None:
         """Write everything to a file of its own, which nobody writes to again."""
@@ -166,10 +180,12 @@ def query(folder: Path, where: str) -> list[dict[str, Any]]:
     with _told(path):
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_S)
     try:
+        there = {row[1] for row in db.execute("PRAGMA table_info(slices)")}  # a former version had fewer
+        names = ", ".join(f'"{name}"' if name in there else "NULL" for name in SHOWN)
         db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _SAFE else sqlite3.SQLITE_DENY)
         condition = where.strip() or "1"
         cursor = db.execute(
-            f"SELECT {_quoted(SHOWN)} FROM slices WHERE ({condition}\n) ORDER BY {order}"  # noqa: S608
+            f"SELECT {names} FROM slices WHERE ({condition}\n) ORDER BY {order}"  # noqa: S608
         )
         return [dict(zip(SHOWN, row, strict=True)) for row in cursor]
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -198,6 +214,7 @@ def values_of(done: Slice, entry: Mapping[str, Any], scaling: Mapping[str, Any] 
         "trust": entry["trust"]["verdict"],
         "score": entry["trust"]["score"],
         "reasons": "; ".join(entry["trust"]["reasons"]) or None,
+        **{name: (entry["trust"].get("expected") or {}).get(name) for name in _BOUNDS},
         "field_t": header.field_strength_t,
         "vendor": header.vendor,
         "model": header.model,
@@ -209,6 +226,9 @@ def values_of(done: Slice, entry: Mapping[str, Any], scaling: Mapping[str, Any] 
         "seconds": round(sum(done.seconds.values()), 3),
         "instances": len(entry["instances"]),
         "folders": "; ".join(entry["folders"]) or None,
+        "study_uid": next((one.study_instance_uid for one in done.instances), None),
+        "series_uids": "; ".join(dict.fromkeys(one.series_instance_uid for one in done.instances)) or None,
+        "instance_uids": "; ".join(entry["instances"]) or None,
         "entry": json.dumps(entry),
         "scaling": None if scaling is None else json.dumps(dict(scaling)),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -292,6 +294,22 @@ def test_workers_give_the_same_bytes_and_ledger(heart: Path, full: Path, tmp_pat
     assert sum(ticks) == 4
     names = ("input", "slice", "key", "trust", "instances")
     assert [[r[n] for n in names] for r in query(one, "")] == [[r[n] for n in names] for r in query(two, "")]
+
+
+def test_a_ledger_of_a_former_version_is_taken_up_and_new_rows_have_identifiers(
+    heart: Path, tmp_path: Path
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
+        counters = "slice, contrast, 'set', repetition, encoding, partition"
+        unique = f"UNIQUE (input_sha256, scan, {counters}, key)"
+        columns = f"input, scan, {counters}, input_sha256, key, status, finished"
+        db.execute(f"CREATE TABLE slices ({columns}, {unique})")
+    assert query(tmp_path, "status = 'done'") == []
+    (result,) = replay([heart], tmp_path, SETTINGS)
+    rows = query(tmp_path, "series_uids is not null")
+    assert [one["instance_uids"].split("; ") for one in rows] == [one["instances"] for one in result.series]
+    one = pydicom.dcmread(next((tmp_path / rows[0]["folders"]).glob("*.dcm")))
+    assert (rows[0]["study_uid"], rows[0]["series_uids"]) == (one.StudyInstanceUID, one.SeriesInstanceUID)
 
 
 def test_the_ledger_goes_out_as_parquet_and_csv_with_the_same_rows(heart: Path, tmp_path: Path) -> None:
