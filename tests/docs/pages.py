@@ -53,6 +53,7 @@ NOT_RUN = {
     "recon-node weights import cardiomm.ckpt": "others' weights: tests/node/test_node_published.py",
     "recon-node replay heart.h5 --out images --weights cardiomm.safetensors": "others' weights",
     "recon-node evaluate --hearts FOLDER": "others' hearts: tests/lab/evaluation",
+    "recon-node evaluate trust --hearts FOLDER": "others' hearts: tests/lab/evaluation",
     "recon-node replay scan.h5 --out images --method sense-denoised": "tests/node/test_node_example.py",
     "recon-node evaluate --methods sense,sense-denoised": "tests/node/test_node_example.py",
 }
