@@ -28,6 +28,8 @@ _LOOK_S = 0.5
 """How often journals are read."""
 _WORKERS_S = 2.0
 """How often the scheduler is asked for its workers."""
+_REPLACING_S = 10.0
+"""How often processes that ended for good are replaced."""
 _PATIENCE_S = 15.0
 """After which it is told that there is no worker."""
 _FILES_A_WORKER = 2
@@ -88,19 +90,23 @@ class _Cluster:
     """Whether some are tagged with a graphics card."""
     asked: float = -_WORKERS_S
     began: float = field(default_factory=time.monotonic)
+    kept: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
         """Ask now and then."""
         from recon_node.offline.cluster import keep_all
         from recon_node.offline.spread import GPU
 
-        if time.monotonic() - self.asked < _WORKERS_S and self.threads:
+        now = time.monotonic()
+        if now - self.asked < (_WORKERS_S if self.threads else _LOOK_S):
             return
         found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         self.threads = {address: one["nthreads"] for address, one in found.items()}
         self.gpu = any(one.get("resources", {}).get(GPU) for one in found.values())
-        self.asked = time.monotonic()
-        keep_all(self.client, len(self.threads))
+        self.asked = now
+        if now - self.kept > _REPLACING_S:
+            keep_all(self.client, len(self.threads))
+            self.kept = now
 
 
 class _Run:
