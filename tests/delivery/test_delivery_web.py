@@ -136,6 +136,7 @@ def test_a_busy_server_is_left_alone_as_long_as_it_asks(tmp_path: Path, instance
 @pytest.mark.parametrize(
     ("value", "least", "most"),
     [("7", 7, 7), ("soon", 0, 0), (http_date(5000), 4000, 5001), ("-5", 0, 0), ("9" * 40, 1e8, 1e9)],
+    ids=["seconds", "words", "date", "past", "ages"],
 )
 def test_the_wait_a_server_asks_for(instances: Instances, value: str, least: float, most: float) -> None:
     with Web(always(429, {"Retry-After": value})) as web, to(web) as opened:
