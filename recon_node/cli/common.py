@@ -34,6 +34,7 @@ EXAMPLES = {
     "evaluate": "recon-node evaluate --scans 3 --methods sense,kt,cardiomm",
     "evaluate measured": "recon-node evaluate measured full.h5 --methods sense,kt",
     "evaluate trust": "recon-node evaluate trust --out runs/trust",
+    "evaluate readers": "recon-node evaluate readers --methods cardiomm,kt --scans 2",
     "weights list": "recon-node weights list",
     "weights verify": "recon-node weights verify default",
     "weights import": "recon-node weights import cardiomm.ckpt --encoder-folder CLIP",

