@@ -91,9 +91,8 @@ def sample_power(data: NDArray[np.complex64], mask: NDArray[np.bool_]) -> NDArra
     count = mask.sum(axis=0, dtype=np.float64)
     known = gaussian_filter(count, _NEAR)
     near = known > 1e-6 * count.max()
-    filled: NDArray[np.float64] = np.where(
-        near, gaussian_filter(power, _NEAR) / np.where(near, known, 1), 0.0
-    )
+    around = np.where(near, gaussian_filter(power, _NEAR) / np.where(near, known, 1), 0.0)
+    filled: NDArray[np.float64] = np.where(count > 0, power / np.maximum(count, 1), around)
     return filled
 
 

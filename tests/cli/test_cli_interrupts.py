@@ -109,7 +109,7 @@ def group_lives(group: int) -> bool:
 def test_a_stopped_replay_says_so_in_one_line_and_leaves_whole_series_only(
     heart: Path, tmp_path: Path
 ) -> None:
-    arguments = ["replay", str(heart), "--out", str(tmp_path), "--method", "kt"]
+    arguments = ["replay", str(heart), "--out", str(tmp_path), "--method", "cardiomm"]
     code, told = interrupted(arguments, lambda: any(tmp_path.rglob("*.dcm")), signal.SIGTERM)
     assert (code, told) == (130, "recon-node: interrupted")
     for series in {path.parent for path in tmp_path.rglob("*.dcm")}:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,17 @@ from recon_node.settings import Settings
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside this repository")
+
+
+def whole_files(folder: Path) -> list[Path]:
+    """DICOM files in their place; what is being written beside them may vanish meanwhile."""
+    walk = os.walk(folder, onerror=lambda error: None)
+    return [
+        Path(root) / name
+        for root, _, names in walk
+        for name in names
+        if name.endswith(".dcm") and ".writing-" not in root
+    ]
 
 
 @pytest.fixture
@@ -64,12 +77,10 @@ def test_a_latin_1_name_arrives_unchanged_every_way(
     else:
         properties = {"mode": "deferred"} if way == "deferred" else {}
         assert send_scan(CASES / "03_latin1_declared.h5", port=node.server.port, properties=properties).ok
-        import time
-
         end = time.monotonic() + 60
-        while not list((tmp_path / "served").rglob("*.dcm")) and time.monotonic() < end:
+        while not (found := whole_files(tmp_path / "served")) and time.monotonic() < end:
             time.sleep(0.05)
-        read = [pydicom.dcmread(path) for path in (tmp_path / "served").rglob("*.dcm")]
+        read = [pydicom.dcmread(path) for path in found]
         names = {(str(ds.PatientName), ds.PatientID) for ds in read}
     (name, number) = next(iter(names))
     assert len(names) == 1

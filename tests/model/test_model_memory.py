@@ -22,7 +22,7 @@ kspace, maps = slice_of(96, 16)
 text = text_of(weights)
 wanted = CardioMMReconstructor(weights, device="cpu", chunk=1).reconstruct(kspace, maps, text).data
 used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
-resource.setrlimit(resource.RLIMIT_AS, (used + (110 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + (70 << 20),) * 2)
 runner = CardioMMReconstructor(weights, device="cpu", chunk=16)
 found = runner.reconstruct(kspace, maps, text).data
 error = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
