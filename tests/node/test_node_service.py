@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import logging
 import shutil
 import socket
@@ -97,8 +96,12 @@ def test_a_disk_that_fills_up_stops_recording_and_no_scan(
     settings = _settings(tmp_path).replace("server", record=str(tmp_path / "kept"))
     with serving(settings) as running:
         usage = shutil.disk_usage(tmp_path)
-        found = itertools.chain([usage], itertools.repeat(usage._replace(free=0)))
-        monkeypatch.setattr("recon_node.core.disk.shutil.disk_usage", lambda folder: next(found))
+
+        def as_it_fills(folder: object) -> object:  # whoever asks, and however often
+            kept = sum(path.stat().st_size for path in (tmp_path / "kept").rglob("*") if path.is_file())
+            return usage._replace(free=0) if kept > 4096 else usage
+
+        monkeypatch.setattr("recon_node.core.disk.shutil.disk_usage", as_it_fills)
         monkeypatch.setattr("recon_node.online.node.check_room", lambda *args: None)
         monkeypatch.setattr("recon_node.mrd.captures.arriving._ROOM_AT_A_TIME", 4096)
         monkeypatch.setattr("recon_node.mrd.captures.store._LOOK_AGAIN_S", -1.0)
