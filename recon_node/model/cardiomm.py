@@ -9,7 +9,7 @@ extra cost in data consistency.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from recon_node.model.consistency import Physics, time_average
 from recon_node.model.motion import find_motion
 from recon_node.model.sensitivity import AcsRule, SensitivityNet, acs_region, acs_width
 from recon_node.model.unet import NormalisedUNet
-from recon_node.model.view import View
+from recon_node.model.view import View, frame_chunks
 from recon_node.solvers.kt import kt_estimate
 
 PROXIMAL_WEIGHT = 0.5
@@ -375,7 +375,7 @@ class CardioMM(nn.Module):
         chunk: int | None,
     ) -> Tensor:
         parts = []
-        for frames in _chunks(images.shape[1], chunk):
+        for frames in frame_chunks(images.shape[1], chunk):
             seen = view.of(images, frames)
             made = model(seen.flatten(0, 1), meta, us, noise=view.noise)
             parts.append(made.unflatten(-3, seen.shape[:2]))
@@ -391,12 +391,6 @@ class CardioMM(nn.Module):
         )
         parts = [
             step(images[:, frames], measured[:, frames], weight, frames)
-            for frames in _chunks(images.shape[1], chunk)
+            for frames in frame_chunks(images.shape[1], chunk)
         ]
         return torch.cat(parts, dim=1)
-
-
-def _chunks(frames: int, size: int | None) -> Iterator[slice]:
-    step = frames if size is None else size
-    for start in range(0, frames, step):
-        yield slice(start, min(start + step, frames))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,10 @@ class View:
         planes = torch.cat([here, beside], dim=2)
         mean = fused(planes.flatten(0, 1), tolerance=TOLERANCE * self.noise).reshape(here.shape)
         return [torch.complex(some[:, :, :, 0], some[:, :, :, 1]) for some in (planes, mean)]
+
+
+def frame_chunks(frames: int, size: int | None) -> Iterator[slice]:
+    """Runs of at most `size` frames, one after the other; all frames together if None."""
+    step = frames if size is None else size
+    for start in range(0, frames, step):
+        yield slice(start, min(start + step, frames))
