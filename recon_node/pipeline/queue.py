@@ -28,6 +28,8 @@ _TRIES = 3
 """Failures in a row after which a command gives up waiting; the spool keeps the files."""
 _REPORT_WAIT_S = 30.0
 """How long a command waits for a report of storage commitment that does not come."""
+_ASK_AGAIN_S = 15.0
+"""A command has no listener, so a report that misses its association is asked for once more."""
 
 
 def spool_folder(settings: DeliverySettings) -> Path:
@@ -124,7 +126,9 @@ def delivering(
     destinations = open_destinations(settings, names)
     policy = Policy(parallel=settings.parallel, grace=settings.grace_s, retention=3600 * settings.retention_h)
     if hurried:
-        policy = replace(policy, first_wait=0.2, longest_wait=2.0, poll=POLL_S)
+        policy = replace(
+            policy, first_wait=0.2, longest_wait=2.0, poll=POLL_S, commitment_patience=_ASK_AGAIN_S
+        )
     worker = DeliveryWorker(spool, destinations, policy=policy)
     reporting = [_address(settings, name) for name, one in destinations.items() if one.commits]
     listen = settings.listen if reporting else None

@@ -188,6 +188,23 @@ def test_an_address_for_reports_that_is_taken_stops_a_service_but_not_a_command(
         assert export(instances(2), "pacs", chosen).delivered == 2
 
 
+def test_a_command_asks_again_where_the_report_missed_it(
+    instances: Instances, settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_ASK_AGAIN_S", 0.1)
+    asked = []
+
+    class Late(StorageScp):
+        def _on_commitment(self, event: Any) -> tuple[int, None]:
+            asked.append(event.request)
+            return (0x0000, None) if len(asked) == 1 else super()._on_commitment(event)
+
+    with Late(tmp_path / "pacs") as scp:
+        named = {"pacs": {"address": scp.address, "commitment": True}}
+        assert export(instances(1), "pacs", settings(destinations=named)).delivered == 1
+    assert len(asked) > 1
+
+
 def test_a_command_does_not_wait_for_ever_for_a_report(
     instances: Instances, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

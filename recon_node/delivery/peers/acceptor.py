@@ -28,6 +28,7 @@ from recon_node.core.errors import ConfigError, where_it_failed
 from recon_node.core.supervise import Supervisor
 from recon_node.delivery.peers.association import Handlers, ReadLimits
 from recon_node.delivery.peers.late import drop_late_data
+from recon_node.delivery.peers.pause import pause_reliably
 from recon_node.dicom.uids import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 
 _LOG = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class Acceptor:
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, opened),
                     (evt.EVT_CONN_OPEN, drop_late_data),
+                    (evt.EVT_ESTABLISHED, _pause_reliably),
                     (evt.EVT_CONN_CLOSE, _closed),
                     *self.handlers(),
                 ],
@@ -232,6 +234,11 @@ def _limit(event: Any, *, total_bytes: int) -> None:
         return received
 
     sock.recv = recv
+
+
+def _pause_reliably(event: Any) -> None:
+    """A report from another thread waits until the answer to the request it is about has gone out."""
+    pause_reliably(event.assoc)
 
 
 def _closed(event: Any) -> None:

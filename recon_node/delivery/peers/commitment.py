@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_context, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from recon_node.core.errors import PacsMisconfigured, PacsUnreachable, where_it_failed
@@ -84,13 +85,17 @@ def request_commitment(
         if report is None or report.transaction != transaction:
             return 0x0110, None
         reports.append(report)
-        arrived.set()
         return 0x0000, None
+
+    def on_sent(event: evt.Event) -> None:
+        # Not before: a release that overtakes our answer leaves the PACS waiting for it.
+        if reports and isinstance(event.pdu, P_DATA_TF):
+            arrived.set()
 
     association = open_association(
         peer,
         [build_context(StorageCommitmentPushModel)],
-        handlers=[(evt.EVT_N_EVENT_REPORT, on_report)],
+        handlers=[(evt.EVT_N_EVENT_REPORT, on_report), (evt.EVT_PDU_SENT, on_sent)],
     )
     try:
         request = _request(instances, transaction)

@@ -2,7 +2,9 @@
 
 pynetdicom pauses the thread that serves an association while a request waits for its answer, but takes a
 flag from before the pause for the pause itself: on a busy machine the thread may run once more, take the
-answer off the queue as if it were a request, and the request waits until it times out.
+answer off the queue as if it were a request, and the request waits until it times out. And it serves a
+report of storage commitment in a thread of its own, which lowers that flag while the association's thread
+stays paused: whoever asked for the pause, to release, would wait for ever.
 """
 
 from __future__ import annotations
@@ -53,6 +55,19 @@ class Pause:
         return self._open
 
 
+class _Paused(Association):
+    """An association that needs no flag beside its `Pause`, whose `clear` has waited already."""
+
+    @property
+    def _is_paused(self) -> bool:
+        return True
+
+    @_is_paused.setter
+    def _is_paused(self, _: bool) -> None:
+        pass
+
+
 def pause_reliably(association: Association) -> None:
     """Give an association, established and without a request in progress, such a pause."""
     association._reactor_checkpoint = Pause(association)  # type: ignore[assignment]  # noqa: SLF001
+    association.__class__ = _Paused
