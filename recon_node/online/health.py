@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from recon_node.core.errors import ConfigError
 from recon_node.delivery import DestinationStatus
+from recon_node.online.http_port import HttpPort, QuietHandler
 from recon_node.online.metrics import Metrics
 
 Page = tuple[HTTPStatus, str, bytes]
@@ -74,7 +70,7 @@ def _told(name: str, status: DestinationStatus) -> str:
     return f"destination {name}: {'works' if status.up else f'away ({status.trouble})'}"
 
 
-class HealthServer:
+class HealthServer(HttpPort):
     """Serves `health_pages` over HTTP, without asking who looks.
 
     Parameters
@@ -99,36 +95,14 @@ class HealthServer:
             pass
 
         Handler.pages, Handler.home = pages, home
-        try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler, name="health", host=host, port=port)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     pages: Pages
     home: str | None
-    timeout = 10
-    server_version = "recon-node"
-    sys_version = ""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - name of the base class
         """Answer one of the pages; ``/`` leads to the status page, or names them."""
         path, _, query = self.path.partition("?")
         if path == "/":
@@ -154,6 +128,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
-        """Say nothing: a probe every few seconds is no news."""

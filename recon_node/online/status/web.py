@@ -9,18 +9,15 @@ import json
 import logging
 import secrets
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
 from types import TracebackType
-from typing import Any, Self
 from urllib.parse import parse_qs
 
-from recon_node.core.errors import ConfigError, ReconNodeError, where_it_failed
+from recon_node.core.errors import ReconNodeError
 from recon_node.online.health import Pages
+from recon_node.online.http_port import HttpPort, QuietHandler
 from recon_node.online.status.access import Access
 from recon_node.online.status.page import StatusPage
 
@@ -29,13 +26,12 @@ log = logging.getLogger(__name__)
 _HTML = "text/html; charset=utf-8"
 _EVERY_S = 2.0
 """Events go out so often where nothing happens: times and disks change by themselves."""
-_MOST_CONNECTIONS = 64
 _LONGEST_FORM = 4096
 _OPEN_PAGES = ("/healthz", "/readyz")
 """Without a token: they tell a probe nothing but yes or no."""
 
 
-class StatusServer:
+class StatusServer(HttpPort):
     """Serves a `StatusPage` and further pages until the ``with`` block ends.
 
     Parameters
@@ -74,76 +70,26 @@ class StatusServer:
         Handler.status, Handler.retry, Handler.pages = page, staticmethod(retry), pages
         Handler.access = Access(host=host, token=token, secure=tls is not None)
         Handler.stopping = threading.Event()
-        self._handler = Handler
-        try:
-            self._server = _Server((host, port), Handler)
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        self.port: int = self._server.server_address[1]
+        self._stopping = Handler.stopping
+        super().__init__(Handler, name="status", host=host, port=port, tls=tls)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
         self.url = f"{'https' if tls else 'http'}://{shown}:{self.port}/"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="status", daemon=True
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handler.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._stopping.set()
+        super().__exit__(kind, error, trace)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 2 * _MOST_CONNECTIONS
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        super().__init__(address, handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """One thread a connection, and no more than there are places."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in its thread."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """A browser that went away is no news; anything else is one line."""
-        error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, OSError):
-            log.warning("status page: %s", where_it_failed(error))
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     status: StatusPage
     retry: Callable[[str], object]
     pages: Pages
     access: Access
     stopping: threading.Event
-    timeout = 10
-    server_version = "recon-node"
-    sys_version = ""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - name of the base class
         """Answer a page, a picture or the stream of events."""
         path, _, query = self.path.partition("?")
         if path not in _OPEN_PAGES and not self._allowed():
@@ -161,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._say(HTTPStatus.NOT_FOUND, "no such page")
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - name of the base class
         """Take the token, or try a destination again."""
         form = self._form()
         if self.path == "/login" and self.access.token is not None:
@@ -173,9 +119,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._retry(form.get("destination", ""))
             else:
                 self._say(HTTPStatus.FORBIDDEN, "the form is not this page's; load it again")
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
-        """Say nothing: a page that is looked at is no news."""
 
     def _allowed(self) -> bool:
         """Whether the caller may see this; where not, he has his answer."""

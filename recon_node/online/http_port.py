@@ -1,0 +1,116 @@
+"""A port that speaks HTTP while a ``with`` block lasts: so many connections at once, each its thread."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket
+from types import TracebackType
+from typing import Any, Self
+
+from recon_node.core.errors import ConfigError, where_it_failed
+
+log = logging.getLogger(__name__)
+
+_MOST_CONNECTIONS = 64
+_POLL_S = 0.2
+
+
+class HttpPort:
+    """Serves a handler's pages.
+
+    Parameters
+    ----------
+    handler : type
+        Of `QuietHandler`.
+    name : str
+        Of the thread, and in the log.
+    host, port : str, int
+        Where to listen; port 0 takes a free one (see `port`).
+    tls : ssl.SSLContext, optional
+        Server-side context.
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        handler: type[QuietHandler],
+        *,
+        name: str,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        try:
+            self._server = _Server(name, (host, port), handler)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error})") from error
+        if tls is not None:
+            # Each connection shakes hands in its own thread.
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name=name, daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """A request handler whose silent peers are let go, and which tells nothing of the machine."""
+
+    timeout = 10
+    server_version = "recon-node"
+    sys_version = ""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
+        """Say nothing: a page that is looked at every few seconds is no news."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 2 * _MOST_CONNECTIONS
+
+    def __init__(self, name: str, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._name = name
+        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One thread a connection, and no more than there are places."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        """A peer that went away is no news; anything else is one line."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            log.warning("%s page: %s", self._name, where_it_failed(error))
