@@ -37,6 +37,8 @@ class Policy:
     """A series is counted at its destination when the queue is empty, or has had so long."""
     retention: float = 86400.0
     """How long delivered files are kept."""
+    probe: float = 0.0
+    """How often a destination to which nothing goes is asked whether it is there; 0: never."""
     poll: float = 1.0
     """Longest sleep while there is nothing to do."""
 
@@ -78,7 +80,7 @@ class DestinationStatus:
     """One destination in numbers."""
 
     up: bool
-    """The last attempt to talk to it worked, or there was none yet."""
+    """The last attempt to talk to it, or probe of it, worked, or there was none yet."""
     trouble: str | None
     """Why it is not."""
     delivered: int

@@ -22,6 +22,7 @@ from recon_node.delivery.confirming import Confirming, is_transaction
 from recon_node.delivery.destinations import OpenDestination
 from recon_node.delivery.peers.commitment import CommitmentReport
 from recon_node.delivery.policy import DestinationStatus, Health, Policy
+from recon_node.delivery.probing import Probing
 from recon_node.delivery.queue.spool import Spool
 from recon_node.delivery.sending import Sending
 
@@ -68,6 +69,7 @@ class DeliveryWorker:
         self._work = threading.Condition()
         self._sending: dict[str, Sending] = {}
         self._confirming: dict[str, Confirming] = {}
+        self._probing: dict[str, Probing] = {}
         rng = random.Random(seed)  # noqa: S311 - jitter, not secrets
         for name, destination in self._destinations.items():
             asking = Asking(name, destination, spool.clock.steady)
@@ -82,6 +84,9 @@ class DeliveryWorker:
             )
             self._confirming[name] = Confirming(
                 spool, name, destination, policy=self.policy, rng=rng, asking=asking
+            )
+            self._probing[name] = Probing(
+                spool, name, destination, policy=self.policy, sending=self._sending[name]
             )
 
     def __enter__(self) -> Self:
@@ -106,10 +111,11 @@ class DeliveryWorker:
     def status(self) -> dict[str, DestinationStatus]:
         """Destination to what it does in numbers."""
         counts, oldest, health = self.spool.counts(), self.spool.oldest("waiting"), self.health()
+        troubles = {name: one.trouble or self._probing[name].health.trouble for name, one in health.items()}
         return {
             name: DestinationStatus(
-                up=health[name].trouble is None,
-                trouble=health[name].trouble,
+                up=troubles[name] is None,
+                trouble=troubles[name],
                 delivered=sending.tally.delivered,
                 failed=sending.tally.failed,
                 waiting=counts.get(name, {}).get("waiting", 0),
@@ -142,6 +148,8 @@ class DeliveryWorker:
             for number in range(self.policy.parallel):
                 self._run(f"deliver-{number}-{name}", sending)
             self._run(f"confirm-{name}", self._confirming[name])
+            if self.policy.probe > 0:
+                self._run(f"probe-{name}", self._probing[name])
         self.supervisor.run("spool-housekeeping", self._housekeeping)
 
     def stop(self, *, timeout: float = _STOP_S) -> None:

@@ -124,7 +124,12 @@ def delivering(
     routed = (name for rule in parse_rules(settings.routes) for name in rule.to)
     names = (only,) if only else tuple(dict.fromkeys((*settings.destinations, *settings.to, *routed)))
     destinations = open_destinations(settings, names)
-    policy = Policy(parallel=settings.parallel, grace=settings.grace_s, retention=3600 * settings.retention_h)
+    policy = Policy(
+        parallel=settings.parallel,
+        grace=settings.grace_s,
+        retention=3600 * settings.retention_h,
+        probe=0.0 if hurried or beside else settings.probe_s,
+    )
     if hurried:
         policy = replace(
             policy, first_wait=0.2, longest_wait=2.0, poll=POLL_S, commitment_patience=_ASK_AGAIN_S

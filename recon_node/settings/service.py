@@ -45,6 +45,8 @@ class DeliverySettings(Checked):
     """Without storage commitment: how long after its success an instance counts as delivered."""
     retention_h: float = setting(24.0, ge=0, le=_YEAR_S / 3600, unit="h")
     """How long delivered files stay in the spool."""
+    probe_s: float = setting(60.0, ge=0, le=_YEAR_S, unit="s")
+    """How often a destination to which nothing goes is asked whether it is there (C-ECHO); 0: never."""
     reserve_mb: int = setting(500, ge=0, le=_MOST_MB, unit="MB")
     """Free space on the disks of spool, images and deferred scans below which no new scan is taken."""
 
