@@ -8,11 +8,14 @@ the patient is shown.
 from recon_node.report.content import Layer, Report, SliceView
 from recon_node.report.overview import INDEX, Line, Overview, link_slices, write_overview
 from recon_node.report.page import WARNING, write_report
+from recon_node.report.pairs import SIDES, write_pairs
 from recon_node.report.pixels import thumbnail
 from recon_node.report.study import Study, write_study
+from recon_node.report.tables import Table, Tables, write_tables
 
 __all__ = [
     "INDEX",
+    "SIDES",
     "WARNING",
     "Layer",
     "Line",
@@ -20,9 +23,13 @@ __all__ = [
     "Report",
     "SliceView",
     "Study",
+    "Table",
+    "Tables",
     "link_slices",
     "thumbnail",
     "write_overview",
+    "write_pairs",
     "write_report",
     "write_study",
+    "write_tables",
 ]

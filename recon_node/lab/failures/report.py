@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,9 @@ from recon_node.lab.failures.fit import judged_apart
 from recon_node.lab.failures.kinds import CLEAN, KINDS
 from recon_node.lab.failures.run import Record
 from recon_node.lab.failures.score import Summary, summarise
+from recon_node.report import Table, Tables, write_tables
 
 Rows = list[tuple[str, ...]]
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:right;"
-    "border-bottom:1px solid #ccc}td:first-child,th:first-child{text-align:left}"
-)
 
 
 def write_reports(records: Sequence[Record], folder: Path) -> dict[str, Any]:
@@ -45,9 +40,10 @@ def write_reports(records: Sequence[Record], folder: Path) -> dict[str, Any]:
     coverage = coverages(judged)
     report = {"judged_by": by, **dataclasses.asdict(summary), "coverage": coverage}
     durable.write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
-    title, parts = _parts(summary, coverage, by)
-    durable.write_text(folder / "report.md", _markdown(title, parts))
-    durable.write_text(folder / "report.html", _html(title, parts))
+    parts = [
+        Table(title=title, headings=rows[0], rows=rows[1:]) for title, rows in _parts(summary, coverage, by)
+    ]
+    write_tables(folder, Tables(title="Which failures the trust check notices", parts=parts))
     return report
 
 
@@ -86,7 +82,7 @@ def coverages(records: Sequence[Record]) -> list[dict[str, Any]]:
     return found
 
 
-def _parts(summary: Summary, coverage: list[dict[str, Any]], by: str) -> tuple[str, list[tuple[str, Rows]]]:
+def _parts(summary: Summary, coverage: list[dict[str, Any]], by: str) -> list[tuple[str, Rows]]:
     overall: Rows = [
         ("", "figure"),
         ("cases", str(summary.cases)),
@@ -136,7 +132,7 @@ def _parts(summary: Summary, coverage: list[dict[str, Any]], by: str) -> tuple[s
         for row in summary.rows
         if row.kind in KINDS
     ]
-    return "Which failures the trust check notices", [
+    return [
         (f"Overall, by {by}", overall),
         ("By kind, against good clean images", kinds),
         ("Beside the node's own", others),
@@ -151,27 +147,3 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f} %"
-
-
-def _markdown(title: str, parts: list[tuple[str, Rows]]) -> str:
-    lines = [f"# {title}"]
-    for heading, rows in parts:
-        lines += ["", f"## {heading}", "", _line(rows[0]), _line(tuple("---" for _ in rows[0]))]
-        lines += [_line(row) for row in rows[1:]]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _html(title: str, parts: list[tuple[str, Rows]]) -> str:
-    body = [f"<h1>{escape(title)}</h1>"]
-    for heading, rows in parts:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
-        lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-        body.append(f"<h2>{escape(heading)}</h2><table><tr>{head}</tr>{lines}</table>")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style>{''.join(body)}</html>\n"
-    )

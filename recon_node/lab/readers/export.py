@@ -13,7 +13,6 @@ import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from PIL import Image
 
 from recon_node.core import durable
 from recon_node.core.errors import ConfigError, DataError
+from recon_node.report import SIDES, write_pairs
 
 KEY = "key.json"
 FOLDER = "pairs"
@@ -95,7 +95,7 @@ def export_pairs(
         names.setdefault(place, name)
     durable.write_text(out / KEY, json.dumps({"seed": seed, "pairs": key}, indent=1) + "\n")
     durable.write_text(folder / "scores.csv", _table([entry["pair"] for entry in key]))
-    durable.write_text(folder / "index.html", _page([entry["pair"] for entry in key]))
+    write_pairs(folder / "index.html", [entry["pair"] for entry in key])
     return key
 
 
@@ -120,7 +120,7 @@ def _write_pictures(folder: Path, name: str, sides: list[Shown]) -> None:
     top = max(float(np.quantile(np.abs(one.images), WHITE)) for one in sides)
     if not (np.isfinite(top) and top > 0):
         raise DataError(f"reader study: images of {sides[0].heart} hold no signal")
-    for side, one in zip(("left", "right"), sides, strict=True):
+    for side, one in zip(SIDES, sides, strict=True):
         frames = [_picture(frame, top) for frame in np.abs(one.images)]
         frames[0].save(folder / f"{name}-{side}.png")
         frames[0].save(
@@ -145,24 +145,3 @@ def _table(names: list[str]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(["", name, "", "", "", ""] for name in names)
     return text.getvalue()
-
-
-def _page(names: list[str]) -> str:
-    rows = "".join(
-        f"<section><h2>{escape(name)}</h2>"
-        + "".join(
-            f'<figure><img loading="lazy" alt="{escape(name)} {side}, moving" '
-            f'src="{escape(name)}-{side}-cine.png"><figcaption>{side}</figcaption></figure>'
-            for side in ("left", "right")
-        )
-        + "</section>"
-        for name in names
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Reader study</title><style>'
-        "body{background:#111;color:#eee;font:16px system-ui,sans-serif;margin:1em}section{display:flex;"
-        "flex-wrap:wrap;gap:1em;align-items:start}h2{flex-basis:100%;margin:1em 0 0}figure{margin:0}"
-        "img{max-width:100%}</style><h1>Reader study</h1><p>Score each image from 1 (not diagnostic) to 5 "
-        "(excellent) in scores.csv, and say which one you prefer: left, right or same.</p>"
-        f"{rows}</html>\n"
-    )
