@@ -149,6 +149,24 @@ def test_runs_read_at_once_are_what_each_acquisition_is_by_itself(
     assert head["user_int"][:, 0].tolist() == [one.head.user_int[0] for one in theirs]
 
 
+@pytest.mark.parametrize("keep", [slice(None), slice(0, 1)], ids=["whole runs", "a line of each"])
+def test_samples_that_somebody_keeps_stay_while_the_rest_of_a_long_stream_is_read(keep: slice) -> None:
+    count, shape = 240, (32, 256)
+    lines = [np.full(shape, number, np.complex64) for number in range(count)]
+    data = stream_of(*((tag, record | {"data": line}) for line in lines for tag, record in [acquisition()]))
+    kept: list[np.ndarray] = []
+    wanted: list[int] = []
+    at = 0
+    for block in MrdV2Source(io.BytesIO(data)):
+        assert isinstance(block, Readouts)
+        kept.append(block.samples[keep])
+        wanted += list(range(at, at + len(block)))[keep]
+        at += len(block)
+    assert at == count
+    found = np.concatenate(kept)
+    assert (found == np.asarray(wanted)[:, None, None]).all()
+
+
 def test_the_header_means_the_same_in_both_versions(heart: Path, mrd2_stream: bytes) -> None:
     with open_source(heart) as one:
         old = one.headers[0]

@@ -18,7 +18,7 @@ from recon_node.core.errors import ProtocolError, ReconNodeError
 from recon_node.core.scan import Readouts
 from recon_node.mrd.v2.decode import decoder
 from recon_node.mrd.v2.items import COUNTERS, HEAD, LISTS, NS_PER_STAMP, AcquisitionReader
-from recon_node.mrd.v2.primitives import GROUPED, PLAIN, Bytes, varint
+from recon_node.mrd.v2.primitives import GROUPED, PLAIN, Bytes, Short, varint
 from recon_node.mrd.v2.schema import Array, Enum, Primitive, Record, Type, Union, Vector
 
 Columns = NDArray[Any]
@@ -135,6 +135,12 @@ class _Layout:
         before, behind = self.pieces
         return before.fits(data, at) and behind.fits(data, at)
 
+    def missing(self, data: Bytes, at: int) -> int:
+        """Bytes of the samples that are not there, where the head is, and says it has this layout."""
+        before, behind = self.pieces
+        left = len(data) - at
+        return behind.begin - left if before.end <= left < behind.begin and before.fits(data, at) else 0
+
     def rows(self, data: Bytes, at: int, count: int, stride: int) -> Columns:
         """`(acquisition, byte)`."""
         return np.ndarray((count, self.size), np.uint8, data, at, (stride, 1))
@@ -176,8 +182,16 @@ class BulkReader:
         -------
         (Readouts, int, int) or None
             With where they end, and how many are left of the last block; None where no layout fits the first.
+
+        Raises
+        ------
+        Short
+            The bytes end within the samples of the first.
         """
         for place, layout in enumerate(self._layouts):
+            missing = layout.missing(data, at)
+            if missing > 0:
+                raise Short(missing)
             found = self._run(layout, data, at, left)
             if found is not None:
                 self._used += 1
@@ -208,7 +222,9 @@ class BulkReader:
         room = (len(data) - at + single) // stride
         most = max(1, self._most_bytes // (8 * layout.shape[0] * layout.shape[1]))
         count, wanted, next_ = 0, min(room, most, room if single else left), at
-        while count < wanted and layout.fits(data, next_) and (not single or data[next_ - 1] == 1):
+        while count < wanted and layout.fits(data, next_):
+            if single and count and data[next_ - 1] != 1:
+                break
             count, next_ = count + 1, next_ + stride
         if not count:
             return None

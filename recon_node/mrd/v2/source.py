@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -12,17 +13,18 @@ from typing import Any, BinaryIO, Self
 from recon_node.core.errors import ProtocolError, SourceError, TruncatedStream, UnsupportedScan
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.mrd.header import parse_header
+from recon_node.mrd.v2.buffers import Buffers
 from recon_node.mrd.v2.bulk import BulkReader, tag_of
 from recon_node.mrd.v2.decode import decoder
 from recon_node.mrd.v2.encode import MAGIC
 from recon_node.mrd.v2.header import header_xml
 from recon_node.mrd.v2.items import AcquisitionReader, waveform
-from recon_node.mrd.v2.primitives import MOST_ITEM_BYTES, Short, text, varint
+from recon_node.mrd.v2.primitives import MOST_ITEM_BYTES, Decoder, Short, text, varint
 from recon_node.mrd.v2.schema import Record, Schema, Vector, parse_schema
 
-_CHUNKS = (1 << 16, 4 << 20)
-"""Bytes that are asked for at once, at least and at most: as a pipe holds, and as a file gives at once."""
-_RUN_BYTES = 4 << 20
+_CHUNKS = (1 << 16, 2 << 20)
+"""Bytes that are read at once, at least and at most: as a pipe holds, and as stays in a processor's cache."""
+_RUN_BYTES = 2 << 20
 _RUN = "run"
 """Tag of acquisitions that were read together; no kind of item has this name."""
 _BUCKET = (("data", "acquisition"), ("ref", "acquisition"), ("waveforms", "waveformuint32"))
@@ -53,7 +55,8 @@ class MrdV2Source:
     def __init__(self, stream: BinaryIO, name: str = "stream") -> None:
         self._stream = stream
         self._name = name
-        self._data: bytes | bytearray = b""
+        self._data = bytearray()
+        self._buffers = Buffers()
         self._at = 0
         self._taken = 0
         self._chunk = _CHUNKS[0]
@@ -65,8 +68,8 @@ class MrdV2Source:
         if self._data[: len(MAGIC)] != MAGIC:
             raise ProtocolError(f"{name}: no MRD 2 stream (starts with {self._data[:9].hex(' ')})")
         self._at = len(MAGIC)
-        self.schema: Schema = parse_schema(self._take(text))
-        record = self._take(decoder(self.schema.header))
+        self.schema, header, self._item = _decoders(self._take(text))
+        record = self._take(header)
         self.header_bytes = self._data[self._taken : self._at]
         """The header as it stands in the stream, for an answer."""
         kind = self.schema.header.cases[0][1]
@@ -140,7 +143,6 @@ class MrdV2Source:
 
     def _items(self, bulk: BulkReader) -> Iterator[tuple[str, Any] | None]:
         """Items of the stream, or runs of acquisitions; None each time before more bytes are waited for."""
-        item = decoder(self.schema.item)
         left = 0
         while True:
             try:
@@ -154,7 +156,7 @@ class MrdV2Source:
                     yield _RUN, block
                     continue
                 begin = self._at
-                value, self._at = item(self._data, begin)
+                value, self._at = self._item(self._data, begin)
             except Short as short:
                 yield None
                 self._more(short.wanted)
@@ -199,8 +201,8 @@ class MrdV2Source:
     def _fill(self, wanted: int) -> bool:
         """At least one byte more; as many as are wanted where the stream has them."""
         left = len(self._data) - self._at
-        room = bytearray(left + max(self._chunk, wanted))  # a fresh one: views of the last one live on
-        room[:left] = self._data[self._at :]
+        room = self._buffers.take(max(self._chunk, left + wanted))
+        room[:left] = memoryview(self._data)[self._at :]
         end = left
         while end - left < wanted:
             try:
@@ -215,8 +217,16 @@ class MrdV2Source:
             min(2 * self._chunk, _CHUNKS[1]) if end == len(room) else max(self._chunk // 2, _CHUNKS[0])
         )
         del room[end:]
+        self._buffers.keep(self._data)
         self._data, self._at = room, 0
         return end > left
+
+
+@lru_cache(maxsize=2)
+def _decoders(schema: str) -> tuple[Schema, Decoder, Decoder]:
+    """A schema, and what reads its header and its items: the files of an archive share one."""
+    parsed = parse_schema(schema)
+    return parsed, decoder(parsed.header), decoder(parsed.item)
 
 
 def _read_into(stream: Any, room: memoryview) -> int:
