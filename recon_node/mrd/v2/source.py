@@ -70,7 +70,7 @@ class MrdV2Source:
         self._at = len(MAGIC)
         self.schema, header, self._item = _decoders(self._take(text))
         record = self._take(header)
-        self.header_bytes = self._data[self._taken : self._at]
+        self.header_bytes = bytes(self._data[self._taken : self._at])
         """The header as it stands in the stream, for an answer."""
         kind = self.schema.header.cases[0][1]
         if record is None or not isinstance(kind, Record):
