@@ -17,9 +17,11 @@ from typing import Any
 import click
 import pytest
 import yaml
+from node_scanner import acquisitions, opening, talk
 
 import recon_node
-from recon_node.cli import cli
+from recon_node.cli import cli, run
+from recon_node.mrd.messages import close_bytes
 from recon_node.online.gadget import TARGETS
 from recon_node.online.openrecon import LABEL_NAME, validate_label
 from recon_node.online.serve import configured, names
@@ -124,6 +126,66 @@ def test_the_openrecon_image_carries_the_label_of_the_settings() -> None:
     assert [choice["id"] for choice in parameters["config"]["values"]] == ["default", "later", "fetch"]
     assert parameters["mode"]["default"] == "direct"
     assert tree["reconstruction"]["port"] == 9002
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This package, built from a copy: somebody else may build in the tree."""
+    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tree)
+    for name in ("recon_node", "gadget_configs"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    options = "--no-deps --no-build-isolation --disable-pip-version-check --quiet --wheel-dir"
+    command = [sys.executable, "-m", "pip", "wheel", *options.split(), str(out), str(tree)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(out.glob("recon_node-*.whl"))
+
+
+def test_an_openrecon_package_installs_in_a_clean_folder_and_answers_a_scanner(
+    wheel: Path, heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    package, image = tmp_path / "package", tmp_path / "image"
+    assert run(["openrecon", "package", "--out", str(package), "--wheel", str(wheel)]) == 0
+    encoded = re.search(
+        rf'^LABEL "{LABEL_NAME}"="([^"]+)"$', (package / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert encoded is not None
+    validate_label(json.loads(base64.b64decode(encoded[1])))
+    steps = [
+        sys.executable,
+        str(ROOT / "scripts" / "dockerfile-steps"),
+        str(image),
+        "--package",
+        str(package),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with subprocess.Popen(
+        [*steps, "--offline", "--port", "0", "--hold"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as image_at_work:
+        assert image_at_work.stdout is not None
+        told = []
+        for line in image_at_work.stdout:
+            told.append(line)
+            if (well := re.match(r"healthy at port (\d+)", line)) is not None:
+                break
+        assert well is not None, "".join(told)
+        images, texts, _ = talk(
+            int(well[1]), [opening(heart[0], method="sense"), *acquisitions(heart[0]), close_bytes()]
+        )
+        image_at_work.communicate(timeout=60)
+    assert image_at_work.returncode == 0
+    assert len(images) == 16
+    assert not [text for text in texts if text.startswith("ERR")]
+    (installed,) = (image / "venv" / "lib").glob("python*/site-packages/recon_node/__init__.py")
+    assert installed.read_bytes() == Path(recon_node.__file__).read_bytes()
+    assert not (image / "package").exists()
+    assert list((image / "tmp" / "images").rglob("*.dcm"))
 
 
 def test_docker_itself_accepts_the_files_where_it_is_installed() -> None:

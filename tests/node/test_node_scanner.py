@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from node_scanner import ANSWER_S, acquisitions, opening, talk
 
-from recon_node.core.scan import Readouts
-from recon_node.files.open import open_source
-from recon_node.mrd.messages import (
-    ConfigFile,
-    HeaderXml,
-    ImageMessage,
-    MessageId,
-    Text,
-    close_bytes,
-    image_bytes,
-    message_bytes,
-    text_bytes,
-)
+from recon_node.mrd.messages import close_bytes, image_bytes
 from recon_node.mrd.meta import parse_meta
-from recon_node.mrd.wire import read_messages
 from recon_node.online.serve import Running, serving
 from recon_node.pipeline import row
 from recon_node.settings import Settings
-
-CONNECT_S = ANSWER_S = 3.0
 
 
 @pytest.fixture
@@ -40,47 +23,11 @@ def node(tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def opening(raw: Path, **parameters: str) -> bytes:
-    """Configuration, header and parameters, as OpenRecon sends them."""
-    with open_source(raw) as source:
-        xml = source.headers[0].xml
-    asked = json.dumps({"parameters": {"config": "default", **parameters}})
-    return b"".join(
-        [
-            bytes(message_bytes(ConfigFile(name="openrecon"))),
-            bytes(message_bytes(HeaderXml(xml=xml))),
-            text_bytes(MessageId.TEXT, asked),
-        ]
-    )
-
-
-def acquisitions(raw: Path) -> list[bytes]:
-    """Readouts without waveforms: scanners do not send them by default."""
-    with open_source(raw) as source:
-        return [bytes(message_bytes(block)) for block in source if isinstance(block, Readouts)]
-
-
-def talk(node: Running, parts: list[bytes]) -> tuple[list[ImageMessage], list[str], float]:
-    """Images and texts of one connection, and how long after the last byte the first image came."""
-    with socket.create_connection(("127.0.0.1", node.server.port), timeout=CONNECT_S) as sock:
-        sock.settimeout(60.0)
-        for part in parts:
-            sock.sendall(part)
-        sent = time.monotonic()
-        answer, first = bytearray(), 0.0
-        while data := sock.recv(1 << 16):
-            answer += data
-            first = first or (time.monotonic() - sent if len(answer) > 1000 else 0.0)
-    messages = list(read_messages(memoryview(bytes(answer))))
-    images = [message for message in messages if isinstance(message, ImageMessage)]
-    return images, [message.text for message in messages if isinstance(message, Text)], first
-
-
 def test_quick_images_come_in_time_with_the_scanners_geometry_and_whole_windows(
     heart: tuple[Path, Path], node: Running
 ) -> None:
     parts = [opening(heart[0], mode="deferred"), *acquisitions(heart[0]), close_bytes()]
-    images, texts, first = talk(node, parts)
+    images, texts, first = talk(node.server.port, parts)
     assert len(images) == 16
     assert not [text for text in texts if text.startswith("ERR")]
     assert first < ANSWER_S
@@ -105,7 +52,7 @@ def test_whatever_fails_the_scanner_gets_images(
 
     go_on = row._reconstructed
     monkeypatch.setattr(row, "_reconstructed", fails)
-    images, texts, _ = talk(node, [opening(heart[0]), *acquisitions(heart[0]), close_bytes()])
+    images, texts, _ = talk(node.server.port, [opening(heart[0]), *acquisitions(heart[0]), close_bytes()])
     assert len(images) == 16
     assert {parse_meta(image.attributes)["ReconMethod"][0] for image in images} == {"zero-filled"}
     assert not [text for text in texts if text.startswith("ERR")]
@@ -115,13 +62,15 @@ def test_originals_come_back_unchanged_also_when_all_fails(
     heart: tuple[Path, Path], node: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = [opening(heart[0]), *acquisitions(heart[0]), close_bytes()]
-    made, _, _ = talk(node, parts)
+    made, _, _ = talk(node.server.port, parts)
     sent = [bytes(image_bytes(image)) for image in made[:3]]
 
     def fails(*given):
         raise ZeroDivisionError
 
     monkeypatch.setattr(row, "_reconstructed", fails)
-    images, texts, _ = talk(node, [opening(heart[0]), *acquisitions(heart[0])[:1], *sent, close_bytes()])
+    images, texts, _ = talk(
+        node.server.port, [opening(heart[0]), *acquisitions(heart[0])[:1], *sent, close_bytes()]
+    )
     assert [bytes(image_bytes(image)) for image in images] == sent
     assert any(text.startswith("ERR") for text in texts)
