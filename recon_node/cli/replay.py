@@ -133,10 +133,10 @@ def _extras(undersample: str | None, settings: Settings, *, pages: bool, nifti: 
 
     extras = Extras(nifti=nifti)
     if pages:
-        from recon_node.offline.pages import report_slice
+        from recon_node.offline.pages import has_page, report_slice
 
         tell = partial(report_slice, options=settings.recon, fallback=settings.recon.fallback)
-        extras = replace(extras, on_slice=tell)
+        extras = replace(extras, on_slice=tell, was_told=has_page)
     if undersample is not None:
         from recon_node.lab.evaluation.metrics import figures
         from recon_node.offline.undersample import parse_undersampling

@@ -37,6 +37,8 @@ Measure = Callable[[NDArray[np.complex64], NDArray[np.complex64]], Mapping[str, 
 """Images and reference `(phase, y, x)` to figures such as ``psnr``."""
 OnSlice = Callable[[Slice, Path], None]
 """Told of a finished slice and the output folder, in the process that made it."""
+WasTold = Callable[[Mapping[str, Any], Path], bool]
+"""Asked about a row of the ledger and the output folder."""
 _LEAST_TOLD, _MOST_TOLD = 120, 284
 """Characters of an error behind the path of its file, whatever that is; and together with it."""
 _SECTIONS = ("prep", "coils", "recon", "prompts", "dicom")
@@ -52,6 +54,8 @@ class Extras:
     """For undersampled slices, against the full reconstruction."""
     nifti: bool = False
     on_slice: OnSlice | None = None
+    was_told: WasTold | None = None
+    """Whether `on_slice` was done with a finished slice: a replay may have been stopped before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +204,8 @@ class _Work:
         complete = {index_of(one): one for one in known if _is_complete(one, self._job.out)}
         if stack is not None:
             complete = {index: one for index, one in complete.items() if stack.has(index)}
+        if (was_told := self._job.extras.was_told) is not None:
+            complete = {index: one for index, one in complete.items() if was_told(one, self._job.out)}
         self.entries += [((number, index), json.loads(one["entry"])) for index, one in complete.items()]
         self.skipped += sum(MINE not in one for one in complete.values())
         scalings = [one["scaling"] for one in complete.values() if one["scaling"]]

@@ -173,10 +173,19 @@ def write_index(out: Path) -> Path:
     return folder / INDEX
 
 
+def has_page(row: Mapping[str, Any], out: Path) -> bool:
+    """Whether the page of a slice in the ledger, and its picture, lie in the output folder."""
+    page = _page_of(row, out / FOLDER)
+    return page is not None and (out / FOLDER / page).with_suffix(".png").is_file()
+
+
+def _page_of(row: Mapping[str, Any], folder: Path) -> str | None:
+    names = [name_of(name, index_of(row)) for name in (row["folders"] or "").split("; ") if name]
+    return next((f"{name}.html" for name in names if (folder / f"{name}.html").is_file()), None)
+
+
 def _line(row: Mapping[str, Any], folder: Path) -> Line:
-    folders = [name for name in (row["folders"] or "").split("; ") if name]
-    names = [name_of(name, index_of(row)) for name in folders]
-    page = next((f"{name}.html" for name in names if (folder / f"{name}.html").is_file()), None)
+    page = _page_of(row, folder)
     parts = [f"{name} {row[name] + 1}" for name in ("contrast", "set", "repetition") if row[name] > 0]
     return Line(
         name=Path(row["input"]).name,

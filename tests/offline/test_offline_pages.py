@@ -70,6 +70,27 @@ def slice_of(page: Path) -> str:
     return title.rpartition(" ")[2]
 
 
+@pytest.mark.parametrize("lost", ["*.html", "*.png"])
+def test_a_page_that_a_stopped_run_did_not_come_to_is_made_when_it_goes_on(
+    replayed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(replayed, out)
+    page = next(path for path in sorted((out / "report").glob(lost)) if path.name != "index.html")
+    before = page.read_bytes()
+    images = {path: path.read_bytes() for path in out.rglob("*.dcm")}
+    page.unlink()
+    raw = replayed.parent / "<b>heart.h5"
+    command = ["replay", str(raw), "--out", str(out), "--method", "sense", "--report", "--resume"]
+    assert run(command) == 0
+    assert "1 skipped" in capsys.readouterr().out
+    assert page.exists()
+    assert lost != "*.png" or page.read_bytes() == before
+    assert {path: path.read_bytes() for path in out.rglob("*.dcm")} == images
+    assert run(command) == 0
+    assert "2 skipped" in capsys.readouterr().out
+
+
 def test_names_from_files_are_text_and_patients_are_not_named(replayed: Path) -> None:
     index = (replayed / "report" / "index.html").read_text()
     assert "<b>heart" not in index
