@@ -31,13 +31,13 @@ def command(
 
     Slices meet by position, orientation and pixel size, whoever made them: two reconstructions of one scan,
     or one and the scanner's own series, which is resampled. Numbers of images may differ: they meet by their
-    place in the heart's cycle. Exit 1 if nothing meets.
+    place in the heart's cycle. Exit 1 if nothing meets, or the pixels of a pair cannot be read.
     """
     from recon_node.lab.compare.run import INDEX, below, compare_folders
 
     found = compare_folders(a, b, out=out, scale=scale)
     if as_json:
-        print_json({"pairs": found.rows, "notes": found.notes})
+        print_json({"pairs": found.rows, "notes": found.notes, "failed": found.failed})
     else:
         for row in found.rows:
             psnr = "equal" if row["psnr"] is None else f"PSNR {row['psnr']:.2f} dB"
@@ -49,7 +49,7 @@ def command(
         click.echo(f"note: {note}", err=True)
     if out is not None:
         click.echo(f"page: {out / INDEX}", err=as_json)
-    poor = list(below(found, psnr=least_psnr, ssim=least_ssim))
+    poor = [*found.failed, *below(found, psnr=least_psnr, ssim=least_ssim)]
     for line in poor:
         click.echo(f"recon-node: {line}", err=True)
     return 1 if poor else 0

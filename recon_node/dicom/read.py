@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ from pydicom.errors import InvalidDicomError
 from recon_node.core.errors import DicomError
 
 _SAME_MM = 0.1
-"""Images of one series whose distances along their normal differ by less are one slice."""
+_SAME_DIRECTION = 1e-3
+"""Images of one series whose places and directions differ by no more are one slice."""
+_COMPONENTS = {"PHASE": "P", "REAL": "R", "IMAGINARY": "I"}
+"""Complex Image Component (PS3.3 C.8.13.3.1.1) of a frame that is no magnitude."""
+_TIMES = ("TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
 _OTHERS = {"P": "P", "PHASE": "P", "PHASE MAP": "P", "VELOCITY MAP": "VELOCITY MAP", "T1 MAP": "T1 MAP"}
 _OTHERS |= {"T2 MAP": "T2 MAP", "R": "R", "REAL": "R", "I": "I", "IMAGINARY": "I"}
 """Value 3 of ImageType, as vendors write it, of what is no magnitude."""
@@ -40,6 +44,12 @@ class Plane:
     """Rows, columns."""
     thickness: float
     """Of the slice; 0 where it is not known."""
+
+    def is_like(self, other: Plane) -> bool:
+        """Whether pixels of the other lie on these."""
+        turned = np.abs(np.subtract([*self.across, *self.down], [*other.across, *other.down])).max()
+        moved = np.abs(np.subtract(self.position, other.position)).max()
+        return self.shape == other.shape and bool(turned <= _SAME_DIRECTION and moved <= _SAME_MM)
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -66,7 +76,7 @@ class DicomSlice:
     description: str
     """SeriesDescription: no name of a patient, unless somebody typed one there."""
     quantity: str
-    """Value 3 of ImageType: ``M`` for magnitude."""
+    """``M`` for magnitude; else value 3 of ImageType, or a letter for the component."""
     frame_of_reference: str
     plane: Plane
     frames: tuple[_Frame, ...] = field(repr=False)
@@ -109,13 +119,17 @@ class DicomSlice:
         return np.stack(images)
 
 
+_Members = list[tuple[Dataset, _Frame]]
+"""Images of one slice."""
+
+
 def read_slices(folder: Path) -> tuple[list[DicomSlice], list[str]]:
     """Every slice of the DICOM images below a folder; other files are passed over.
 
     Returns
     -------
     (list of DicomSlice, list of str)
-        The slices, and a line for each series that has no place in space.
+        The slices, and a line for each series that has no place in space, or no values.
 
     Raises
     ------
@@ -124,31 +138,40 @@ def read_slices(folder: Path) -> tuple[list[DicomSlice], list[str]]:
     """
     if not folder.is_dir():
         raise DicomError(f"{folder}: is no folder, expected one with DICOM files")
-    groups: dict[tuple[str, ...], list[tuple[Dataset, _Frame]]] = defaultdict(list)
-    images, unplaced = 0, set()
+    groups: dict[tuple[str, str], list[_Members]] = defaultdict(list)
+    images = 0
+    unusable: set[str] = set()
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         ds = _head(path)
         if ds is None:
             continue
         images += 1
-        for frame in _frames(ds, path):
-            if frame is None:
-                unplaced.add(str(ds.get("SeriesDescription", ds.SeriesInstanceUID)))
-                continue
-            place = round(float(np.dot(frame.plane.position, frame.plane.normal)) / _SAME_MM)
-            direction = ",".join(f"{value:.3f}" for value in frame.plane.normal)
-            key = (str(ds.SeriesInstanceUID), _quantity(ds, frame.number), direction, str(place))
-            groups[key].append((ds, frame))
+        unusable |= _sorted_in(ds, path, groups)
     if not images:
         raise DicomError(f"{folder}: no DICOM image lies here")
-    slices = [_slice(members, key[1]) for key, members in groups.items()]
-    told = [
-        f"{name}: no position, orientation or pixel size: cannot be compared" for name in sorted(unplaced)
-    ]
-    return slices, told
+    found = [_slice(members, quantity) for (_, quantity), slices in groups.items() for members in slices]
+    return found, sorted(unusable)
 
 
-def _slice(members: Sequence[tuple[Dataset, _Frame]], quantity: str) -> DicomSlice:
+def _sorted_in(ds: Dataset, path: Path, groups: dict[tuple[str, str], list[_Members]]) -> set[str]:
+    """Put the images of a file to those of their slices; what is wrong with those that have none."""
+    name = str(ds.get("SeriesDescription", ds.SeriesInstanceUID))
+    if ds.get("SamplesPerPixel", 1) != 1:
+        return {f"{name}: colours, no values: cannot be compared"}
+    unusable = set()
+    for frame in _frames(ds, path):
+        if frame is None:
+            unusable.add(f"{name}: no position, orientation or pixel size: cannot be compared")
+            continue
+        slices = groups[str(ds.SeriesInstanceUID), _quantity(ds, frame.number)]
+        mine = next((some for some in slices if some[0][1].plane.is_like(frame.plane)), None)
+        if mine is None:
+            slices.append(mine := [])
+        mine.append((ds, frame))
+    return unusable
+
+
+def _slice(members: _Members, quantity: str) -> DicomSlice:
     ds = members[0][0]
     frames = sorted((frame for _, frame in members), key=lambda one: (one.time_ms or 0.0, one.order))
     return DicomSlice(
@@ -176,9 +199,8 @@ def _frames(ds: Dataset, path: Path) -> Iterator[_Frame | None]:
     numbers: Iterable[int | None] = range(int(ds.NumberOfFrames)) if "NumberOfFrames" in ds else [None]
     for number in numbers:
         plane = _plane(ds, number)
-        time = _value(ds, "TriggerTime", number, None) or _value(
-            ds, "NominalCardiacTriggerDelayTime", number, None
-        )
+        times = (_value(ds, keyword, number, None) for keyword in _TIMES)
+        time = next((one for one in times if one is not None), None)
         yield (
             None
             if plane is None
@@ -211,7 +233,10 @@ def _plane(ds: Dataset, number: int | None) -> Plane | None:
 
 
 def _quantity(ds: Dataset, number: int | None) -> str:
-    kind: Any = _value(ds, "ImageType", None, None) or ()
+    component = _COMPONENTS.get(str(_value(ds, "ComplexImageComponent", number, "")).upper())
+    if component is not None:
+        return component
+    kind: Any = ds.get("ImageType") or ()
     word = str(kind[2]) if len(kind) > 2 else "M"
     return _OTHERS.get(word.upper(), "M")
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from recon_node.core import durable
-from recon_node.core.errors import DataError
+from recon_node.core.errors import DataError, DicomError
 from recon_node.dicom.read import read_slices
 from recon_node.lab.compare.figures import Compared, compare_pair
 from recon_node.lab.compare.register import pairs
@@ -35,7 +35,9 @@ class Comparison:
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     """A row for each pair (`Compared.as_dict`), with the name of its picture."""
     notes: list[str] = field(default_factory=list)
-    """What could not be compared."""
+    """What has no partner, or no place."""
+    failed: list[str] = field(default_factory=list)
+    """Pairs whose pixels could not be compared."""
 
 
 def compare_folders(a: Path, b: Path, *, out: Path | None = None, scale: bool = True) -> Comparison:
@@ -55,7 +57,7 @@ def compare_folders(a: Path, b: Path, *, out: Path | None = None, scale: bool = 
     DicomError
         A folder holds no DICOM images, or they cannot be read.
     DataError
-        No slice of A has a partner in B.
+        No slice of A has a partner in B, or no pair can be compared.
     """
     (ones, notes), (others, more) = read_slices(a), read_slices(b)
     found, alone = pairs(ones, others)
@@ -71,15 +73,22 @@ def compare_folders(a: Path, b: Path, *, out: Path | None = None, scale: bool = 
             "the same patient in one position"
         )
     rows: list[Mapping[str, Any]] = []
+    failed: list[str] = []
     pictures: dict[str, bytes] = {}
     for number, (one, other) in enumerate(found, 1):
-        compared = compare_pair(one, other, scale=scale)
+        try:
+            compared = compare_pair(one, other, scale=scale)
+        except (DataError, DicomError) as trouble:
+            if len(failed) == len(found) - 1:
+                raise
+            failed.append(f"{one.description} and {other.description}: {trouble}")
+            continue
         name = f"pair-{number:03d}.png"
         if out is not None and number <= _MOST_PICTURES:
             pictures[name] = picture(compared)
         shown = {"worst_frame": compared.worst + 1, "picture": name if name in pictures else None}
         rows.append({**compared.as_dict(), **shown})
-    comparison = Comparison(rows=rows, notes=notes)
+    comparison = Comparison(rows=rows, notes=notes, failed=failed)
     if out is not None:
         _write(comparison, pictures, out)
     return comparison
@@ -111,14 +120,14 @@ def _write(comparison: Comparison, pictures: Mapping[str, bytes], out: Path) -> 
     writer.writeheader()
     writer.writerows(comparison.rows)
     durable.write_text(out / TABLE, text.getvalue(), sync=False)
-    whole = {"pairs": comparison.rows, "notes": comparison.notes}
+    whole = {"pairs": comparison.rows, "notes": comparison.notes, "failed": comparison.failed}
     durable.write_text(out / SUMMARY, json.dumps(whole, indent=2), sync=False)
     render(
         out / INDEX,
         "compare.html",
         script="overview.js",
         rows=sorted(comparison.rows, key=_likeness),
-        notes=comparison.notes,
+        notes=[*comparison.failed, *comparison.notes],
         pictures={name: png_uri(data) for name, data in pictures.items()},
         times=ERROR_TIMES,
         files=[TABLE, SUMMARY],
