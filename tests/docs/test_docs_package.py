@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -91,3 +93,23 @@ def test_the_steps_of_the_dockerfile_can_be_run(tmp_path: Path) -> None:
 def test_a_script_is_a_script(name: str) -> None:
     subprocess.run(["sh", "-n", str(ROOT / "scripts" / name)], check=True)
     assert os.access(ROOT / "scripts" / name, os.X_OK)
+
+
+def test_the_page_of_a_package_index_has_no_link_that_leads_nowhere(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.py"))
+    shutil.copytree(ROOT / "gadget_configs", tmp_path / "gadget_configs")
+    for name in (
+        *(path.name for path in ROOT.glob("*.md")),
+        "pyproject.toml",
+        "LICENSE",
+        "NOTICE",
+        "CITATION.cff",
+    ):
+        shutil.copy(ROOT / name, tmp_path / name)
+    home = "https://example.org/site/recon-node"
+    subprocess.run([ROOT / "scripts" / "at-home", tmp_path, home, "1.2"], check=True)
+    links = re.findall(r"\]\(([^)]+)\)", (tmp_path / "README.md").read_text())
+    assert links
+    assert all(link.startswith(("http", "#")) for link in links)
+    assert f"{home}/raw/v1.2/docs/demo.png" in links
+    assert tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]["urls"]["Homepage"] == home
