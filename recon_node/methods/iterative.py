@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.core.protocols import Reconstructor
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy, TextEmbedding
 from recon_node.methods.series import check, noise_unit, series
 from recon_node.solvers.device import on_device
 
@@ -33,15 +34,30 @@ class Iterative(ABC):
         """
         check(kspace, maps)
         unit = noise_unit(kspace)
-        images = on_device(self.device, lambda device: self._images(kspace, maps, unit, device))
-        return series(kspace, images, self.name, self._settings(unit))
+        images, settings = on_device(self.device, lambda device: self._images(kspace, maps, unit, device))
+        return series(kspace, images, self.name, settings)
+
+    def like(self, made_by: MadeBy) -> Self:
+        """The same, with whatever it chose for a slice settled: for parts of that slice.
+
+        Parameters
+        ----------
+        made_by : MadeBy
+            Of the slice's images.
+        """
+        del made_by
+        return self
 
     @abstractmethod
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
-    ) -> NDArray[np.complex64]:
-        """`(phase, map, y, x)`; `unit` is the standard deviation of the complex noise in `kspace`."""
+    ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
+        """`(phase, map, y, x)`, and what decided them, for their provenance.
 
-    @abstractmethod
-    def _settings(self, unit: float) -> dict[str, Any]:
-        """What decides the images, for their provenance."""
+        `unit` is the standard deviation of the complex noise in `kspace`.
+        """
+
+
+def settled(method: Reconstructor, images: ImageSeries) -> Reconstructor:
+    """The method for parts of a slice of which it made `images`: see `Iterative.like`."""
+    return method.like(images.made_by) if isinstance(method, Iterative) else method

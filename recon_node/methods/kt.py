@@ -34,11 +34,9 @@ class KtSparse(Iterative):
 
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
-    ) -> NDArray[np.complex64]:
-        return kt_parts(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit)
-
-    def _settings(self, unit: float) -> dict[str, Any]:
-        return {**dataclasses.asdict(self.config), "noise_unit": unit}
+    ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
+        images = kt_parts(kspace.data, kspace.mask, maps.data, self.config, device, unit=unit)
+        return images, {**dataclasses.asdict(self.config), "noise_unit": unit}
 
 
 METHOD = classical(

@@ -44,7 +44,7 @@ class L1Wavelet(Iterative):
     @torch.inference_mode()
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
-    ) -> NDArray[np.complex64]:
+    ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
         operator = SenseOperator(maps.data, kspace.mask, device)
         images = fista(
             operator.normal,
@@ -52,14 +52,12 @@ class L1Wavelet(Iterative):
             WaveletShrinkage(self.regularisation * unit),
             iterations=self.iterations,
         )
-        return operator.to_grid(images)
-
-    def _settings(self, unit: float) -> dict[str, Any]:
-        return {
+        settings = {
             "regularisation": self.regularisation,
             "iterations": self.iterations,
             "noise_unit": unit,
         }
+        return operator.to_grid(images), settings
 
 
 METHOD = classical(

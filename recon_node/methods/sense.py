@@ -6,13 +6,14 @@ where whole lines are sampled, else by conjugate gradients (`recon_node.solvers.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon_node.core.types import CoilMaps, KSpace
+from recon_node.core.types import CoilMaps, KSpace, MadeBy
 from recon_node.methods.iterative import Iterative
 from recon_node.methods.record import classical
 from recon_node.methods.series import check_options
@@ -55,13 +56,22 @@ class Sense(Iterative):
         self.tolerance = tolerance
         self.device = device
 
+    def like(self, made_by: MadeBy) -> Self:
+        """The same with the weight that it took for a slice."""
+        if made_by.method != self.name:
+            return self
+        one = copy.copy(self)
+        one.regularisation = float(made_by.settings["regularisation"])
+        return one
+
     @torch.inference_mode()
     def _images(
         self, kspace: KSpace, maps: CoilMaps, unit: float, device: torch.device
-    ) -> NDArray[np.complex64]:
+    ) -> tuple[NDArray[np.complex64], dict[str, Any]]:
         weight = self.regularisation
         if weight is None:
-            weight = tikhonov_weight(kspace.data, kspace.mask, maps.data, unit=unit)
+            found = tikhonov_weight(kspace.data, kspace.mask, maps.data, unit=unit)
+            weight = float(f"{found:.6g}")  # as its provenance tells it
         operator = SenseOperator(maps.data, kspace.mask, device)
         images = tikhonov(
             operator,
@@ -70,14 +80,12 @@ class Sense(Iterative):
             iterations=self.iterations,
             tolerance=self.tolerance,
         )
-        return operator.to_grid(images)
-
-    def _settings(self, unit: float) -> dict[str, Any]:
-        return {
+        settings = {
             "iterations": self.iterations,
-            "regularisation": "from signal and noise" if self.regularisation is None else self.regularisation,
+            "regularisation": weight,
             "tolerance": self.tolerance,
         }
+        return operator.to_grid(images), settings
 
 
 METHOD = classical(

@@ -10,6 +10,7 @@ from recon_node.coils import espirit, placed
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, evened, fill_partial_fourier, finish
+from recon_node.methods.iterative import settled
 from recon_node.methods.registry import Methods
 from recon_node.prep.calibration import LEAST_LINES
 from recon_node.prompts import build_prompts, embed
@@ -120,16 +121,18 @@ def judge(
     def stand_in(part: KSpace) -> ImageSeries:
         return fallback.reconstruct(part, maps, None)
 
+    alike = settled(chosen, images)
+
     def again(part: KSpace) -> ImageSeries:
-        return chosen.reconstruct(part, maps, text)
+        return alike.reconstruct(part, maps, text)
 
     verdict = judge_reconstruction(
         kspace,
         maps,
         images,
         prompts=prompts,
-        reconstruct=stand_in if chosen.name == fallback.name else again,
-        reference=stand_in,
+        reconstruct=again,
+        reference=again if chosen.name == fallback.name else stand_in,
         trained=methods.trained_on,
         limits=methods.limits,
         calibrated=methods.calibrated,

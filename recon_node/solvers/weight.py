@@ -15,6 +15,7 @@ every column is a problem of its own, and some of them do.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from recon_node.core.fft import centred_ifft
+from recon_node.core.fft import centred_ifft, from_centre
+from recon_node.core.grid import central
 from recon_node.solvers.device import one_thread
 from recon_node.solvers.operator import SenseOperator
 
 SMALLEST, LARGEST = 1e-4, 0.5
 """Bounds of the weight."""
-COLUMNS = 48
+COLUMNS = 32
 """Image columns that are acted out where each is a problem of its own."""
 LINE_STEPS, POINT_STEPS = 100, 60
 """Of Lanczos' method: where SENSE is solved exactly, and where it takes conjugate gradients."""
@@ -40,6 +42,8 @@ _NEAR = 3.0
 """Standard deviation, samples, of the average that fills in what was not sampled."""
 _KNOWN = 4.0
 """Standard deviation, samples, of the low frequencies that are taken from the measured image."""
+_REACH = 6
+"""Of those standard deviations, to which they reach."""
 
 
 @one_thread()
@@ -69,10 +73,11 @@ def tikhonov_weight(
     float
         Between 0.0001 and 0.5.
     """
-    scale = float(max(np.abs(data).max(), 1e-30))
+    measured = _Measured.of(data, mask)
+    scale = float(max(measured.largest, 1e-30))
     noise = min(max(unit, 1e-30) / scale, 1e6)
     rng = np.random.default_rng(0)
-    image = _drawn(data, mask, maps, scale, noise, rng)
+    image = _drawn(measured, maps, scale, noise, rng)
     power = float(np.square(np.abs(image)).mean())
     if not power > 0:
         return LARGEST
@@ -83,12 +88,35 @@ def tikhonov_weight(
     return _best(image, maps, frame, noise, rng)
 
 
-def sample_power(data: NDArray[np.complex64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Measured:
+    """All phases of a slice together."""
+
+    count: NDArray[np.float64]
+    """`(ky, kx)`: phases that sampled it."""
+    power: NDArray[np.float64]
+    """`(ky, kx)`: the coils' energy, summed over phases."""
+    total: NDArray[np.complex64]
+    """`(coil, ky, kx)`: samples, summed over phases."""
+    largest: float
+    """Magnitude of the largest sample of one coil."""
+
+    @classmethod
+    def of(cls, data: NDArray[np.complex64], mask: NDArray[np.bool_]) -> _Measured:
+        power, total, largest = np.zeros(mask.shape[1:]), np.zeros(data.shape[1:], np.complex64), 0.0
+        for frame, sampled in zip(data, mask, strict=True):
+            rows = np.flatnonzero(sampled.any(axis=1))
+            samples = frame[:, rows] * sampled[rows]
+            squared = np.square(samples.real) + np.square(samples.imag)
+            power[rows] += squared.sum(axis=0, dtype=np.float64)
+            total[:, rows] += samples
+            largest = max(largest, float(squared.max(initial=0.0)) ** 0.5)
+        return cls(count=mask.sum(axis=0, dtype=np.float64), power=power, total=total, largest=largest)
+
+
+def _filled(measured: _Measured) -> NDArray[np.float64]:
     """The coils' summed power all over k-space `(ky, kx)`, noise included; gaps filled from neighbours."""
-    power = np.zeros(mask.shape[1:])
-    for samples, sampled in zip(data, mask, strict=True):
-        power += np.square(np.abs(samples)).sum(axis=0, dtype=np.float64) * sampled
-    count = mask.sum(axis=0, dtype=np.float64)
+    power, count = measured.power, measured.count
     known = gaussian_filter(count, _NEAR)
     near = known > 1e-6 * count.max()
     around = np.where(near, gaussian_filter(power, _NEAR) / np.where(near, known, 1), 0.0)
@@ -97,22 +125,22 @@ def sample_power(data: NDArray[np.complex64], mask: NDArray[np.bool_]) -> NDArra
 
 
 def _drawn(
-    data: NDArray[np.complex64],
-    mask: NDArray[np.bool_],
+    measured: _Measured,
     maps: NDArray[np.complex64],
     scale: float,
     noise: float,
     rng: np.random.Generator,
 ) -> NDArray[np.complex64]:
     """An image like the measured one, `(map, y, x)`, in units of `scale`."""
-    power = sample_power(data, mask) / scale**2 - data.shape[1] * noise**2
-    shape = mask.shape[1:]
-    window = np.ones(shape)
-    for axis, size in enumerate(shape):
-        off = (np.arange(size) - size // 2) / _KNOWN
-        window = window * np.exp(-0.5 * off**2).reshape(-1, *(1,) * (1 - axis))
-    average = data.sum(axis=0) / np.maximum(mask.sum(axis=0), 1) / np.float32(scale)
-    low = np.einsum("mcyx,cyx->myx", maps.conj(), centred_ifft((average * window).astype(np.complex64)))
+    power = _filled(measured) / scale**2 - maps.shape[1] * noise**2
+    shape = power.shape
+    along = [np.exp(-0.5 * ((np.arange(n) - n // 2) / _KNOWN) ** 2) for n in shape]
+    window = along[0][:, None] * along[1]
+    centre = tuple(central(n, min(n, round(2 * _REACH * _KNOWN))) for n in shape)
+    count = np.maximum(measured.count[centre], 1) * scale
+    block = measured.total[(slice(None), *centre)] * (window[centre] / count)
+    coils = from_centre(block.astype(np.complex64), shape)
+    low = np.stack([np.multiply(one.conj(), coils).sum(axis=0) for one in maps])
     bright = np.abs(low)
     level = float(np.sqrt(np.square(bright).sum(axis=0).mean()))
     if level == 0:

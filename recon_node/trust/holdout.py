@@ -61,9 +61,13 @@ def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: in
     if not lines.any():
         return None
     measured = kspace.data[part]
+    data = measured.copy()
+    for frame, out in zip(data, lines, strict=True):
+        rows = np.flatnonzero(out.any(axis=1))
+        frame[:, rows] *= ~out[rows]
     reduced = replace(
         kspace,
-        data=np.where(lines[:, None], np.complex64(0), measured),
+        data=data,
         mask=mask & ~lines,
         trigger_times_ms=_cut(kspace.trigger_times_ms, part),
         acquisition_times_s=_cut(kspace.acquisition_times_s, part),

@@ -11,14 +11,13 @@ influence as long as coil maps are as smooth as ESPIRiT's kernels take them to b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from recon_node.core.fft import centred_fft, centred_ifft
+from recon_node.core.fft import central_waves
 from recon_node.core.grid import central
 
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -29,80 +28,86 @@ ITERATIONS = 15
 _DONE = 1e-8
 
 
-def unexplained(calibration: Complex, maps: Complex, *, noise: float | None) -> float | None:
-    """Norm of the calibration signal that no image gives through the maps, over the signal's norm.
+class MapFit:
+    """Fits images to calibration blocks of one size through coil maps.
 
     Parameters
     ----------
-    calibration : ndarray
-        `(coil, ay, ax)` complex; centre of k-space, at most as large as the maps.
     maps : ndarray
         `(map, coil, y, x)` complex.
-    noise : float or None
-        Standard deviation of the complex noise in `calibration`, taken off; None where it is not known.
-
-    Returns
-    -------
-    float or None
-        0 (all explained) to 1; None where the calibration holds no signal, or nothing well inside it.
+    block : tuple of int
+        `(ay, ax)`: size of the blocks, at most that of the maps.
     """
-    block = calibration.shape[1:]
-    shape = tuple(min(2 * side, full) for side, full in zip(block, maps.shape[2:], strict=True))
-    inner = tuple(side - 2 * min(MARGIN, (side - 1) // 4) for side in block)
-    coils = _resampled(maps, shape)
-    seen, wanted = _block(shape, inner), _block(shape, block)
-    measured = np.zeros((len(calibration), *shape), np.complex64)
-    measured[(slice(None), *(central(full, part) for full, part in zip(shape, block, strict=True)))] = (
-        calibration
-    )
-    measured *= seen
 
-    def forward(x: Complex) -> Complex:
-        images: Complex = centred_ifft(x * wanted)
-        return np.asarray(centred_fft(np.einsum("mcyx,myx->cyx", coils, images)) * seen)
+    def __init__(self, maps: Complex, block: tuple[int, ...]) -> None:
+        shape = tuple(min(2 * side, full) for side, full in zip(block, maps.shape[2:], strict=True))
+        inner = tuple(side - 2 * min(MARGIN, (side - 1) // 4) for side in block)
+        self._coils = _resampled(maps, shape)
+        self._conjugate = self._coils.conj()
+        self._wanted = [central_waves(full, part) for full, part in zip(shape, block, strict=True)]
+        self._seen = [central_waves(full, part) for full, part in zip(shape, inner, strict=True)]
+        self._inner = tuple(central(full, part) for full, part in zip(block, inner, strict=True))
+        self._unknowns = len(maps) * block[0] * block[1]
 
-    def adjoint(samples: Complex) -> Complex:
-        combined = np.einsum("mcyx,cyx->myx", coils.conj(), centred_ifft(samples))
-        return np.asarray(centred_fft(combined) * wanted)
+    def unexplained(self, calibration: Complex, *, noise: float | None) -> float | None:
+        """Norm of the calibration signal that no image gives through the maps, over the signal's norm.
 
-    total = _energy(measured)
-    if total == 0:
-        return None
-    error = _energy(measured - forward(_fitted(forward, adjoint, measured)))
-    samples, unknowns = int(seen.sum()) * len(calibration), int(wanted.sum()) * len(maps)
-    level = 0.0 if noise is None else noise**2
-    signal = total - level * samples
-    if signal <= 0:
-        return None
-    return float(np.sqrt(max(error - level * max(samples - unknowns, 0), 0.0) / signal))
+        Parameters
+        ----------
+        calibration : ndarray
+            `(coil, ay, ax)` complex; centre of k-space.
+        noise : float or None
+            Standard deviation of the complex noise in `calibration`, taken off; None where it is not known.
 
+        Returns
+        -------
+        float or None
+            0 (all explained) to 1; None where the calibration holds no signal, or nothing well inside it.
+        """
+        measured = np.asarray(calibration[(slice(None), *self._inner)], np.complex64)
+        total = _energy(measured)
+        if total == 0:
+            return None
+        error = _energy(measured - self._forward(self._fitted(measured)))
+        level = 0.0 if noise is None else noise**2
+        signal = total - level * measured.size
+        if signal <= 0:
+            return None
+        return float(np.sqrt(max(error - level * max(measured.size - self._unknowns, 0), 0.0) / signal))
 
-def _fitted(
-    forward: Callable[[Complex], Complex], adjoint: Callable[[Complex], Complex], measured: Complex
-) -> Complex:
-    """Least squares by conjugate gradients from zero."""
-    residual = adjoint(measured)
-    x, direction = np.zeros_like(residual), residual
-    first = power = _energy(residual)
-    for _ in range(ITERATIONS):
-        if power <= _DONE * first:
-            break
-        image = adjoint(forward(direction))
-        step = power / float(np.vdot(direction, image).real)
-        x, residual = x + step * direction, residual - step * image
-        before, power = power, _energy(residual)
-        direction = residual + power / before * direction
-    return x
+    def _forward(self, x: Complex) -> Complex:
+        """K-space `(map, ay, ax)` to the coils' samples well inside the block."""
+        down, across = self._wanted
+        images = down.conj().T @ x @ across.conj()
+        seen: Complex = np.einsum("mcyx,myx->cyx", self._coils, images)
+        down, across = self._seen
+        return np.asarray(down @ seen @ across.T)
+
+    def _adjoint(self, samples: Complex) -> Complex:
+        down, across = self._seen
+        coil_images = down.conj().T @ samples @ across.conj()
+        images: Complex = np.einsum("mcyx,cyx->myx", self._conjugate, coil_images)
+        down, across = self._wanted
+        return np.asarray(down @ images @ across.T)
+
+    def _fitted(self, measured: Complex) -> Complex:
+        """Least squares by conjugate gradients from zero."""
+        residual = self._adjoint(measured)
+        x, direction = np.zeros_like(residual), residual
+        first = power = _energy(residual)
+        for _ in range(ITERATIONS):
+            if power <= _DONE * first:
+                break
+            image = self._adjoint(self._forward(direction))
+            step = power / float(np.vdot(direction, image).real)
+            x, residual = x + step * direction, residual - step * image
+            before, power = power, _energy(residual)
+            direction = residual + power / before * direction
+        return x
 
 
 def _energy(values: Complex) -> float:
     return float(np.vdot(values, values).real)
-
-
-def _block(shape: tuple[int, ...], part: tuple[int, ...]) -> NDArray[np.bool_]:
-    inside = np.zeros(shape, np.bool_)
-    inside[tuple(central(full, side) for full, side in zip(shape, part, strict=True))] = True
-    return inside
 
 
 def _resampled(maps: Complex, shape: tuple[int, ...]) -> NDArray[np.complex64]:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.fft import centred_ifft
+from recon_node.core.fft import centred_ifft, from_centre
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.error_map import moved_by, on_scale
 from recon_node.trust.holdout import HeldOut, hold_out
-from recon_node.trust.map_fit import unexplained
+from recon_node.trust.map_fit import MapFit
 from recon_node.trust.offgrid import calibration_error, place_of_block
-from recon_node.trust.prediction import energies, squared_errors
+from recon_node.trust.prediction import powers, squared_errors
 from recon_node.trust.residuals import taken_apart
 
 Reconstruct = Callable[[KSpace], ImageSeries]
@@ -139,13 +139,14 @@ def measure(
     squared, left = taken_apart(image, kspace, maps)
     residual = _mean(squared, kspace.mask, kspace)
     signal = _power(kspace.data, kspace.mask)
+    bright = float(np.sqrt(np.quantile(powers(images.data), _BRIGHT)))
     taken = Measures(
         finite=True,
         consistency=_ratio(*_without_noise(kspace, kspace.mask, residual, signal)),
         consistency_noise=float(np.sqrt(residual)) if kspace.whitened else None,
         map_residual=_map_residual(kspace, maps),
-        peak_ratio=_peak_ratio(kspace, maps, images.data),
-        signal=float(np.quantile(np.abs(images.data), _BRIGHT)) if kspace.whitened else None,
+        peak_ratio=_peak_ratio(kspace, maps, bright),
+        signal=bright if kspace.whitened else None,
         coil_gain=left.coil_gain,
         line_gain=left.line_gain,
         noise_mismatch=left.noise_mismatch,
@@ -176,7 +177,7 @@ def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64
     sampled = float(kspace.mask.mean())
     noise = 1.0 if kspace.whitened else 0.0
     missed = max(taken.heldout_error**2 - noise, 0.0) * kspace.data.shape[1]
-    energy = float(np.square(np.abs(image)).sum(axis=1).mean())
+    energy = float(powers(image).sum(axis=1).mean())
     return ((1 - sampled) * missed + sampled * noise) / energy if energy > 0 else None
 
 
@@ -208,7 +209,7 @@ def _power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
     total = 0.0
     for frame, asked in zip(samples, where, strict=True):
         rows = np.flatnonzero(asked.any(axis=1))
-        total += float(energies(frame[:, rows])[asked[rows]].sum(dtype=np.float64))
+        total += float(powers(frame[:, rows]).sum(axis=0)[asked[rows]].sum(dtype=np.float64))
     count = int(where.sum()) * samples.shape[1]
     return total / count if count else 0.0
 
@@ -292,31 +293,28 @@ def _offgrid_ratio(
     return None if error is None or expected is None else error / expected
 
 
-def _calibration_images(kspace: KSpace) -> NDArray[np.complex64] | None:
-    """Low-resolution coil images `(coil, y, x)` on the full grid, None without calibration."""
-    if kspace.calibration is None:
+def _calibration_brightness(kspace: KSpace, maps: CoilMaps) -> NDArray[np.float32] | None:
+    """`(y, x)`: magnitude of the low-resolution image on the full grid, None without calibration."""
+    if kspace.calibration is None or place_of_block(kspace, kspace.calibration.shape) is None:
         return None
-    block = place_of_block(kspace, kspace.calibration.shape)
-    if block is None:
-        return None
-    grid = np.zeros(kspace.data.shape[1:], np.complex64)
-    grid[(slice(None), *block)] = kspace.calibration
-    return np.asarray(centred_ifft(grid), np.complex64)
+    coils = from_centre(kspace.calibration, kspace.data.shape[2:])
+    combined = [np.multiply(one.conj(), coils).sum(axis=0) for one in maps.data]
+    return np.asarray(np.sqrt(sum(powers(one) for one in combined)), np.float32)
 
 
 def _map_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
     calibration = kspace.calibration
     if calibration is None or place_of_block(kspace, calibration.shape) is None or not maps.support.any():
         return None
-    return unexplained(calibration, maps.data, noise=kspace.calibration_noise if kspace.whitened else None)
+    noise = kspace.calibration_noise if kspace.whitened else None
+    return MapFit(maps.data, calibration.shape[1:]).unexplained(calibration, noise=noise)
 
 
-def _peak_ratio(kspace: KSpace, maps: CoilMaps, image: NDArray[np.complex64]) -> float | None:
-    coils = _calibration_images(kspace)
-    if coils is None:
+def _peak_ratio(kspace: KSpace, maps: CoilMaps, found: float) -> float | None:
+    low = _calibration_brightness(kspace, maps)
+    if low is None:
         return None
-    low = np.linalg.norm(np.einsum("mcyx,cyx->myx", maps.data.conj(), coils), axis=0)
-    expected, found = float(np.quantile(low, _BRIGHT)), float(np.quantile(np.abs(image), _BRIGHT))
+    expected = float(np.quantile(low, _BRIGHT))
     if expected <= 0 or found <= 0:
         return float("inf")
     return max(found / expected, expected / found)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recon_node.core.grid import central
 from recon_node.core.types import CoilMaps, KSpace
-from recon_node.trust.prediction import predict
+from recon_node.trust.prediction import Predictor
 
 LEAST_SHARE = 0.02
 """Error below which no image is doubted: what averaging over phases and another contrast may leave."""
@@ -53,8 +53,9 @@ def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMa
     total = float(np.linalg.norm(measured))
     if not unseen.any() or total == 0:
         return None
-    mean = image.mean(axis=0, keepdims=True, dtype=np.complex64)
-    predicted = predict(mean, maps)[0][(slice(None), *block)][:, unseen]
+    mean = image.mean(axis=0, dtype=np.complex64)
+    rows = np.arange(block[0].start, block[0].stop)
+    predicted = Predictor(maps.data)(mean, rows)[..., block[1]][:, unseen]
     power = float(np.vdot(predicted, predicted).real)
     factor = np.vdot(predicted, measured) / power if power > 0 else 0.0
     return max(LEAST_SHARE, float(np.linalg.norm(measured - factor * predicted)) / total)

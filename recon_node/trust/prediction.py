@@ -6,6 +6,8 @@ phase at a time, so that its coil images stay in the cache.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -13,11 +15,32 @@ from numpy.typing import NDArray
 from recon_node.core.types import CoilMaps
 
 
-def predict(image: NDArray[np.complex64], maps: CoilMaps) -> NDArray[np.complex64]:
-    """K-space `(phase, coil, ky, kx)` that images `(phase, map, y, x)` give through as many map sets."""
-    shifted = _shifted(maps.data[: image.shape[1]])
-    every = np.arange(image.shape[2])
-    return np.stack([_lines(frame, shifted, every) for frame in image])
+class Predictor:
+    """Samples of images behind one set of coils.
+
+    Parameters
+    ----------
+    maps : ndarray
+        `(map, coil, y, x)` complex64.
+    """
+
+    def __init__(self, maps: NDArray[np.complex64]) -> None:
+        half = maps.shape[-1] // 2
+        places = np.arange(maps.shape[-1]) - half
+        # a ramp along the readout puts the centre of k-space where it belongs: no shift of every coil's lines
+        ramp = np.exp(2j * np.pi * half / maps.shape[-1] * places).astype(np.complex64)
+        self._maps = _first(maps * ramp)
+
+    def __call__(self, image: NDArray[np.complex64], rows: NDArray[np.intp]) -> NDArray[np.complex64]:
+        """Samples `(coil, line, kx)` of one phase `(map, y, x)` on some lines, of as many sets as it has."""
+        moved = _first(image)
+        seen = self._maps[0] * moved[0]
+        for sensitivities, one in zip(self._maps[1:], moved[1:], strict=False):
+            seen += sensitivities * one
+        hybrid = scipy.fft.fft(seen, axis=-1, norm="ortho", overwrite_x=True)
+        points = image.shape[1]
+        lines = np.ascontiguousarray(hybrid[..., (rows - points // 2) % points].swapaxes(-2, -1))
+        return np.asarray(scipy.fft.fft(lines, axis=-1, norm="ortho", overwrite_x=True), np.complex64)
 
 
 def squared_errors(
@@ -44,36 +67,21 @@ def squared_errors(
     ndarray
         `(phase, ky, kx)` float64; zero where nothing was asked for.
     """
-    shifted = _shifted(maps.data[: image.shape[1]])
+    predictor = Predictor(maps.data)
     out = np.zeros(where.shape)
     for frame, samples, asked, errors in zip(image, measured, where, out, strict=True):
         rows = np.flatnonzero(asked.any(axis=1))
-        errors[rows] = energies(samples[:, rows] - _lines(frame, shifted, rows)) * asked[rows]
+        errors[rows] = powers(samples[:, rows] - predictor(frame, rows)).sum(axis=0) * asked[rows]
     return out
 
 
-def energies(samples: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Squared magnitudes of `(coil, ky, kx)` samples, summed over the coils: `(ky, kx)`."""
-    parts = np.ascontiguousarray(samples).view(np.float32)
-    squared = np.einsum("ckx,ckx->kx", parts, parts)
-    return np.asarray(squared[:, ::2] + squared[:, 1::2])
+def powers(samples: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Squared magnitudes, the shape of `samples`."""
+    parts = np.square(np.ascontiguousarray(samples).view(np.float32))
+    found: NDArray[np.float32] = parts[..., ::2] + parts[..., 1::2]
+    return found
 
 
-def _shifted(maps: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """`(map, coil, y, x)` to `(map, coil, x, y)`, the centre first."""
-    return np.ascontiguousarray(np.fft.ifftshift(maps, axes=(-2, -1)).swapaxes(-2, -1))
-
-
-def _lines(
-    image: NDArray[np.complex64], maps: NDArray[np.complex64], rows: NDArray[np.intp]
-) -> NDArray[np.complex64]:
-    """Samples `(coil, line, kx)` of one phase `(map, y, x)` on some lines, with maps from `_shifted`."""
-    moved = np.fft.ifftshift(image, axes=(-2, -1)).swapaxes(-2, -1)
-    seen = maps[0] * moved[0]
-    for sensitivities, one in zip(maps[1:], moved[1:], strict=True):
-        seen += sensitivities * one
-    hybrid = scipy.fft.fft(seen, axis=-1, norm="ortho", overwrite_x=True)
-    points = image.shape[1]
-    lines = np.ascontiguousarray(hybrid[..., (rows - points // 2) % points].swapaxes(-2, -1))
-    kspace = scipy.fft.fft(lines, axis=-1, norm="ortho", overwrite_x=True)
-    return np.asarray(np.fft.fftshift(kspace, axes=-1), np.complex64)
+def _first(array: NDArray[Any]) -> NDArray[np.complex64]:
+    """`(..., y, x)` to `(..., x, y)`, the centre first."""
+    return np.ascontiguousarray(np.fft.ifftshift(array, axes=(-2, -1)).swapaxes(-2, -1), np.complex64)

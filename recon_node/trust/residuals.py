@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, KSpace
-from recon_node.trust.map_fit import unexplained
-from recon_node.trust.prediction import energies, predict
+from recon_node.trust.map_fit import MapFit
+from recon_node.trust.prediction import Predictor, powers
 
 GROUPS = 4
 """Parts of the scan, in time, that gains are compared over."""
@@ -79,21 +79,23 @@ def taken_apart(
     along = np.zeros(kspace.mask.shape[:2], np.complex128)
     strength = np.zeros(kspace.mask.shape[:2])
     far, outside, count = _far(kspace), np.zeros(coils), 0
-    for phase in range(phases):
-        mask = kspace.mask[phase]
-        predicted = predict(image[phase : phase + 1], maps)[0]
-        samples = kspace.data[phase]
-        squared[phase] = energies(samples - predicted) * mask
-        outer = mask & far
-        outside += np.square(np.abs(samples[:, outer] - predicted[:, outer])).sum(axis=1)
+    predictor = Predictor(maps.data)
+    for phase, mask in enumerate(kspace.mask):
+        rows = np.flatnonzero(mask.any(axis=1))
+        asked = mask[rows]
+        predicted, samples = predictor(image[phase], rows), kspace.data[phase][:, rows]
+        if not asked.all():
+            predicted, samples = predicted * asked, samples * asked
+        left = powers(samples - predicted)
+        squared[phase, rows] = left.sum(axis=0)
+        outer = far[rows] & asked
+        outside += left.reshape(coils, -1) @ outer.ravel().astype(np.float32)
         count += int(outer.sum())
-        shown = predicted * mask
-        along[phase] = np.einsum("ckx,ckx->k", shown.conj(), samples, dtype=np.complex128)
-        strength[phase] = energies(shown).sum(axis=1, dtype=np.float64)
-        inside, found = predicted[:, mask], samples[:, mask]
-        products[phase] = np.einsum("cs,cs->c", inside.conj(), found)
-        predicted_power[phase] = np.square(np.abs(inside)).sum(axis=1)
-        measured_power[phase] = np.square(np.abs(found)).sum(axis=1)
+        cross = np.multiply(predicted.conj(), samples).sum(axis=2)
+        shown = _line_powers(predicted)
+        along[phase, rows], strength[phase, rows] = cross.sum(axis=0), shown.sum(axis=0)
+        products[phase], predicted_power[phase] = cross.sum(axis=1), shown.sum(axis=1)
+        measured_power[phase] = _line_powers(samples).sum(axis=1)
     return squared, Unexplained(
         coil_gain=_coil_gain(products, predicted_power, measured_power),
         line_gain=_line_gain(along, strength) if kspace.whitened else None,
@@ -102,6 +104,12 @@ def taken_apart(
         disorder=_disorder(kspace),
         own_residual=_own_residual(kspace, maps),
     )
+
+
+def _line_powers(samples: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """`(coil, line)`: energies of `(coil, line, kx)`."""
+    parts = np.ascontiguousarray(samples).view(np.float32)
+    return np.asarray(np.einsum("clx,clx->cl", parts, parts), np.float64)
 
 
 def _parts(phases: int) -> list[slice]:
@@ -161,12 +169,13 @@ def _noise_mismatch(energy: NDArray[np.float64], count: int) -> float | None:
 
 def _spike(squared: NDArray[np.float64], kspace: KSpace) -> float | None:
     """Rings of samples by distance; the largest energy in one over its upper quartile."""
-    where = np.nonzero(kspace.mask)
-    if len(where[0]) < 2 * RING:
-        return None
+    ky, kx = np.nonzero(kspace.mask.any(axis=0))
     ny, nx = kspace.mask.shape[1:]
-    distance = np.hypot((where[1] - ny // 2) / ny, (where[2] - nx // 2) / nx)
-    sorted_energy = squared[where][np.argsort(distance, kind="stable")]
+    order = np.argsort(np.hypot((ky - ny // 2) / ny, (kx - nx // 2) / nx), kind="stable")
+    ky, kx = ky[order], kx[order]
+    sorted_energy = squared[:, ky, kx].T[kspace.mask[:, ky, kx].T]
+    if len(sorted_energy) < 2 * RING:
+        return None
     count = max(2, min(48, len(sorted_energy) // RING))
     worst = 0.0
     for ring in np.array_split(sorted_energy, count):
@@ -192,9 +201,11 @@ def _disorder(kspace: KSpace) -> float | None:
     centre = _centre(kspace)
     if centre is None or not 4 <= len(centre) <= MOST_ORDERED:
         return None
-    flat = centre.reshape(len(centre), -1).astype(np.complex128)
-    power = np.square(np.abs(flat)).sum(axis=1)
-    between = power[:, None] + power[None] - 2 * (flat @ flat.conj().T).real
+    flat = (centre - centre.mean(axis=0)).reshape(len(centre), -1)
+    products = (flat @ flat.conj().T).real.astype(np.float64)
+    products = 0.5 * (products + products.T)
+    power = np.diagonal(products)
+    between = power[:, None] + power - 2 * products
     noise = 2.0 * flat.shape[1] if kspace.whitened else 0.0
     apart = np.sqrt(np.maximum(between - noise, 3 * noise / np.sqrt(flat.shape[1])))
     order = np.arange(len(flat))
@@ -208,15 +219,18 @@ def _length(apart: NDArray[np.float64], order: NDArray[np.intp]) -> float:
 
 def _shortened(apart: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:
     """A shorter round through all phases: parts of it turned round as long as that helps (Croes 1958)."""
-    count, best = len(order), _length(apart, order)
+    between, found, count = apart.tolist(), order.tolist(), len(order)
+    least = 1e-9 * _length(apart, order)
     helped = True
     while helped:
         helped = False
         for first, last in itertools.combinations(range(count + 1), 2):
-            turned = np.concatenate([order[:first], order[first:last][::-1], order[last:]])
-            if (length := _length(apart, turned)) < best * (1 - 1e-9):
-                order, best, helped = turned, length, True
-    return order
+            before, start, end, after = found[first - 1], found[first], found[last - 1], found[last % count]
+            gain = between[before][start] + between[end][after] - between[before][end] - between[start][after]
+            if gain > least and last - first < count:
+                found[first:last] = found[first:last][::-1]
+                helped = True
+    return np.array(found)
 
 
 def _own_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
@@ -227,9 +241,9 @@ def _own_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
     side = min(centre.shape[2], kspace.data.shape[3])
     first = centre.shape[3] // 2 - side // 2
     square = centre[..., first : first + side]
-    worst = None
+    fit, worst = MapFit(maps.data, square.shape[2:]), None
     for part in _parts(len(square)):
         noise = 1 / np.sqrt(part.stop - part.start) if kspace.whitened else None
-        missed = unexplained(square[part].mean(axis=0), maps.data, noise=noise)
+        missed = fit.unexplained(square[part].mean(axis=0), noise=noise)
         worst = missed if worst is None or (missed is not None and missed > worst) else worst
     return worst

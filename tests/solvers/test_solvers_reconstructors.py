@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from recon_node.core.errors import ConfigError, DataError, DeviceError
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader, SliceGeometry, SliceIndex
 from recon_node.core.types import CoilMaps, KSpace, Sampling
+from recon_node.methods.iterative import settled
 from recon_node.methods.kt import KtSparse
 from recon_node.methods.l1_wavelet import L1Wavelet
 from recon_node.methods.sense import Sense
@@ -182,6 +185,21 @@ def test_two_map_sets_recover_a_folded_object(method: Sense | KtSparse | L1Wavel
     found = method.reconstruct(kspace, both)
     assert np.abs(found.data) == pytest.approx(np.sqrt((np.abs(found.parts) ** 2).sum(axis=1)), rel=1e-4)
     assert np.abs(found.parts.sum(axis=1) - scene.truth - shifted).mean() < 0.02 * np.abs(scene.truth).mean()
+
+
+def test_what_sense_chose_for_a_slice_serves_its_parts() -> None:
+    scene = Scene(phases=4, snr=5.0)
+    kspace = scene.kspace(lines(scene, 3))
+    images = Sense().reconstruct(kspace, scene.maps, None)
+    weight = images.made_by.settings["regularisation"]
+    part = dataclasses.replace(kspace, data=kspace.data[:1], mask=kspace.mask[:1])
+    alike, alone = settled(Sense(), images), Sense()
+    found = alike.reconstruct(part, scene.maps, None)
+    assert found.made_by.settings["regularisation"] == weight
+    np.testing.assert_allclose(found.data, images.data[:1], atol=1e-3)
+    assert alone.reconstruct(part, scene.maps, None).made_by.settings["regularisation"] != weight
+    of_another = KtSparse().reconstruct(part, scene.maps, None)
+    assert settled(alone, of_another) is alone
 
 
 def test_sense_stops_early_when_the_tolerance_is_met() -> None:

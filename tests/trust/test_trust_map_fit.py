@@ -11,7 +11,12 @@ from recon_node.coils import espirit
 from recon_node.core.fft import centred_ifft
 from recon_node.core.grid import central
 from recon_node.simulate import draw_example
-from recon_node.trust.map_fit import unexplained
+from recon_node.trust.map_fit import MapFit
+
+
+def unexplained(calibration, maps, *, noise):
+    return MapFit(maps, calibration.shape[1:]).unexplained(calibration, noise=noise)
+
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
