@@ -6,7 +6,9 @@
     python -m benchmarks.archive kills [--scans 100] [--every 10]
     python -m benchmarks.archive memory [--gb 10]
 
-`speedup`: wall time of one worker over that of two, starting included; bytes are compared. `overhead`: CPU time of
+`speedup`: wall time of one worker over that of two, starting included; bytes are compared. `ceiling_ratio` is what
+the machine gives: one worker over two processes that know nothing of each other, each with half of the slices in a
+file of its own, started at once; `share_of_ceiling` is how much of that two workers reach. `overhead`: CPU time of
 a replay over that of a plain loop (read, reconstruct, write) in the same process, and of two workers. `tiny`: peak
 memory of the process that is client and scheduler. `kills`: a worker process is killed every few seconds; every
 instance has to be there once, with the bytes of an undisturbed replay, and the ledger has to say so. `memory`: peak
@@ -27,11 +29,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from recon_node.core.acquisition import AcquisitionFlag
 from recon_node.core.scan import Readouts
@@ -46,6 +49,7 @@ from recon_node.simulate import simulate_scan
 
 SIZE = {"acceleration": 8, "pattern": "random", "coils": 8, "phases": 20, "matrix": 128}
 SMALL = {"acceleration": 4, "pattern": "random", "coils": 4, "phases": 8, "matrix": 64}
+_LOOK_S = 0.2
 BOUNDS = {"speedup": 1.8, "overhead": 1.05, "tiny_gb": 1.0, "memory_gb": 2.0}
 
 
@@ -66,11 +70,52 @@ def scans(folder: Path, files: int, slices: int, size: dict[str, Any]) -> list[P
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds, those of ended child processes included."""
-    before, start = os.times(), time.perf_counter()
-    work()
-    after = os.times()
-    return time.perf_counter() - start, sum(after[:4]) - sum(before[:4])
+    """Wall and CPU seconds, those of child processes included."""
+    me = psutil.Process()
+    earlier, spent = _cpu(me), {}
+    ended = threading.Event()
+
+    def look() -> None:
+        while True:
+            spent.update(_cpu(me))
+            if ended.wait(_LOOK_S):
+                return
+
+    thread = threading.Thread(target=look)
+    start = time.perf_counter()
+    thread.start()
+    try:
+        work()
+    finally:
+        ended.set()
+        thread.join()
+    wall = time.perf_counter() - start
+    return wall, sum(seconds - earlier.get(pid, 0.0) for pid, seconds in (spent | _cpu(me)).items())
+
+
+def _cpu(process: psutil.Process) -> dict[int, float]:
+    """CPU seconds of a process and those it started, which are there; workers are no children of their own."""
+    found = {}
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = one.cpu_times()
+            found[one.pid] = times.user + times.system
+    return found
+
+
+def _plain(path: Path, out: Path, method: str) -> None:
+    replay([path], out, settings_for(method))
+
+
+def apart(paths: list[Path], out: Path, method: str) -> None:
+    """Each file by a process of its own, all started at once."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_plain, args=(path, out / path.stem, method)) for path in paths]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
 
 
 def speedup(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -82,6 +127,10 @@ def speedup(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         wall[workers], cpu[workers] = timed(
             lambda out=out, n=workers: replay(paths, out, settings, workers=n)
         )
+    halves = folder / "halves"
+    halves.mkdir()
+    pair = scans(halves, 2, options.slices // 2, SIZE)
+    ceiling, ceiling_cpu = timed(lambda: apart(pair, halves, options.method))
     same = contents(folder / "by1") == contents(folder / "by2")
     ratio = wall[1] / wall[2]
     return {
@@ -90,6 +139,10 @@ def speedup(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "cpu_s": cpu,
         "cores_used": {n: cpu[n] / wall[n] for n in wall},
         "ratio": ratio,
+        "ceiling_wall_s": ceiling,
+        "ceiling_cpu_s": ceiling_cpu,
+        "ceiling_ratio": wall[1] / ceiling,
+        "share_of_ceiling": ceiling / wall[2],
         "same_bytes": same,
         "load": os.getloadavg()[0],
         "ok": same and ratio >= BOUNDS["speedup"],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import active_children
+from multiprocessing import active_children, forkserver, get_context
 from multiprocessing.process import BaseProcess
 
 import dask
@@ -21,14 +22,18 @@ from recon_node.core.threads import DEFAULTS
 _LOOPBACK = "127.0.0.1"
 _CLOSING_S = 5
 _STARTS = 3
+_ENVIRONMENT = {
+    **DEFAULTS,
+    VARIABLE: str(KEPT_BYTES),
+    "DASK_LOGGING__DISTRIBUTED": "critical",  # what happens to slices, the replay tells itself
+}
+_PRELOADED = ["distributed", "recon_node.offline.spread"]
+"""What every worker needs, imported once: each is a fork of a process that has it."""
 _CONFIG = {
+    "distributed.worker.multiprocessing-method": "forkserver",
     "distributed.scheduler.allowed-failures": 20,  # the journal counts, and blames only what was at work
     "distributed.admin.low-level-log-length": 100,
-    "distributed.nanny.pre-spawn-environ": {
-        **DEFAULTS,
-        VARIABLE: str(KEPT_BYTES),
-        "DASK_LOGGING__DISTRIBUTED": "critical",  # what happens to slices, the replay tells itself
-    },
+    "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
     "distributed.worker.memory.target": False,  # what a worker holds is bounded: nothing goes to a disk,
     "distributed.worker.memory.spill": False,  # where patients' data would be left over
     "distributed.worker.memory.pause": 0.85,
@@ -57,11 +62,19 @@ def processes(workers: int) -> Iterator[Client]:
         cluster = None
         try:
             with _interrupts_held():
+                _preload()
                 cluster = _started(workers, scratch)
             with Client(cluster) as client:
                 yield client
         finally:
             _end(cluster, before)
+
+
+def _preload() -> None:
+    """Start the process that workers are forks of; it goes on by itself, and ends with this one."""
+    get_context("forkserver").set_forkserver_preload(_PRELOADED)
+    os.environ.update(_ENVIRONMENT)  # as Dask does; libraries look at it once, when they are imported
+    forkserver.ensure_running()
 
 
 def _started(workers: int, scratch: str) -> LocalCluster:

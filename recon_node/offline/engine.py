@@ -34,6 +34,8 @@ _PATIENCE_S = 15.0
 """After which it is told that there is no worker."""
 _FILES_A_WORKER = 2
 """One is read while slices of another are reconstructed."""
+_SPARE = 2
+"""Slices that wait, of a file that several workers share: they may end at once, and reading takes a while."""
 
 
 def run_jobs(
@@ -150,7 +152,7 @@ class _Run:
         task = FileTask(
             job=placed,
             folder=placed.out / ROOM / f"{self._begun:08d}",
-            ahead=1 + -(-threads // files),
+            ahead=-(-threads // files) + (_SPARE if files < threads else 1),
             gpu=self._cluster.gpu,
         )
         future = self._cluster.client.submit(task, pure=False, workers=[worker], allow_other_workers=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -170,6 +171,8 @@ def test_the_processes_of_a_replay_are_reached_from_this_machine_alone_and_with_
         assert {one.laddr.ip for one in [*opened, *theirs]} == {"127.0.0.1"}
         set_here = client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
         assert list(set_here.values()) == [str(KEPT_BYTES)]
+        begun_with_it = client.run(lambda: "recon_node.pipeline.row" in sys.modules)
+        assert list(begun_with_it.values()) == [True]
 
 
 def test_a_killed_worker_costs_nothing_and_what_kills_two_is_set_aside(
