@@ -12,7 +12,7 @@ from recon_node.methods.foreign import foreign_method, guarded
 from recon_node.methods.record import MethodOptions, MethodRecord
 from recon_node.methods.table import BUILT_IN, CLASSICAL, check_method, check_stand_in
 from recon_node.model.weights import LoadedWeights
-from recon_node.trust import Limits, TrainedOn
+from recon_node.trust import Limits, Standards, TrainedOn
 
 
 class MethodChoice(MethodOptions, Protocol):
@@ -53,6 +53,15 @@ class Methods:
     def calibrated(self) -> bool:
         """Whether a pass means something: it has limits of its own, or is built in and learned nothing."""
         return self.limits is not None or (self.record.built_in and not self.record.learned)
+
+    @property
+    def standards(self) -> Standards:
+        """What its images are held to."""
+        return Standards(
+            trained=self.trained_on or TrainedOn(),
+            limits=self.limits or Limits(),
+            calibrated=self.calibrated,
+        )
 
 
 def find_method(name: str, where: str = "recon.method") -> MethodRecord:

@@ -131,11 +131,9 @@ def judge(
         maps,
         images,
         prompts=prompts,
+        standards=methods.standards,
         reconstruct=again,
         reference=again if chosen.name == fallback.name else stand_in,
-        trained=methods.trained_on,
-        limits=methods.limits,
-        calibrated=methods.calibrated,
     )
     if verdict.verdict != "fallback":
         return Judged(images=images, verdict=verdict)

@@ -8,6 +8,7 @@ from recon_node.trust.measures import MEASURES, Measures, measure
 from recon_node.trust.novelty import TrainedOn, novelty
 from recon_node.trust.verdict import (
     FOLDED_SHARE,
+    Standards,
     doubt,
     doubts_of,
     judge,
@@ -25,6 +26,7 @@ __all__ = [
     "Limits",
     "Line",
     "Measures",
+    "Standards",
     "TrainedOn",
     "calibrate",
     "conformal_quantile",

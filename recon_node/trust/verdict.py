@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from recon_node.core.choices import Believed
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
@@ -83,17 +83,28 @@ def judge(
     return Verdict(verdict=worst, score=score, reasons=(*reasons, *unfamiliar))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standards:
+    """What a method's images are held to."""
+
+    trained: TrainedOn = field(default_factory=TrainedOn)
+    """What its training data covered, as far as anybody says."""
+    limits: Limits = field(default_factory=Limits)
+    """Calibrated with its weights; the defaults otherwise."""
+    calibrated: bool = True
+    """Whether a pass means something: not for a network, or a method of somebody else's, that has no limits
+    of its own. It is warned of, however well it measures."""
+
+
 def judge_reconstruction(
     kspace: KSpace,
     maps: CoilMaps,
     images: ImageSeries,
     *,
     prompts: Prompts,
+    standards: Standards = Standards(),
     reconstruct: Reconstruct | None = None,
     reference: Reconstruct | None = None,
-    trained: TrainedOn | None = None,
-    limits: Limits | None = None,
-    calibrated: bool = True,
     frames: int = 5,
     seed: int = 0,
 ) -> Verdict:
@@ -105,13 +116,8 @@ def judge_reconstruction(
         See `recon_node.trust.measure`.
     prompts : Prompts
         Of this scan; they name the group of limits.
-    trained : TrainedOn, optional
-        What the weights were trained on.
-    limits : Limits, optional
-        Calibrated with the weights; the defaults otherwise.
-    calibrated : bool
-        Whether a pass means something: False for a network, or a method of somebody else's, that has no
-        limits of its own. It is warned of, however well it measures.
+    standards : Standards
+        Of the method that made the images.
 
     Returns
     -------
@@ -120,16 +126,7 @@ def judge_reconstruction(
     measures = measure(
         kspace, maps, images, reconstruct=reconstruct, reference=reference, frames=frames, seed=seed
     )
-    return judge_measures(
-        measures,
-        kspace,
-        maps,
-        images,
-        prompts=prompts,
-        trained=trained,
-        limits=limits,
-        calibrated=calibrated,
-    )
+    return judge_measures(measures, kspace, maps, images, prompts=prompts, standards=standards)
 
 
 def judge_measures(
@@ -139,19 +136,14 @@ def judge_measures(
     images: ImageSeries,
     *,
     prompts: Prompts,
-    trained: TrainedOn | None = None,
-    limits: Limits | None = None,
-    calibrated: bool = True,
+    standards: Standards = Standards(),
 ) -> Verdict:
     """As `judge_reconstruction`, of measures taken before."""
-    table = limits or Limits()
-    doubts = doubts_of(
-        kspace, maps, images, prompts=prompts, trained=trained, limits=table, calibrated=calibrated
-    )
-    groups = groups_of(prompts, kspace.sampling)
+    doubts = doubts_of(kspace, maps, images, prompts=prompts, standards=standards)
+    table, groups = standards.limits, groups_of(prompts, kspace.sampling)
     verdict = replace(judge(measures, table.of(*groups), unfamiliar=doubts), error_map=measures.error_map)
     within = judge(measures, table.of(*groups)).verdict == "pass"  # bounds were measured on such scans alone
-    if table.errors is None or not calibrated or not within:
+    if table.errors is None or not standards.calibrated or not within:
         return verdict
     return replace(verdict, expected=table.errors.expect(measures, groups))
 
@@ -162,17 +154,14 @@ def doubts_of(
     images: ImageSeries,
     *,
     prompts: Prompts,
-    trained: TrainedOn | None = None,
-    limits: Limits | None = None,
-    calibrated: bool = True,
+    standards: Standards = Standards(),
 ) -> list[str]:
     """What keeps a scan from ``pass`` whatever it measures, a sentence each; see `judge_reconstruction`."""
-    table = limits or Limits()
-    doubts = list(novelty(prompts, kspace.sampling, trained or TrainedOn()))
+    doubts = list(novelty(prompts, kspace.sampling, standards.trained))
     pattern = kspace.sampling.pattern
-    if table.weak_patterns & {pattern, f"{pattern} {words_of(prompts).get('acceleration')}"}:
+    if standards.limits.weak_patterns & {pattern, f"{pattern} {words_of(prompts).get('acceleration')}"}:
         doubts.append(f"on {pattern} sampling these weights measured below parallel imaging")
-    if not calibrated:
+    if not standards.calibrated:
         doubts.append(UNCALIBRATED)
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")

@@ -9,6 +9,7 @@ from recon_node.trust import (
     Limits,
     Line,
     Measures,
+    Standards,
     doubt,
     judge_reconstruction,
     load_limits,
@@ -70,8 +71,7 @@ def test_only_limits_of_its_own_give_a_method_a_bound(scene, calibrated):
         prompts=scene.prompts,
         reconstruct=scene.oracle,
         reference=scene.sense,
-        limits=Limits(errors=MODEL),
-        calibrated=calibrated,
+        standards=Standards(limits=Limits(errors=MODEL), calibrated=calibrated),
     )
     assert (verdict.expected is not None) == calibrated
     assert calibrated or verdict.verdict != "pass"
@@ -86,7 +86,7 @@ def test_a_scan_beyond_a_limit_gets_no_bound(scene):
             prompts=scene.prompts,
             reconstruct=scene.oracle,
             reference=scene.sense,
-            limits=limits,
+            standards=Standards(limits=limits),
         )
 
     tight = {"spike": Limit(typical=1.0, warn=1.5, fallback=math.inf)}

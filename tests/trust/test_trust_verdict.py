@@ -15,6 +15,7 @@ from recon_node.trust import (
     Limit,
     Limits,
     Measures,
+    Standards,
     TrainedOn,
     calibrate,
     conformal_quantile,
@@ -280,7 +281,7 @@ def test_a_weak_pattern_is_never_passed_alone_or_with_its_acceleration(scene, we
         prompts=scene.prompts,
         reconstruct=scene.oracle,
         reference=scene.sense,
-        limits=Limits(weak_patterns=frozenset(weak)),
+        standards=Standards(limits=Limits(weak_patterns=frozenset(weak))),
     )
     assert found.verdict == verdict
 

@@ -260,20 +260,18 @@ def _judged(trial: Trial, methods: Methods, other: Any, task: Task, *, look: boo
         reference=lambda part: methods.fallback.reconstruct(part, trial.maps, None),
     )
     seconds = {"reconstruction": made - start, "trust": time.process_time() - made}
-    known: dict[str, Any] = {
-        "prompts": trial.prompts,
-        "trained": methods.trained_on,
-        "limits": methods.limits,
-        "calibrated": methods.calibrated and other is None,
-    }
-    verdict = judge_measures(measures, trial.kspace, trial.maps, images, **known)
+    own = methods.standards
+    standards = dataclasses.replace(own, calibrated=own.calibrated and other is None)
+    verdict = judge_measures(
+        measures, trial.kspace, trial.maps, images, prompts=trial.prompts, standards=standards
+    )
     found: Record = {
         "truth": _against(images.data, trial.truth).as_dict(),
         "measures": _plain(dataclasses.asdict(measures)),
         "verdict": verdict.verdict,
         "score": verdict.score,
         "reasons": list(verdict.reasons),
-        "doubts": doubts_of(trial.kspace, trial.maps, images, **known),
+        "doubts": doubts_of(trial.kspace, trial.maps, images, prompts=trial.prompts, standards=standards),
         "seconds": seconds,
     }
     if look:

@@ -42,9 +42,7 @@ def verdict(full, methods, name=None, strength=0.0):
         prompts=trial.prompts,
         reconstruct=reconstruct,
         reference=lambda part: methods.fallback.reconstruct(part, trial.maps, None),
-        trained=methods.trained_on,
-        limits=methods.limits,
-        calibrated=methods.calibrated,
+        standards=methods.standards,
     )
 
 
