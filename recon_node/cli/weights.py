@@ -144,11 +144,13 @@ def calibrate_(
 
     The node reads the file beside the weights. A reconstruction is good where it is at least as near to
     the truth as the fallback's. Limits of other weights are refused, so this is to be run after training.
+    With enough real hearts the file also holds an error model, from which a bound of PSNR and SSIM is told.
     """
     from recon_node.lab.cines import read_cines
     from recon_node.lab.evaluation.hearts import unseen
     from recon_node.lab.evaluation.heldout import Study
     from recon_node.lab.evaluation.limits import Scanned, calibrated, others
+    from recon_node.lab.failures.fit import LEAST_REAL, clean_record, with_bounds
     from recon_node.methods.cardiomm import limits_file
     from recon_node.methods.registry import make_methods
     from recon_node.model.weights import load_weights
@@ -172,7 +174,11 @@ def calibrate_(
             advance(1, f"{one.group}, {one.condition}")
 
         sha256 = load_weights(weights).sha256
-        limits, found = calibrated(studies, methods, weights_sha256=sha256, cines=cines, report=report)
+        done = calibrated(studies, methods, weights_sha256=sha256, cines=cines, report=report)
+    limits, found = done.limits, done.outcomes
+    real = sum(one.heart is not None for one in done.made_of)
+    if real >= LEAST_REAL:
+        limits = with_bounds(limits, [clean_record(one) for one in done.made_of])
     save_limits(limits, path)
     if as_json:
         weak = sorted(limits.weak_patterns)
@@ -181,6 +187,9 @@ def calibrate_(
     click.echo(f"{path}: limits of {', '.join(limits.groups) or 'all groups together'}")
     click.echo(f"below the fallback on average: {', '.join(sorted(limits.weak_patterns)) or 'nowhere'}")
     click.echo(f"made of {' and '.join(limits.hearts)}")
+    if limits.errors is None:
+        told = f"{real} real hearts made limits, {LEAST_REAL} are needed (--hearts)"
+        click.echo(f"no bound of the error, as drawn hearts promise nothing for a scanner's: {told}")
     for one in found:
         kind = "as good as the fallback's" if one.good else "worse than the fallback's"
         counts = f"{one.passed} passed, {one.warned} warned of, {one.withheld} withheld"

@@ -9,6 +9,7 @@ on other hearts.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,11 +44,26 @@ class Scanned:
     gain_db: float
     """PSNR of the network minus that of its stand-in."""
     measures: Measures
+    heart: str | None = None
+    """Name of a real heart; None of a drawn one."""
+    psnr: float = math.nan
+    ssim: float = math.nan
+    """Of the network's image."""
 
     @property
     def good(self) -> bool:
         """Whether the network's image is at least as near to the truth as its stand-in's."""
         return self.gain_db >= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Limits, and what they were made and judged with."""
+
+    limits: Limits
+    made_of: tuple[Scanned, ...]
+    outcomes: list[Outcome]
+    """Of other hearts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +114,20 @@ def apart(study: Study) -> Iterator[Study]:
             )
 
 
-def _scanned(case: Case, methods: Methods) -> Scanned:
+def _scanned(case: Case, methods: Methods, heart: str | None = None) -> Scanned:
     text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
     images = methods.chosen.reconstruct(case.kspace, case.maps, text)
     instead = methods.fallback.reconstruct(case.kspace, case.maps, None)
     learned, classical = (
-        series_metrics(made.data, case.truth, normalise=False).psnr for made in (images, instead)
+        series_metrics(made.data, case.truth, normalise=False) for made in (images, instead)
     )
     return Scanned(
         group=group_of(case.prompts),
         condition=case.condition,
-        gain_db=learned - classical,
+        gain_db=learned.psnr - classical.psnr,
+        heart=heart,
+        psnr=learned.psnr,
+        ssim=learned.ssim,
         measures=measure(
             case.kspace,
             case.maps,
@@ -161,7 +180,7 @@ def calibrated(
     weights_sha256: str,
     cines: Sequence[Cine] = (),
     report: Callable[[Scanned], None] = lambda one: None,
-) -> tuple[Limits, list[Outcome]]:
+) -> Calibration:
     """Limits from these studies and from real hearts, and what they say of other hearts.
 
     Two of three `cines` make limits, the third tests them; of drawn hearts half as many others test.
@@ -182,20 +201,21 @@ def calibrated(
 
     def real(some: Sequence[Cine]) -> list[Scanned]:
         found = []
-        for case in one_each(some, studies[0]):
-            found.append(_scanned(case, methods))
+        for cine, case in zip(some, one_each(some, studies[0]), strict=True):
+            found.append(_scanned(case, methods, cine.name))
             report(found[-1])
         return found
 
     making = [cine for number, cine in enumerate(cines) if number % 3 < 2]
     testing = [cine for number, cine in enumerate(cines) if number % 3 == 2]
-    drawn = measured(studies)
-    limits = derive([*drawn, *real(making)], weights_sha256=weights_sha256)
-    said = [f"{len(drawn)} drawn hearts"]
+    made = [*measured(studies), *real(making)]
+    limits = derive(made, weights_sha256=weights_sha256)
+    said = [f"{len(made) - len(making)} drawn hearts"]
     if making:
         said.append(f"{len(making)} real hearts ({', '.join(cine.name for cine in making)})")
     limits = dataclasses.replace(limits, hearts=tuple(said))
-    return limits, outcomes([*measured(others(studies)), *real(testing)], limits)
+    judged = outcomes([*measured(others(studies)), *real(testing)], limits)
+    return Calibration(limits=limits, made_of=tuple(made), outcomes=judged)
 
 
 def one_each(cines: Sequence[Cine], study: Study) -> Iterator[Case]:

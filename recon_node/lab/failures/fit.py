@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from recon_node.core.errors import DataError
+from recon_node.lab.evaluation.limits import Scanned
 from recon_node.lab.failures.kinds import CLEAN
 from recon_node.lab.failures.run import Record
 from recon_node.lab.failures.score import NMSE_TIMES, is_bad, medians
@@ -69,6 +70,8 @@ MOST = {"predicted_nmse": 1.5 * NMSE_TIMES}
 """Limits that lie no farther from the median, whatever clean scans do: an image beyond it is likely bad."""
 LEAST = 19
 """Clean scans that limits can be made of."""
+LEAST_REAL = 12
+"""Real hearts that make limits, below which nothing is promised of a scanner's scans."""
 RIDGE = 0.3
 
 
@@ -83,7 +86,8 @@ def groups_of_record(record: Record) -> tuple[str, ...]:
     Drawn hearts have groups of their own, which no scanner's scan is in: their errors are another's.
     """
     pattern, _, rate = record["condition"].partition(" ")
-    groups = f"cine {rate} {pattern}", f"cine {rate}"
+    group = record.get("group", f"cine {rate}")
+    groups = f"{group} {pattern}", group
     return groups if record["source"] == "real" else tuple(f"drawn {group}" for group in groups)
 
 
@@ -115,9 +119,26 @@ def make_limits(records: Iterable[Record], *, weights_sha256: str | None = None)
             for source in sorted({one["source"] for one in clean})
         ),
     )
-    model = _model(made)
-    within = [one for one in made if _within(one, limits)]
-    return dataclasses.replace(limits, errors=_bounded(model, within))
+    return with_bounds(limits, made)
+
+
+def with_bounds(limits: Limits, records: Sequence[Record]) -> Limits:
+    """The limits with an error model of these cases, whose bounds those within the limits make."""
+    within = [one for one in records if _within(one, limits)]
+    return dataclasses.replace(limits, errors=_bounded(_model(records), within))
+
+
+def clean_record(scanned: Scanned) -> Record:
+    """A scan of known quality as a case that nothing happened to."""
+    return {
+        "kind": CLEAN,
+        "source": "drawn" if scanned.heart is None else "real",
+        "heart": scanned.heart or "",
+        "condition": scanned.condition,
+        "group": scanned.group,
+        "measures": dataclasses.asdict(scanned.measures),
+        "truth": {"psnr": scanned.psnr, "ssim": scanned.ssim},
+    }
 
 
 def _within(record: Record, limits: Limits) -> bool:

@@ -12,6 +12,7 @@ from recon_node.cli import run
 from recon_node.core.errors import ConfigError, WeightsError
 from recon_node.lab.evaluation.heldout import Study, cases
 from recon_node.lab.evaluation.limits import Outcome, Scanned, apart, derive, others, outcomes
+from recon_node.lab.failures.fit import clean_record, with_bounds
 from recon_node.methods.registry import Methods, find_method, make_methods
 from recon_node.methods.sense import Sense
 from recon_node.methods.zero_filled import ZeroFilled
@@ -51,6 +52,28 @@ def test_other_good_and_bad_reconstructions_are_told_apart() -> None:
     assert good.passed >= 25
     assert good.withheld == 0
     assert bad == Outcome(good=False, passed=0, warned=0, withheld=10)
+
+
+def test_real_hearts_bound_the_error_of_other_real_hearts() -> None:
+    def measured(count: int, seed: int) -> list[Scanned]:
+        rng = np.random.default_rng(seed)
+        found = []
+        for number, ratio in enumerate(rng.uniform(0.3, 0.9, count)):
+            psnr = 40 - 20 * np.log10(ratio / 0.3) + rng.normal(0, 0.5)
+            quality = {"psnr": psnr, "ssim": 1 - 10 ** (-psnr / 20)}
+            (one,) = _scans(1, "random 8x", 1.0, ratio, seed=number)
+            found.append(dataclasses.replace(one, heart=f"heart {number}", **quality))
+        return found
+
+    made = measured(60, seed=1)
+    limits = with_bounds(derive(made, weights_sha256="ab"), [clean_record(one) for one in made])
+    assert limits.errors is not None
+    held = []
+    for one in measured(100, seed=2):
+        expected = limits.errors.expect(one.measures, ("cine 8x random", "cine 8x"))
+        held.append(one.psnr >= expected.psnr_at_least and one.ssim >= expected.ssim_at_least)
+        assert abs(one.psnr - expected.psnr) < 6
+    assert 0.85 <= np.mean(held) < 1
 
 
 def test_a_condition_seen_once_or_twice_is_not_called_weak() -> None:
@@ -103,6 +126,7 @@ def test_the_command_leaves_a_table_that_the_node_reads(
     told = capsys.readouterr().out
     assert f"{copied.with_suffix('.limits.json')}: limits of cine 4x" in told
     assert "below the fallback on average: nowhere" in told
+    assert "no bound of the error" in told
     methods = make_methods(ReconSettings(weights=str(copied)))
     assert methods.limits.weights_sha256 == methods.weights.sha256
     assert methods.limits.of("cine 4x")["heldout_ratio"].warn <= 1.1
