@@ -1,6 +1,17 @@
 """Every kind of fault that `benchmarks.faults` injects."""
 
-from benchmarks import fault_disks, fault_files, fault_kills, fault_peers, fault_strangers, fault_web
+from benchmarks import (
+    fault_disks,
+    fault_files,
+    fault_kills,
+    fault_module,
+    fault_mutants,
+    fault_peers,
+    fault_server,
+    fault_status,
+    fault_strangers,
+    fault_web,
+)
 from benchmarks.fault_parts import KINDS, Experiments, Verdict
 
 __all__ = [
@@ -10,7 +21,11 @@ __all__ = [
     "fault_disks",
     "fault_files",
     "fault_kills",
+    "fault_module",
+    "fault_mutants",
     "fault_peers",
+    "fault_server",
+    "fault_status",
     "fault_strangers",
     "fault_web",
 ]

@@ -29,6 +29,8 @@ class Verdict:
     doubt: int = 0
     outside: int = 0
     dead: int = 0
+    peak_mb: float = 0.0
+    good_s: float = 0.0
 
 
 Experiments = Callable[[Path, bool], Iterator[Verdict]]

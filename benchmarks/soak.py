@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import random
 import re
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from benchmarks.served import Served
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.errors import ReconNodeError, SourceError
 from recon_node.core.scan import Readouts
@@ -161,46 +159,14 @@ def _work(port: int, folder: Path, number: int) -> None:
     sys.exit(0 if _client(port, folder, number) else 1)
 
 
-class Node:
+class Node(Served):
     """``recon-node serve`` in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        settings = {
-            "SERVER__OUT": str(folder / "dicom"),
-            "SERVER__RECORD": str(folder / "recorded"),
-            "SERVER__DEFERRED": str(folder / "deferred"),
-            "DELIVERY__SPOOL": str(folder / "spool"),
-        }
-        environment = os.environ | {f"RECON_NODE__{name}": value for name, value in settings.items()}
         command = ["serve", "--port", "0", "--health-port", "0", "--method", "view-sharing"]
-        with (folder / "log").open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "recon_node", *command],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-            )
-        self.port = int(self._told(r"listening on .*:(\d+),"))
-        self._health = int(self._told(r"health: http://127.0.0.1:(\d+)/"))
-
-    def _told(self, pattern: str) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(pattern, line)
-        if found is None:
-            raise SystemExit(f"the node did not start: {line!r}")
-        return found[1]
-
-    def usage(self) -> tuple[int, int]:
-        """Threads and open files."""
-        folder = Path(f"/proc/{self.process.pid}")
-        return len(list((folder / "task").iterdir())), len(list((folder / "fd").iterdir()))
-
-    def rss_mb(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGESIZE") / 1e6
+        super().__init__(folder, ["-m", "recon_node", *command], {})
+        self.port = int(self.told(r"listening on .*:(\d+),"))
+        self._health = int(self.told(r"health: http://127.0.0.1:(\d+)/"))
 
     def wait_idle(self, wanted: tuple[int, int] | None = None) -> tuple[int, int]:
         """Threads and open files once no scan runs and, if it may be, not more than `wanted` are left."""
@@ -216,17 +182,6 @@ class Node:
             if wanted is not None and all(n <= w for n, w in zip(self.usage(), wanted, strict=True)):
                 break
         return self.usage()
-
-    def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        try:
-            return self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
 
 
 def _page(url: str) -> bytes:

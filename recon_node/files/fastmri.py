@@ -14,7 +14,7 @@ from recon_node.core.scan import ScanHeader, Size
 from recon_node.files.array_source import ArraySource, limits
 from recon_node.files.companions import what_it_is
 from recon_node.files.hdf5 import open_hdf5, reading
-from recon_node.files.hdf5_tree import check_frame, members, text_of
+from recon_node.files.hdf5_tree import check_frame, check_heaps, members, text_of
 from recon_node.mrd.header import parse_header
 
 HEADER = "ismrmrd_header"
@@ -76,6 +76,7 @@ def _header(path: Path, file: h5py.File, data: h5py.Dataset) -> ScanHeader:
             f"fallback: shape of the array, the header says {header.encoded_matrix[:2]}"
         )
     fields: dict[str, object] = {}
+    check_heaps(path)
     acquisition, patient = file.attrs.get("acquisition"), file.attrs.get("patient_id")
     if header.protocol is None and isinstance(acquisition, str):
         fields["protocol"], origin["protocol"] = acquisition, "fallback: file attribute acquisition"

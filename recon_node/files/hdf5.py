@@ -30,7 +30,7 @@ from recon_node.core.errors import (
 )
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.files.companions import what_it_is
-from recon_node.files.hdf5_tree import check_table, datasets, members, text_of
+from recon_node.files.hdf5_tree import check_heaps, check_table, datasets, members, text_of
 from recon_node.files.heap import DirectTable
 from recon_node.mrd.header import parse_header
 
@@ -116,6 +116,7 @@ class Hdf5Source:
                 yield Readouts(head=head, samples=direct.samples(rows, _shape(head)))
 
     def _through_h5py(self) -> Iterator[Readouts]:
+        check_heaps(self._path)
         step = 512
         for first in range(0, len(self), step):
             with reading(self._path):
@@ -148,7 +149,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what h5py raises on damaged files into one clear line."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
         text = " ".join(str(error).split())[:160]
         raise SourceError(f"{path.name}: the HDF5 file is damaged ({text})") from error
 
@@ -280,6 +281,7 @@ def _waveforms(group: h5py.Group, path: Path) -> Iterator[Waveform]:
     if not isinstance(table, h5py.Dataset) or table.ndim != 1 or not table.shape[0]:
         return
     check_table(table, path)
+    check_heaps(path)
     with reading(path):
         rows = table[:]
     for row in rows:

@@ -8,7 +8,6 @@ anything of them is read.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from recon_node.core.errors import SourceError, TruncatedStream, UnsupportedScan
+from recon_node.files.heap import REFERENCE, heap_ends, heaps_end
 from recon_node.mrd.xml_tree import MAX_BYTES
 
 MOST_CHUNK_BYTES = 256 << 20
@@ -163,15 +163,42 @@ def _stored_length(array: h5py.Dataset, path: Path) -> int | None:
     if info is not None and info.length is not None:
         return int(info.length * array.size)
     if array.id.get_create_plist().get_nfilters():
+        check_heaps(path)
         return int(array.id.get_storage_size()) * 1000
+    reference = _first_reference(array, path)
+    if reference is None:
+        check_heaps(path)
+        return None
+    length, address = int(reference["length"]), int(reference["address"])
+    if not heap_ends(path, array.file.userblock_size + address):
+        raise _endless(path)
+    return length
+
+
+def _first_reference(array: h5py.Dataset, path: Path) -> Any:
+    """Where the first text of an array is stored; None where its layout does not tell."""
     if array.chunks is not None:
-        _, reference = array.id.read_direct_chunk((0,) * array.ndim)
+        _, stored = array.id.read_direct_chunk((0,) * array.ndim)
     elif (offset := array.id.get_offset()) is not None:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            reference = os.pread(descriptor, 4, offset)
-        finally:
-            os.close(descriptor)
+        with path.open("rb") as file:
+            file.seek(offset)
+            stored = file.read(REFERENCE.itemsize)
     else:
         return None
-    return int.from_bytes(reference[:4], "little")
+    return np.frombuffer(stored[: REFERENCE.itemsize], REFERENCE)[0]
+
+
+def check_heaps(path: Path) -> None:
+    """See that HDF5's library will come to an end in the heaps of a file, before it reads from them.
+
+    Raises
+    ------
+    SourceError
+        It would not.
+    """
+    if not heaps_end(path):
+        raise _endless(path)
+
+
+def _endless(path: Path) -> SourceError:
+    return SourceError(f"{path.name}: the HDF5 file is damaged (a heap without end)")

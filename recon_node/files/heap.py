@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import h5py
 import numpy as np
@@ -22,6 +22,56 @@ from recon_node.core.errors import InconsistentReadouts, TruncatedStream
 REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 OBJECT = np.dtype([("index", "<u2"), ("count", "<u2"), ("reserved", "<u4"), ("size", "<u8")])
 COLLECTION_BYTES = 16
+
+
+_SIGNATURE = b"GCOL\1\0\0\0"
+MOST_SEARCHED = 64 << 20
+"""Bytes of a file in which `heaps_end` looks for heaps: half at its start and half at its end."""
+
+
+def heaps_end(path: Path) -> bool:
+    """Whether the heap collections found in a file lead to their ends, as `heap_ends`."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        half = MOST_SEARCHED // 2
+        for start in {0, max(half, size - half)}:
+            file.seek(start)
+            data = file.read(half)
+            at = data.find(_SIGNATURE)
+            while at >= 0:
+                if not _ends(file, start + at, size):
+                    return False
+                at = data.find(_SIGNATURE, at + 8)
+    return True
+
+
+def heap_ends(path: Path, address: int) -> bool:
+    """Whether the objects of the heap collection at `address` of a file lead to its end; true without one.
+
+    HDF5's library goes round for ever where free space claims to have no size.
+    """
+    with path.open("rb") as file:
+        return _ends(file, address, file.seek(0, os.SEEK_END))
+
+
+def _ends(file: BinaryIO, address: int, size: int) -> bool:
+    if address + COLLECTION_BYTES > size:
+        return True
+    file.seek(address)
+    head = file.read(COLLECTION_BYTES)
+    total = int.from_bytes(head[8:16], "little")
+    if head[:4] != _SIGNATURE[:4] or total > size:
+        return True
+    place = COLLECTION_BYTES
+    while place + OBJECT.itemsize <= total:
+        file.seek(address + place)
+        item = file.read(OBJECT.itemsize)
+        length = int.from_bytes(item[8:16], "little")
+        free = item[:2] == b"\0\0"
+        if free and length < OBJECT.itemsize:
+            return False
+        place += length if free else OBJECT.itemsize + (length + 7) // 8 * 8
+    return True
 
 
 class DirectTable:

@@ -24,6 +24,9 @@ _BACKLOG = 64
 class Served(Protocol):
     """One accepted connection."""
 
+    leaving: bool
+    """Whether all was said, and the peer only has to read it: such a one makes room for another."""
+
     def run(self) -> None:
         """Serve it to its end and close it."""
 
@@ -204,9 +207,20 @@ class Acceptor:
             return "stopping: this server is shutting down"
         if not self._allowed(peer):
             return "not allowed: this host is not among the allowed peers"
-        if self.active >= self._places:
+        if not self._room():
             return f"busy: {self._places} connections are open, the limit of this node; try later"
         return None
+
+    def _room(self) -> bool:
+        """Whether a place is free, or becomes so by ending whoever is only leaving."""
+        with self._lock:
+            running = list(self._running)
+        leaving = [connection for connection in running if connection.leaving]
+        if len(running) - len(leaving) >= self._places or len(running) >= 2 * self._places:
+            return False
+        if len(running) >= self._places:
+            leaving[0].abort()
+        return True
 
     def _allowed(self, peer: str) -> bool:
         if not self._networks:

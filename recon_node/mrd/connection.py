@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from recon_node.core.budget import Budget
 from recon_node.core.errors import (
@@ -24,8 +24,9 @@ from recon_node.core.errors import (
 )
 from recon_node.core.scan import ScanHeader
 from recon_node.mrd.captures import Arriving, Captures
-from recon_node.mrd.frames import Frame, FrameReader, WireLimits
+from recon_node.mrd.frames import Frame, FrameReader
 from recon_node.mrd.guard import Ending, guarded
+from recon_node.mrd.limits import ServerLimits
 from recon_node.mrd.messages import MessageId, close_bytes, text_bytes
 from recon_node.mrd.refusal import Rescue, answered
 from recon_node.mrd.replies import Outbox
@@ -46,37 +47,6 @@ ok, error, truncated or crashed, the reason the name of an error.
 """
 Protect = Callable[[Sequence[ScanHeader]], Callable[[], None]]
 """Keeps the patient data of these headers out of the log until what it returns is called."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits:
-    """What is allowed to the connections of a server or a listening gadget."""
-
-    scans: int = 4
-    """Scans reconstructed at a time."""
-    waiting: int = 8
-    """More scans that may wait for their turn; others are refused."""
-    arriving: int = 16
-    """More connections that may be open before their header has come."""
-    handshake_seconds: float = 30.0
-    """From connecting to the end of the header."""
-    scan_bytes: int = 64 << 30
-    """Received in one scan."""
-    scan_seconds: float = 4 * 3600.0
-    """From connecting to the last acquisition."""
-    outbox_bytes: int = 64 << 20
-    """Images waiting for a peer that is slow to read."""
-    buffer_bytes: int = 1 << 30
-    """Messages of all connections that have not arrived whole."""
-    send_seconds: float = 60.0
-    """Without the peer accepting anything."""
-    slowest_reader: float = 128e3
-    """Bytes each second that a peer takes on average, beyond `send_seconds` once."""
-    slowest_sender: float = 256.0
-    """Bytes of data each second that a peer sends on average, beyond ten times the wire's idle time once."""
-    linger_seconds: float = 10.0
-    """For the peer to read the last message before the connection is closed."""
-    wire: WireLimits = field(default_factory=WireLimits)
 
 
 class ScanConnection(ABC):
@@ -112,6 +82,8 @@ class ScanConnection(ABC):
         self.peer = peer
         self.scan_id = secrets.token_hex(6)
         self.started = time.monotonic()
+        self.leaving = False
+        """Whether all was said, and the peer only has to read it."""
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -205,6 +177,11 @@ class ScanConnection(ABC):
         if session is not None:
             counts = {"readouts": session.readouts, "images": session.images}
             log.info("scan ended: %s", ending.outcome, extra={"scan": self.scan_id, **counts})
+
+    def _linger(self, transport: SocketTransport) -> None:
+        """Let the peer read the last words."""
+        self.leaving = True
+        transport.drain(self._limits.linger_seconds)
 
     def _handshake_failed(self, error: Exception) -> None:
         """Nobody was there, or not with TLS."""
@@ -397,4 +374,4 @@ class ServerConnection(ScanConnection):
             self._settle(trouble, handed=sent and self._session is not None and not self._session.peer_gone)
         if sent:
             transport.finish_sending()
-            transport.drain(self._limits.linger_seconds)
+            self._linger(transport)

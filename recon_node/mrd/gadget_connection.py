@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 
 from recon_node.core.budget import Budget
 from recon_node.core.errors import ConfigError, LimitReached, ProtocolError, SourceError
-from recon_node.mrd.connection import Protect, ScanConnection, ServerLimits
+from recon_node.mrd.connection import Protect, ScanConnection
 from recon_node.mrd.frames import FrameReader, WireLimits
 from recon_node.mrd.gadget_properties import MODES, TARGETS
 from recon_node.mrd.gadget_session import GadgetSession
 from recon_node.mrd.guard import for_the_log
 from recon_node.mrd.header import parse_header
+from recon_node.mrd.limits import ServerLimits
 from recon_node.mrd.messages import ConfigText, HeaderXml, MessageId, close_bytes, error_bytes
 from recon_node.mrd.refusal import Rescue, answered
 from recon_node.mrd.replies import Outbox
@@ -158,7 +159,7 @@ class GadgetConnection(ScanConnection):
             log.info("Gadgetron was gone before the end of the scan")
             return
         transport.finish_sending()
-        transport.drain(self._limits.linger_seconds)
+        self._linger(transport)
 
     def _read_to_the_end(self, reader: FrameReader, transport: SocketTransport) -> None:
         """Closing with unread input resets the connection and loses the error."""
@@ -166,7 +167,7 @@ class GadgetConnection(ScanConnection):
             for _ in reader:
                 pass
         except (SourceError, LimitReached):
-            transport.drain(self._limits.linger_seconds)
+            self._linger(transport)
 
     def _release(self) -> None:
         if self._opening is None:

@@ -16,7 +16,8 @@ from recon_node.core.budget import Budget
 from recon_node.core.supervise import Supervised
 from recon_node.mrd.acceptor import Acceptor
 from recon_node.mrd.captures import Captures
-from recon_node.mrd.connection import EventHook, Protect, ServerConnection, ServerLimits, Shared
+from recon_node.mrd.connection import EventHook, Protect, ServerConnection, Shared
+from recon_node.mrd.limits import ServerLimits
 from recon_node.mrd.refusal import Rescue
 from recon_node.mrd.session import ScanHandler
 

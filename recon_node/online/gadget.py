@@ -22,9 +22,9 @@ from typing import Protocol
 from recon_node.core.budget import Budget
 from recon_node.core.errors import ConfigError, ReconNodeError
 from recon_node.mrd.acceptor import Acceptor
-from recon_node.mrd.connection import ServerLimits
 from recon_node.mrd.gadget_connection import LIMITS, GadgetConnection, MakeHandler, Module, Opening
 from recon_node.mrd.gadget_properties import TARGETS
+from recon_node.mrd.limits import ServerLimits
 from recon_node.mrd.session import ScanHandler, ScanSession
 from recon_node.online.log import PatientFilter, setup_logging
 from recon_node.online.properties import PROPERTIES

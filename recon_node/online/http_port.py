@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
+from socket import SHUT_RDWR, socket
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +19,10 @@ log = logging.getLogger(__name__)
 
 _MOST_CONNECTIONS = 64
 _POLL_S = 0.2
+_REQUEST_S = 10.0
+"""From connecting to the answer's beginning, however busy the peer seems."""
+_SOON_S = 0.5
+"""After which a request that is not whole makes room for another, where no place is free."""
 
 
 class HttpPort:
@@ -77,9 +83,15 @@ class HttpPort:
 class QuietHandler(BaseHTTPRequestHandler):
     """A request handler whose silent peers are let go, and which tells nothing of the machine."""
 
-    timeout = 10
+    timeout = _REQUEST_S
     server_version = "recon-node"
     sys_version = ""
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin to answer: the request has come in time."""
+        if isinstance(self.server, _Server):
+            self.server.heard(self.request)
+        super().send_response(code, message)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
         """Say nothing: a page that is looked at every few seconds is no news."""
@@ -93,13 +105,20 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, name: str, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._name = name
         self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._arriving: dict[Any, float] = {}
+        """Since when connections whose request is not whole are open, the oldest first."""
+        self._lock = threading.Lock()
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """One thread a connection, and no more than there are places."""
         if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            self._cut_off(_SOON_S, most=1)
+            if not self._places.acquire(timeout=_POLL_S):
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._arriving[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -107,7 +126,25 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.heard(request)
             self._places.release()
+
+    def heard(self, request: Any) -> None:
+        """A request is whole, or gone."""
+        with self._lock:
+            self._arriving.pop(request, None)
+
+    def service_actions(self) -> None:
+        """End whoever takes too long to ask; called every `_POLL_S`, and behind each connection."""
+        self._cut_off(_REQUEST_S, most=_MOST_CONNECTIONS)
+
+    def _cut_off(self, seconds: float, *, most: int) -> None:
+        with self._lock:
+            before = time.monotonic() - seconds
+            late = [request for request, since in self._arriving.items() if since <= before]
+            for request in late[:most]:
+                with contextlib.suppress(OSError):
+                    request.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
         """A peer that went away is no news; anything else is one line."""

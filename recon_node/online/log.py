@@ -234,4 +234,5 @@ def setup_logging(
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger("recon_node").setLevel(number)
     logging.getLogger("pynetdicom").setLevel(logging.NOTSET)  # commands without a log silence it
+    logging.captureWarnings(capture=True)  # numpy's, of what came: a line as any other
     return patients

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.budget import ScanMemory, kspace_bytes
-from recon_node.core.errors import InconsistentReadouts, UnsupportedScan
+from recon_node.core.errors import InconsistentReadouts, LimitReached, UnsupportedScan
 from recon_node.core.scan import ScanHeader, SliceIndex
 from recon_node.prep.counters import name_of, slice_indices
 from recon_node.prep.expectation import could_complete, is_complete
@@ -24,6 +24,9 @@ MOST_MISSING_PHASES = 64
 not make memory for thousands."""
 MOST_PHASES = 512
 """That memory is made for before they come."""
+MOST_SLICES, MOST_WAITING = 4096, 16_384
+"""Slice counters of a scan, and slices (with contrasts, sets and repetitions) that wait for lines at a time:
+more are no scan but a damaged counter, or somebody who wants this machine's time."""
 MANY_LINES = 0.5
 """Of the lines of a slice that lie elsewhere, from which they are another slice rather than damaged."""
 
@@ -76,6 +79,10 @@ class SliceCollection:
         self._buffers: dict[SliceIndex, SliceBuffer] = {}
         self._strays: dict[SliceIndex, list[_Stray]] = {}
         self._gone: dict[SliceIndex, _Gone] = {}
+        self._slice_numbers: set[tuple[int, int]] = set()
+        self._changed: set[SliceIndex] = set()
+        """Whose completeness may be another than when it was last asked for."""
+        self._last: SliceIndex | None = None
         self._numbers: list[tuple[int, int, NDArray[np.float64]]] = []
         self._revisits = False
         self._lines = 0
@@ -107,8 +114,15 @@ class SliceCollection:
             mine = np.flatnonzero(groups == number)
             piece = _Stray(phases, rows, lines)
             self._add_to(index, piece if len(mine) == len(rows) else piece.pick(mine), shape)
-        for index, buffer in self._buffers.items():
-            buffer.overtaken = index != last
+        self._overtake(indices, last)
+
+    def _overtake(self, touched: Sequence[SliceIndex], last: SliceIndex) -> None:
+        """The scan went on to `last`; all others that it had come to lie behind."""
+        for index in (*touched, *([] if self._last is None else [self._last])):
+            if index in self._buffers:
+                self._buffers[index].overtaken = index != last
+                self._changed.add(index)
+        self._last = last
 
     def _add_to(self, index: SliceIndex, piece: _Stray, shape: tuple[int, int, int]) -> None:
         positions = finite_positions(piece.lines.head)
@@ -142,11 +156,23 @@ class SliceCollection:
 
     def _buffer(self, index: SliceIndex, shape: tuple[int, int, int]) -> SliceBuffer:
         if index not in self._buffers:
+            self._check_number_of_slices(index)
             limit = self._headers[index.encoding].limits.get(self._dynamic)
             count = min(limit.size, MOST_PHASES) if limit else 1
             self._memory.hold(kspace_bytes(count, *shape), f"k-space of {name_of(index)}")
             self._buffers[index] = SliceBuffer(index, count, shape)
         return self._buffers[index]
+
+    def _check_number_of_slices(self, index: SliceIndex) -> None:
+        self._slice_numbers.add((index.encoding, index.slice))
+        for count, most, what in (
+            (len(self._slice_numbers), MOST_SLICES, "slices"),
+            (len(self._buffers) + 1, MOST_WAITING, "slices, contrasts, sets and repetitions without an end"),
+        ):
+            if count > most:
+                raise LimitReached(
+                    f"lines of more than {most} {what} came, which no scan has: their counters are damaged"
+                )
 
     def _room_for(self, buffer: SliceBuffer, phases: int) -> None:
         """See that a buffer may grow, which copies what it holds."""
@@ -185,13 +211,17 @@ class SliceCollection:
 
     def complete(self) -> list[SliceBuffer]:
         """Slices that may leave now, in the order of their counters; they are no longer waited for."""
+        changed, self._changed = self._changed, set()
         done = [
             index
-            for index, buffer in self._buffers.items()
-            if index not in self._strays
-            and is_complete(buffer, self._headers[index.encoding], self._dynamic, revisits=self._revisits)
+            for index in changed
+            if index in self._buffers and index not in self._strays and self._is_complete(index)
         ]
         return [self._leave(index) for index in sorted(done)]
+
+    def _is_complete(self, index: SliceIndex) -> bool:
+        header = self._headers[index.encoding]
+        return is_complete(self._buffers[index], header, self._dynamic, revisits=self._revisits)
 
     def rest(self) -> Iterator[SliceBuffer]:
         """All other slices, at the end of the scan; lines that lie elsewhere become slices or join theirs."""

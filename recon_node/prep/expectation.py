@@ -122,7 +122,7 @@ def counters_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str) -> 
 def could_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, lines: int) -> bool:
     """Whether `lines` more could complete a slice by their number."""
     phases = header.limits[dynamic].size if dynamic in header.limits else 1
-    return int(buffer.count.sum()) + lines >= expected_lines(header) * phases
+    return buffer.lines + lines >= expected_lines(header) * phases
 
 
 def is_complete(buffer: SliceBuffer, header: ScanHeader, dynamic: str, *, revisits: bool) -> bool:

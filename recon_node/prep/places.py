@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,44 +44,74 @@ class Place:
             thickness_mm=geometry.fov_mm[2] if thickness_known else None,
         )
 
-    def distance_mm(self, other: Place) -> float | None:
-        """Distance of the planes of two parallel slices; None where they are not parallel."""
-        mine, theirs = np.array(self.normal), np.array(other.normal)
-        if abs(float(mine @ theirs)) < PARALLEL:
-            return None
-        return abs(float(self._apart(other) @ mine))
 
-    def beside(self, other: Place) -> bool:
-        """Whether it lies in the plane of another, which is parallel, but not at its place."""
-        distance = self.distance_mm(other)
-        apart = float(np.linalg.norm(self._apart(other)))
-        return distance is not None and distance <= SAME_MM and apart >= APART_MM
+class Places:
+    """Where the slices of a scan lie, each place once: many contrasts and repetitions have the same."""
 
-    def _apart(self, other: Place) -> NDArray[np.float64]:
-        return np.asarray(np.array(self.position_mm) - np.array(other.position_mm))
+    def __init__(self) -> None:
+        self._found: dict[Hashable, tuple[object, Place]] = {}
+        self._counts: Counter[Place] = Counter()
+        self._table: _Table | None = None
+
+    def keep(self, index: Hashable, head: object, place: Callable[[], Place]) -> Place:
+        """The place of one k-space; made anew only where it came from another line's `head`."""
+        former = self._found.get(index)
+        if former is not None and former[0] is head:
+            return former[1]
+        new = place()
+        if former is not None:
+            self._counts[former[1]] -= 1
+            if not self._counts[former[1]]:
+                del self._counts[former[1]]
+        self._found[index] = (head, new)
+        self._counts[new] += 1
+        if self._counts[new] == 1 or former is not None:
+            self._table = None
+        return new
+
+    def doubts_about(self, place: Place) -> list[str]:
+        """What speaks against the place of a slice, from those of the others."""
+        if self._table is None:
+            self._table = _Table(list(self._counts))
+        return self._table.doubts_about(place)
 
 
-def doubts_about(place: Place, others: list[Place]) -> list[str]:
-    """What speaks against the place of a slice, from those of the others."""
-    others = [other for other in others if other.slice != place.slice]
-    if not others:
+class _Table:
+    """Places as columns, so that thousands are compared at once."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.slice = np.array([place.slice for place in places])
+        self.known = np.array([place.known for place in places])
+        self.position = np.array([place.position_mm for place in places])
+        self.normal = np.array([place.normal for place in places])
+
+    def doubts_about(self, place: Place) -> list[str]:
+        others = self.slice != place.slice
+        if not others.any():
+            return []
+        if not place.known:
+            return ["the file gives no places of its slices: their order and distances are not known"]
+        apart = self.position - np.array(place.position_mm)
+        parallel = others & self.known & (np.abs(self.normal @ np.array(place.normal)) >= PARALLEL)
+        distance = np.abs(apart @ np.array(place.normal))
+        same = parallel & (distance <= SAME_MM)
+        if same.any():
+            return [self._in_one_plane(place, same, apart)]
+        if not parallel.any() or not place.thickness_mm:
+            return []
+        nearest = float(distance[parallel].min())
+        if not CLOSE * place.thickness_mm <= nearest <= FAR * place.thickness_mm:
+            thick = f"{place.thickness_mm:.3g} mm"
+            return [f"slices of {thick} lie {nearest:.3g} mm apart: thickness or places may be wrong"]
         return []
-    if not place.known:
-        return ["the file gives no places of its slices: their order and distances are not known"]
-    distances = {o.slice: d for o in others if o.known and (d := place.distance_mm(o)) is not None}
-    same = [number for number, distance in distances.items() if distance <= SAME_MM]
-    if same:
-        first, second = sorted((same[0], place.slice))
-        if any(other.slice == same[0] and place.beside(other) for other in others):
-            return [f"slices {first} and {second} lie in one plane by the file: their places may be wrong"]
-        return [f"slices {first} and {second} have one place in the file: where they lie is not known"]
-    if not distances or not place.thickness_mm:
-        return []
-    nearest = min(distances.values())
-    if not CLOSE * place.thickness_mm <= nearest <= FAR * place.thickness_mm:
-        thick = f"{place.thickness_mm:.3g} mm"
-        return [f"slices of {thick} lie {nearest:.3g} mm apart: thickness or places may be wrong"]
-    return []
+
+    def _in_one_plane(self, place: Place, same: NDArray[np.bool_], apart: NDArray[np.float64]) -> str:
+        other = int(self.slice[np.argmax(same)])
+        first, second = sorted((other, place.slice))
+        beside = same & (self.slice == other) & (np.linalg.norm(apart, axis=1) >= APART_MM)
+        if beside.any():
+            return f"slices {first} and {second} lie in one plane by the file: their places may be wrong"
+        return f"slices {first} and {second} have one place in the file: where they lie is not known"
 
 
 def clusters(positions: NDArray[Any]) -> list[NDArray[np.intp]]:

@@ -37,6 +37,8 @@ class SliceBuffer:
         self.mask = np.zeros((phases, rows, columns), dtype=bool)
         self.count = np.zeros((phases, rows), dtype=np.int32)
         """How often each line came, `(phase, row)`."""
+        self.lines = 0
+        """How many came."""
         self.stamps = LineStamps(phases, rows)
         self.place = LinePlace()
         self.backwards = 0
@@ -56,6 +58,7 @@ class SliceBuffer:
     def add(self, phases: NDArray[np.intp], rows: NDArray[np.intp], lines: Lines) -> None:
         """Put lines `(line, coil, kx)` at their phases and rows."""
         self._grow(int(phases.max()) + 1)
+        self.lines += len(rows)
         averages = lines.head["idx"]["average"].astype(np.int32)
         self.segments.update(np.unique(lines.head["idx"]["segment"]).tolist())
         self.backwards += int(has_any(lines.head["flags"], Flag.IS_REVERSE).sum())

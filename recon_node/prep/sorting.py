@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from recon_node.prep.geometry import odd_normal, slice_geometry
 from recon_node.prep.intake import Intake
 from recon_node.prep.kinds import Kind, has_any, kinds
 from recon_node.prep.notebook import Notebook
-from recon_node.prep.places import Place, doubts_about
+from recon_node.prep.places import Place, Places
 from recon_node.prep.plausible import plausible, refuse
 from recon_node.prep.readout import Lines
 from recon_node.prep.slices import LAST, SliceBuffer
@@ -98,7 +99,7 @@ class Preparation:
         self._intake = Intake(self._headers, noise, self._common, self._book)
         self._slices = SliceCollection(self._headers, self._dynamic, self._book, self._memory)
         self._calibrations = Calibrations(self._headers, self._memory)
-        self._places: list[Place] = []
+        self._places = Places()
         self._refused: list[str] = []
 
     @property
@@ -256,18 +257,25 @@ class Preparation:
     def _compared(self, buffer: SliceBuffer, header: ScanHeader, geometry: SliceGeometry) -> list[str]:
         """Doubts about the place of a slice beside all others that are known of by now."""
         thickness_known = "thickness" not in header.unknown
-        place = Place.of(buffer.index.slice, geometry, thickness_known=thickness_known)
-        self._places.append(place)
+        index = buffer.index
+
+        def mine() -> Place:
+            return Place.of(index.slice, geometry, thickness_known=thickness_known)
+
+        place = self._places.keep(index, buffer.place.head, mine)
         if header.encoded_matrix[2] > 1 or "pitch" in header.unknown:
             return []
-        others = list(self._places)
         for other in self._slices.waiting:
-            if other.index.encoding == buffer.index.encoding:
-                there, _ = slice_geometry(
-                    header, other.place.head, geometry.fov_mm[0], other.index.slice, self._orientation
-                )
-                others.append(Place.of(other.index.slice, there, thickness_known=thickness_known))
-        return doubts_about(place, others)
+            if other.index.encoding == index.encoding:
+                there = partial(self._place, other, header, geometry)
+                self._places.keep(other.index, other.place.head, there)
+        return self._places.doubts_about(place)
+
+    def _place(self, buffer: SliceBuffer, header: ScanHeader, beside: SliceGeometry) -> Place:
+        """Of a slice whose lines still arrive, on the grid of another."""
+        number = buffer.index.slice
+        there, _ = slice_geometry(header, buffer.place.head, beside.fov_mm[0], number, self._orientation)
+        return Place.of(number, there, thickness_known="thickness" not in header.unknown)
 
 
 def _select(lines: Lines, which: NDArray[np.bool_]) -> Lines:

@@ -14,7 +14,9 @@ from benchmarks.tracer import killed_before
 
 ELSEWHERE = ("PACS", "peer", "connection", "disk", "web", "poison", "report port", "private")
 """Kinds with real peers, which the other tests of delivery have by themselves."""
-SHORT = [k for k in KINDS if not k[0].startswith(ELSEWHERE)]
+PORTS_AND_FILES = ("node:", "module:", "mutated file:", "hostile file:")
+"""See tests/node/test_node_attacked.py."""
+SHORT = [k for k in KINDS if not k[0].startswith((*ELSEWHERE, *PORTS_AND_FILES))]
 
 
 def test_the_campaign_has_many_kinds() -> None:

@@ -113,3 +113,25 @@ def test_an_old_mat_file_is_no_hdf5_and_says_what_is_expected(tmp_path: Path) ->
     (tmp_path / "old.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(300))
     with pytest.raises(SourceError, match=r"v7\.3"):
         open_source(tmp_path / "old.mat")
+
+
+def test_a_heap_without_end_is_refused_before_the_library_goes_round_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "round.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"] = centred_fft(random_kspace(2, 3, 32, 16))
+        file["ismrmrd_header"] = header_xml()
+        file.attrs["acquisition"] = "AXT2"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL")
+    free = at + 16
+    while data[free : free + 2] != b"\0\0":
+        free += 16 + (int.from_bytes(data[free + 8 : free + 16], "little") + 7) // 8 * 8
+    data[free + 8 : free + 16] = bytes(8)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="a heap without end"):
+        open_source(path)
+
+
+def test_an_array_with_an_empty_axis_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"x\.mat"):
+        open_source(write_mat(tmp_path / "x.mat", random_kspace(0, 2, 3, 12, 20)))

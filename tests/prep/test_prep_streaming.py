@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from prep_scanner import Line, block, coil_images, lines_of, make_header
 
 from recon_node.core.acquisition import AcquisitionFlag as Flag
+from recon_node.core.errors import LimitReached
 from recon_node.core.fft import centred_fft
 from recon_node.core.types import KSpace
 from recon_node.prep import Preparation
+from recon_node.prep.geometry import slice_geometry
 
 SHAPE = (24, 16)
 PHASES = 3
@@ -163,3 +165,31 @@ def test_the_next_repetition_lets_the_last_one_go() -> None:
     left = feed(preparation, lines)
     assert [k.index.repetition for _, k in left] == [0, 1]
     assert [k.index.repetition for k in preparation.finish()] == [2]
+
+
+def test_the_place_of_a_slice_is_worked_out_a_few_times_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def counted(*arguments: object) -> object:
+        calls.append(1)
+        return slice_geometry(*arguments)
+
+    monkeypatch.setattr("recon_node.prep.sorting.slice_geometry", counted)
+    data, count = data_of(1)[0], 60
+    preparation = Preparation((make_header(SHAPE),), noise="none", streaming=False)
+    for number in range(count):
+        preparation.feed(block(lines_of(data, contrast=number % 2, slice=number // 2)))
+    preparation.finish()
+    assert len(calls) <= 4 * count
+
+
+def test_more_slices_than_a_scan_can_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recon_node.prep.collection.MOST_SLICES", 8)
+    preparation = Preparation((make_header(SHAPE),), noise="none", streaming=False)
+    data = data_of(1)[0]
+    for number in range(8):
+        preparation.feed(block(lines_of(data, slice=100 * number)))
+    with pytest.raises(LimitReached, match="more than 8 slices"):
+        preparation.feed(block(lines_of(data, slice=7)))

@@ -190,6 +190,18 @@ def test_a_name_as_long_as_a_book_is_cut(serve, helpers) -> None:
 # ---------------------------------------------------------------- time and places
 
 
+def test_who_was_told_off_and_stays_makes_room_for_others(serve, scan_file, helpers) -> None:
+    server = serve(limits=replace(_SHORT, scans=1, waiting=0, arriving=1, linger_seconds=60.0))
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            sock.settimeout(20)
+            sock.sendall(b"nonsense of more than six bytes")
+            assert b"ERR" in _all_of(sock)
+        assert send_scan(scan_file, port=server.port).ok
+        assert server.active <= 2
+
+
 def test_texts_before_the_header_hold_no_place(serve, scan_file, helpers) -> None:
     server = serve(limits=replace(_SHORT, scans=1, waiting=1, arriving=4))
     stopping = threading.Event()

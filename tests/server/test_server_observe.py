@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import logging
@@ -248,3 +249,19 @@ def test_every_kind_of_setting_gets_its_control() -> None:
     assert (controls[1].name, controls[1].minimum, controls[1].maximum) == ("how_many", 1, 9)
     with pytest.raises(ConfigError, match="no control"):
         parameter(known["many"], ())
+
+
+def test_whoever_does_not_finish_a_request_makes_room_for_a_probe(helpers) -> None:
+    pages = health_pages(Metrics(), ready=lambda: None)
+    with HealthServer(pages, port=0) as health, contextlib.ExitStack() as stack:
+        for _ in range(70):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", health.port), 20))
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost:")
+        assert helpers.eventually(lambda: _answers(health.port))
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        return b"200" in sock.recv(100)
+    return False
