@@ -5,6 +5,7 @@
     python -m benchmarks.archive tiny [--scans 100000]
     python -m benchmarks.archive kills [--scans 100] [--every 10]
     python -m benchmarks.archive memory [--gb 10]
+    python -m benchmarks.archive stream [--gb 2]
 
 `speedup`: wall time of one worker over that of two, starting included; bytes are compared. `ceiling_ratio` is what
 the machine gives: one worker over two processes that know nothing of each other, each with half of the slices in a
@@ -12,7 +13,7 @@ file of its own, started at once; `share_of_ceiling` is how much of that two wor
 a replay over that of a plain loop (read, reconstruct, write) in the same process, and of two workers. `tiny`: peak
 memory of the process that is client and scheduler. `kills`: a worker process is killed every few seconds; every
 instance has to be there once, with the bytes of an undisturbed replay, and the ledger has to say so. `memory`: peak
-memory of a replay of one file. Each prints one line of JSON; exit code 1 where the bound is missed.
+memory of a replay of one file. `stream`: that of `recon-node stream`, from a pipe to a pipe. Each prints one line of JSON; exit code 1 where the bound is missed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ import json
 import multiprocessing
 import os
 import random
-import re
-import resource
 import sys
 import tempfile
 import threading
@@ -36,25 +35,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-from recon_node.core.acquisition import AcquisitionFlag
-from recon_node.core.scan import Readouts
-from recon_node.files.open import open_scans, open_source
-from recon_node.mrd.messages import Close, HeaderXml, message_bytes
+from benchmarks.archive_memory import memory, settings_for, stream, tiny
+from recon_node.files.open import open_scans
 from recon_node.offline.ledger import query
 from recon_node.offline.replay import replay
 from recon_node.pipeline.row import Pipeline, row
 from recon_node.pipeline.write import SeriesWriter
-from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
 SIZE = {"acceleration": 8, "pattern": "random", "coils": 8, "phases": 20, "matrix": 128}
 SMALL = {"acceleration": 4, "pattern": "random", "coils": 4, "phases": 8, "matrix": 64}
 _LOOK_S = 0.2
-BOUNDS = {"speedup": 1.8, "overhead": 1.05, "tiny_gb": 1.0, "memory_gb": 2.0}
-
-
-def settings_for(method: str) -> Settings:
-    return Settings().replace("recon", method=method, device="cpu")
+BOUNDS = {"speedup": 1.8, "overhead": 1.05}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -178,62 +170,6 @@ def overhead(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def stream_of(path: Path) -> tuple[bytes, list[Readouts]]:
-    """Header and readouts of a file."""
-    with open_source(path) as source:
-        return source.headers[0].xml, [block for block in source if isinstance(block, Readouts)]
-
-
-def write_stream(path: Path, xml: bytes, blocks: Iterator[Readouts] | list[Readouts]) -> None:
-    with path.open("wb") as file:
-        file.write(message_bytes(HeaderXml(xml=xml)))
-        for block in blocks:
-            file.write(message_bytes(block))
-        file.write(message_bytes(Close()))
-
-
-def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def in_a_process(work: Callable[..., None], *arguments: Any) -> Any:
-    """What `work` puts into a queue, in a process whose peak of memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=work, args=(queue, *arguments))
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
-
-
-def _tiny(queue: Any, paths: list[Path], out: Path, workers: int) -> None:
-    start = time.perf_counter()
-    done = replay(
-        paths, out, settings_for("zero-filled").replace("recon", check_trust=False), workers=workers
-    )
-    failed = sum(result.error is not None for result in done)
-    queue.put({"peak_gb": peak_gb(), "seconds": time.perf_counter() - start, "failed": failed})
-
-
-def tiny(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    base = folder / "base.h5"
-    simulate_scan(base, acceleration=2, pattern="uniform", coils=2, slices=1, phases=1, matrix=32, seed=1)
-    xml, blocks = stream_of(base)
-    assert b"<protocolName>" in xml
-    rest = b"".join(bytes(message_bytes(block)) for block in blocks) + bytes(message_bytes(Close()))
-    paths = []
-    for number in range(options.scans):
-        paths.append(folder / f"{number // 1000:03d}" / f"{number:06d}.mrd")
-        paths[-1].parent.mkdir(exist_ok=True)
-        mine = xml.replace(b"<protocolName>", f"<protocolName>{number} ".encode(), 1)
-        paths[-1].write_bytes(bytes(message_bytes(HeaderXml(xml=mine))) + rest)
-    found = in_a_process(_tiny, paths, folder / "out", options.workers)
-    rows = len(query(folder / "out", "status = 'done'"))
-    ok = found["peak_gb"] < BOUNDS["tiny_gb"] and rows == options.scans and not found["failed"]
-    return {"scans": options.scans, "rows": rows, **found, "ok": ok}
-
-
 @contextmanager
 def killing(every: float, begun: threading.Event) -> Iterator[list[int]]:
     """Kills one of this process's workers now and then, once work has begun."""
@@ -292,51 +228,20 @@ def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def _memory(queue: Any, path: Path, out: Path) -> None:
-    start = time.perf_counter()
-    (done,) = replay([path], out, settings_for("zero-filled").replace("recon", check_trust=False))
-    queue.put(
-        {
-            "peak_gb": peak_gb(),
-            "seconds": time.perf_counter() - start,
-            "slices": len(done.series),
-            "error": done.error,
-        }
-    )
-
-
-def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    base, path = folder / "base.h5", folder / "large.mrd"
-    simulate_scan(base, acceleration=4, pattern="uniform", coils=24, slices=1, phases=25, matrix=192, seed=1)
-    xml, blocks = stream_of(base)
-    once = sum(block.samples.nbytes for block in blocks)
-    slices = int(options.gb * 2**30 / once) + 1
-    limits = rb"(<slice>\s*<minimum>0</minimum>\s*<maximum>)0(</maximum>)"
-    xml, found = re.subn(limits, rb"\g<1>" + str(slices - 1).encode() + rb"\g<2>", xml)
-    assert found == 1
-
-    def every() -> Iterator[Readouts]:
-        for number in range(slices):
-            for block in blocks:
-                noise = block.head["flags"] & np.uint64(AcquisitionFlag.IS_NOISE_MEASUREMENT) != 0
-                if number and noise.all():
-                    continue
-                head = block.head.copy()
-                head["idx"]["slice"][~noise] = number
-                head["position"][~noise] += np.float32(8 * number) * head["slice_dir"][~noise]
-                yield Readouts(head=head, samples=block.samples)
-
-    write_stream(path, xml, every())
-    size = path.stat().st_size / 2**30
-    found_ = in_a_process(_memory, path, folder / "out")
-    ok = found_["error"] is None and found_["slices"] == slices and found_["peak_gb"] < BOUNDS["memory_gb"]
-    return {"gb": size, "expected_slices": slices, **found_, "ok": ok}
+COMMANDS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
+    "speedup": speedup,
+    "overhead": overhead,
+    "tiny": tiny,
+    "kills": kills,
+    "memory": memory,
+    "stream": stream,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("speedup", "overhead", "tiny", "kills", "memory"):
+    for name in COMMANDS:
         one = commands.add_parser(name)
         one.add_argument("--method", default="kt")
         one.add_argument("--slices", type=int, default=40)
@@ -345,11 +250,11 @@ def main() -> int:
         one.add_argument("--scans", type=int, default=100_000 if name == "tiny" else 100)
         one.add_argument("--workers", type=int, default=2)
         one.add_argument("--every", type=float, default=10.0)
-        one.add_argument("--gb", type=float, default=10.0)
+        one.add_argument("--gb", type=float, default=2.0 if name == "stream" else 10.0)
         one.add_argument("--folder", help="where the files go for the time being; the system's by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="archive", dir=options.folder) as name:
-        found: dict[str, Any] = globals()[options.command](options, Path(name))
+        found = COMMANDS[options.command](options, Path(name))
     print(json.dumps({"command": options.command, **found}))
     return 0 if found["ok"] else 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -178,7 +179,8 @@ def query(folder: Path, where: str) -> list[dict[str, Any]]:
         raise SourceError(f"{folder}: no {FILE} here, expected the output folder of a replay")
     order = _quoted(("input", "scan", *COUNTERS))
     with _told(path):
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_PATIENCE_S)
+        mode = "rw" if os.access(folder, os.W_OK) else "ro"  # who may write tidies up behind itself
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=_PATIENCE_S)
     try:
         there = {row[1] for row in db.execute("PRAGMA table_info(slices)")}  # a former version had fewer
         names = ", ".join(f'"{name}"' if name in there else "NULL" for name in SHOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -76,6 +77,8 @@ class NiftiStack:
             raise ConfigError("--nifti needs nibabel: pip install 'recon-node[nifti]'") from error
         self._nifti: Any = nibabel.Nifti1Image
         self._out = out / "nifti"
+        self._scan = scan
+        self._names = self._out / ".parts" / "names"
         self._parts = self._out / ".parts" / scan
 
     def has(self, index: SliceIndex) -> bool:
@@ -134,9 +137,24 @@ class NiftiStack:
     def _path(self, part: _Part, key: Key, number: int | None) -> Path:
         *start, method = part.words
         counters = zip(("echo", "set", "run"), key, strict=False)
-        words = [*start, *(f"{name}-{value + 1}" for name, value in counters if value)]
+        words = [f"{name}-{value + 1}" for name, value in counters if value]
         words += [] if number is None else [f"slice-{number + 1:02d}"]
-        return self._out / start[0] / "cine" / f"{'_'.join([*words, method, 'cine'])}.nii"
+        for scan in itertools.count(1):
+            another = [] if scan == 1 else [f"scan-{scan}"]
+            name = "_".join([*start, *another, *words, method, "cine"])
+            if self._is_mine(name):
+                return self._out / start[0] / "cine" / f"{name}.nii"
+        raise AssertionError
+
+    def _is_mine(self, name: str) -> bool:
+        """Whether a name is this scan's, which it becomes where it was nobody's."""
+        self._names.mkdir(parents=True, exist_ok=True, mode=0o700)
+        claim = self._names / name
+        try:
+            durable.write_new(claim, [self._scan.encode()], sync=False)
+        except FileExistsError:
+            return claim.read_text() == self._scan
+        return True
 
 
 def _facts(images: ImageSeries) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pyarrow import parquet
 
 from recon_node.cli import run
 from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.files.open import open_source
 from recon_node.offline.job import Extras
 from recon_node.offline.ledger import query
 from recon_node.offline.replay import LOCK, alone, replay
@@ -153,6 +154,7 @@ def test_the_ledger_is_asked_by_a_condition_and_feeds_a_replay(
     piped = tmp_path / "piped"
     assert run(["replay", "--from-ledger", "-", "--out", str(piped), *FAST]) == 0
     assert [one["slice"] for one in query(piped, "")] == [0]
+    assert [path.name for path in piped.glob("ledger.sqlite*")] == ["ledger.sqlite"]
 
 
 @pytest.mark.parametrize(
@@ -239,6 +241,24 @@ def test_nifti_lies_where_the_dicom_does(heart: Path, tmp_path: Path) -> None:
     patient = str(files[0].PatientName)
     assert patient
     assert patient not in path.name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scans_of_one_patient_day_and_protocol_have_nifti_names_of_their_own(
+    heart: Path, tmp_path: Path, workers: int
+) -> None:
+    other = tmp_path / "other.h5"
+    simulate_scan(other, acceleration=2, pattern="uniform", coils=4, slices=3, phases=6, matrix=64, seed=3)
+    with open_source(other) as one, open_source(heart) as two:
+        assert one.headers[0].patient.patient_id == two.headers[0].patient.patient_id
+    out = tmp_path / "out"
+    for _ in range(2):
+        replay([heart, other], out, SETTINGS, extras=Extras(nifti=True), workers=workers)
+        names = sorted(path.name.replace("_scan-2", "") for path in (out / "nifti").rglob("*.nii"))
+        assert len(names) == 2
+        assert names[0] == names[1]
+    first, second = (nibabel.load(path).get_fdata() for path in (out / "nifti").rglob("*.nii"))
+    assert not np.array_equal(first, second)
 
 
 def test_a_stack_is_whole_in_nifti_whatever_stopped_the_run_in_between(heart: Path, tmp_path: Path) -> None:
