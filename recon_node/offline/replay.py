@@ -34,6 +34,7 @@ def replay(
     resume: bool = False,
     only: Mapping[Path, Collection[SliceIndex]] | None = None,
     extras: Extras | None = None,
+    summary: Summary | None = None,
     report: Callable[[FileResult], None] = lambda result: None,
     progress: Progress = lambda slices: None,
 ) -> list[FileResult]:
@@ -59,6 +60,8 @@ def replay(
         Slices wanted of each input; all of an input that is not in it.
     extras : Extras, optional
         Undersampling, NIfTI, a report.
+    summary : Summary, optional
+        Of several replays to one folder, in which `inputs` stand already; who gives it writes it.
     report : callable
         Told of each file as it ends.
     progress : callable
@@ -93,12 +96,13 @@ def replay(
             )
             for path in inputs
         ]
-        summary = Summary(out / SUMMARY, inputs)
+        whole = summary or Summary(out / SUMMARY, inputs)
         for result in run_jobs(jobs, _Told(ledger, progress), workers=workers, scheduler=scheduler):
-            summary.add(result)
+            whole.add(result)
             report(result)
-        summary.write()
-    return summary.results()
+        if summary is None:
+            whole.write()
+    return whole.results(inputs)
 
 
 class _Told:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from recon_node.core import durable
@@ -21,24 +21,31 @@ class Summary:
     Parameters
     ----------
     path : Path
-    inputs : sequence of Path
-        In the order in which they are told.
+    inputs : iterable of Path
+        In the order in which they are told; more may be added to it.
     """
 
-    def __init__(self, path: Path, inputs: Sequence[Path]) -> None:
+    def __init__(self, path: Path, inputs: Iterable[Path]) -> None:
         self._path, self._inputs = path, inputs
         self._results: dict[Path, FileResult] = {}
         self._next = 0.0
+        self._written = True
 
     def add(self, result: FileResult) -> None:
         """One input has ended."""
         self._results[result.path] = result
+        self._written = False
         if time.monotonic() >= self._next:
             self.write()
 
-    def results(self) -> list[FileResult]:
-        """Of all inputs, in their order."""
-        return [self._results[path] for path in self._inputs]
+    def results(self, inputs: Sequence[Path]) -> list[FileResult]:
+        """Of some inputs, in their order."""
+        return [self._results[path] for path in inputs]
+
+    def write_news(self) -> None:
+        """Write the file, unless all that was added stands there."""
+        if not self._written:
+            self.write()
 
     def write(self) -> None:
         """Write the file whole, an entry at a time: an archive's would not fit into memory."""
@@ -48,6 +55,7 @@ class Summary:
             for number, text in enumerate(self._entries()):
                 stream.write(f"{',' if number else ''}\n    {text}".encode())
             stream.write(b"\n  ]\n}\n")
+        self._written = True
         now = time.monotonic()
         self._next = now + (now - began) / _SHARE
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from recon_node.core.disk import check_room
 from recon_node.core.errors import SourceError
 from recon_node.offline.inputs import raw_files
 from recon_node.offline.job import Extras, FileResult
-from recon_node.offline.replay import replay
+from recon_node.offline.replay import SUMMARY, replay
+from recon_node.offline.summary import Summary
 from recon_node.settings import Settings
 
 _QUIET_S = 2.0
@@ -56,21 +58,41 @@ def watch(
     for folder in folders:
         if not folder.is_dir():
             raise SourceError(f"{folder}: is no folder, expected one to watch")
-    seen: dict[Path, tuple[int, int]] = {}
-    settled: dict[Path, tuple[int, int]] = {}
-    while not stop():
-        for path in [path for folder in folders for path in raw_files(str(folder))]:
+    found = _Found(folders)
+    told: dict[Path, None] = {}
+    summary = Summary(out / SUMMARY, told)
+    try:
+        while not stop():
+            for path in found.whole():
+                check_room(out, "the images", settings.delivery.reserve_mb << 20)
+                told[path] = None
+                again = partial(replay, resume=True, extras=extras, summary=summary, report=report)
+                deliver(again([path], out, settings))
+            summary.write_news()
+            time.sleep(_LOOK_S)
+    finally:
+        summary.write_news()
+
+
+class _Found:
+    """Files in folders, each once it is whole, and again when it has changed."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self._settled: dict[Path, tuple[int, int]] = {}
+
+    def whole(self) -> Iterator[Path]:
+        """Those that were not given yet."""
+        for path in [path for folder in self._folders for path in raw_files(str(folder))]:
             state = _state(path)
-            if state is None or settled.get(path) == state:
+            if state is None or self._settled.get(path) == state:
                 continue
-            if seen.get(path) != state or time.time() - state[1] / 1e9 < _QUIET_S:
-                seen[path] = state
+            if self._seen.get(path) != state or time.time() - state[1] / 1e9 < _QUIET_S:
+                self._seen[path] = state
                 continue
-            settled[path] = state
-            check_room(out, "the images", settings.delivery.reserve_mb << 20)
-            results = replay([path], out, settings, resume=True, extras=extras, report=report)
-            deliver(results)
-        time.sleep(_LOOK_S)
+            self._settled[path] = state
+            yield path
 
 
 def _state(path: Path) -> tuple[int, int] | None:

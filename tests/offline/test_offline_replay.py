@@ -305,6 +305,25 @@ def test_a_watched_folder_is_done_as_files_become_whole(heart: Path, tmp_path: P
     assert len(contents(out)) == 18
 
 
+def test_the_summary_of_a_watched_folder_tells_of_all_its_files(
+    heart: Path, full: Path, tmp_path: Path
+) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    inbox.mkdir()
+    for raw in (heart, full):
+        shutil.copy(raw, inbox)
+        os.utime(inbox / raw.name, (time.time() - 10, time.time() - 10))
+    told: list[object] = []
+    for _ in range(2):  # started again, it tells of what it had done
+        told.clear()
+        watch([inbox], out, SETTINGS, report=told.append, stop=lambda: len(told) == 2)
+        series = json.loads((out / "summary.json").read_text())["series"]
+        assert [(Path(one["input"]).name, one["slice"]) for one in series] == [
+            ("full.h5", 0),
+            *(("heart.h5", place) for place in range(3)),
+        ]
+
+
 def test_workers_give_the_same_bytes_and_ledger(heart: Path, full: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     ticks: list[int] = []
