@@ -3,6 +3,7 @@
 from benchmarks import (
     fault_disks,
     fault_files,
+    fault_hostile,
     fault_kills,
     fault_module,
     fault_mutants,
@@ -20,6 +21,7 @@ __all__ = [
     "Verdict",
     "fault_disks",
     "fault_files",
+    "fault_hostile",
     "fault_kills",
     "fault_module",
     "fault_mutants",

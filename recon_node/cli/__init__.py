@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from recon_node.cli.common import Group, common_options, dressed
-from recon_node.core.errors import ReconNodeError
+from recon_node.core.errors import ReconNodeError, one_line
 from recon_node.core.version import __version__
 from recon_node.online.signals import leave
 
@@ -112,6 +112,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output went away (for example `| head`); nothing more can be said to it.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open until exit
+        return 1
+    except MemoryError as error:
+        click.echo(f"recon-node: this machine has not the memory for it ({one_line(str(error))})", err=True)
         return 1
     except OSError as error:  # what the system refuses: a full disk, a folder that may not be written
         where = "" if error.filename is None else f"{error.filename}: "

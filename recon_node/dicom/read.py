@@ -196,7 +196,13 @@ def _head(path: Path) -> Dataset | None:
 
 
 def _frames(ds: Dataset, path: Path) -> Iterator[_Frame | None]:
-    numbers: Iterable[int | None] = range(int(ds.NumberOfFrames)) if "NumberOfFrames" in ds else [None]
+    numbers: Iterable[int | None] = [None]
+    if "NumberOfFrames" in ds:
+        count = int(ds.NumberOfFrames)
+        numbers = range(count)
+        if count > path.stat().st_size:  # a frame has bytes
+            yield None
+            return
     for number in numbers:
         plane = _plane(ds, number)
         times = (_value(ds, keyword, number, None) for keyword in _TIMES)

@@ -32,6 +32,7 @@ from recon_node.core.scan import Readouts, ScanHeader, Waveform
 from recon_node.files.companions import what_it_is
 from recon_node.files.hdf5_tree import check_heaps, check_table, datasets, members, text_of
 from recon_node.files.heap import DirectTable
+from recon_node.files.plain import check_plain
 from recon_node.mrd.header import parse_header
 
 BLOCK_BYTES = 4 << 20
@@ -129,8 +130,7 @@ class Hdf5Source:
 
 def open_hdf5(path: Path) -> h5py.File:
     """Open a file for reading, also one that another process has locked, or say in one line why not."""
-    if path.exists() and not path.is_file():
-        raise SourceError(f"{path.name}: is no plain file (a pipe or a device), expected a raw data file")
+    check_plain(path)
     try:
         return _open_ignoring_locks(path)
     except FileNotFoundError as error:

@@ -23,6 +23,7 @@ from recon_node.files.companions import what_it_is
 from recon_node.files.fastmri import holds_fastmri, open_fastmri
 from recon_node.files.hdf5 import Hdf5Source, open_hdf5, reading
 from recon_node.files.mrd_file import MrdFileSource
+from recon_node.files.plain import check_plain
 from recon_node.mrd.v2.encode import MAGIC
 from recon_node.mrd.v2.source import open_v2
 
@@ -190,10 +191,7 @@ def _tried(who: str, path: Path, work: Callable[[], Any]) -> Any:
 
 
 def _first_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise SourceError(f"{path.name}: is a folder, expected a raw data file")
-    if path.exists() and not path.is_file():
-        raise SourceError(f"{path.name}: is no plain file (a pipe or a device), expected a raw data file")
+    check_plain(path)
     try:
         with path.open("rb") as file:
             start = file.read(_USER_BLOCKS[-1] + 8)

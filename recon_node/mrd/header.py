@@ -64,6 +64,8 @@ MOST_SAMPLES = 8192
 MOST_VOXELS = 1 << 26
 """Of an encoded or reconstructed volume."""
 MOST_ENCODINGS = 64
+MOST_SERIES_NUMBER = 2_000_000
+"""Of a header: a thousand times as many still fit into DICOM's SeriesNumber (IS, below 2^31)."""
 MOST_CHARACTERS = 1024
 """Of a name or a description: DICOM keeps 64 of most."""
 
@@ -123,12 +125,20 @@ def _common_fields(root: Node) -> tuple[dict[str, Any], dict[str, str]]:
         name for label in root.find_all(f"{_SYSTEM}/coilLabel") if (name := label.value("coilName"))
     )
     fields["patient"] = _patient(root)
+    series, fields["remarks"] = _series_number(root)
     fields["study"] = StudyInfo(
-        **{name: _text(root, path) for name, path in _STUDY_TEXTS.items()},
-        initial_series_number=_integer(root, f"{_MEASUREMENT}/initialSeriesNumber"),
+        **{name: _text(root, path) for name, path in _STUDY_TEXTS.items()}, initial_series_number=series
     )
     fields["user"] = _user_parameters(root)
     return fields, origin
+
+
+def _series_number(root: Node) -> tuple[int | None, tuple[str, ...]]:
+    """The first series' number, and what is to be said of one from which no SeriesNumber can be made."""
+    number = _integer(root, f"{_MEASUREMENT}/initialSeriesNumber")
+    if number is None or 0 <= number <= MOST_SERIES_NUMBER:
+        return number, ()
+    return None, (f"initialSeriesNumber is {number}, expected 0 to {MOST_SERIES_NUMBER}: left out",)
 
 
 def _text(root: Node, path: str) -> str | None:

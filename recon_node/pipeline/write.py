@@ -57,6 +57,8 @@ _SITE = (
     "study_description",
     "uid_prefix",
 )
+_MOST_NUMBER = 2**31 - 1
+"""Of an IS (PS3.5 section 6.2)."""
 _NUMBERS_APART = 10_000
 WITHHELD = "withheld"
 """Before the description of images that failed the trust check."""
@@ -135,7 +137,7 @@ class SeriesWriter:
                 pixels=pixels,
                 provenance=provenance(result),
                 site=_site(settings),
-                series_number=self._series_number(result) + step,
+                series_number=self._series_number(result, step),
                 label=" ".join(filter(None, words)),
                 phase_encoding="ROW" if phase_encoding == "ROW" else "COL",
                 compression=settings.compression,
@@ -150,12 +152,14 @@ class SeriesWriter:
             written += self._beside().write(shown_beside(result, result.withheld))
         return written
 
-    def _series_number(self, result: Reconstruction) -> int:
+    def _series_number(self, result: Reconstruction, step: int) -> int:
+        """By the header's number, or, where DICOM cannot hold that, without it."""
         first = result.kspace.header.study.initial_series_number or 0
         index = result.kspace.index
         if self.stack is not None:
             index = replace(index, slice=0, partition=0)
-        return self.settings.series_number_offset + 100 * first + _position(index, result.kspace.header)
+        own = self.settings.series_number_offset + _position(index, result.kspace.header) + step
+        return own + 100 * first if own + 100 * first <= _MOST_NUMBER else min(own, _MOST_NUMBER)
 
     def _beside(self) -> SeriesWriter:
         """For images that were withheld: series of their own, with a window of their own."""

@@ -37,5 +37,5 @@ def read_toml(path: Path, what: str = "settings") -> dict[str, Any]:
         raise ConfigError(f"{what} {path}: found more than {_MOST_BYTES >> 20} MB, expected a TOML file")
     try:
         return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own and those of numbers and bytes
         raise ConfigError(f"{what} {path} are not TOML: {error}") from error

@@ -40,6 +40,7 @@ def test_a_number_may_have_a_word_in_its_place_and_an_option_may_be_absent() -> 
         ('[recon]\nfallback = "cardiomm"\n', "allowed kt"),
         ("recon = 3\n", "allowed a table"),
         ("= 3\n", "not TOML"),
+        ("[server]\nport = " + "9" * 5000, "not TOML"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, word: str, tmp_path: Path) -> None:

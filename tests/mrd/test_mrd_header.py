@@ -49,6 +49,15 @@ def test_every_field_of_a_full_header_arrives_with_its_origin() -> None:
     assert header.origin["vendor"] == "acquisitionSystemInformation/systemVendor"
 
 
+@pytest.mark.parametrize("number", [-1, 2_000_001, 99_999_999_999])
+def test_a_series_number_that_dicom_could_not_hold_is_left_out_and_told(number: int) -> None:
+    series = f"<initialSeriesNumber>{number}</initialSeriesNumber>"
+    body = f"<measurementInformation>{series}</measurementInformation>"
+    (header,) = parse_header(document(body))
+    assert header.study.initial_series_number is None
+    assert header.remarks == (f"initialSeriesNumber is {number}, expected 0 to 2000000: left out",)
+
+
 def test_a_bare_header_gets_named_fallbacks_and_leaves_the_rest_absent() -> None:
     encoding = """<encoding><encodedSpace><matrixSize><x>64</x><y>64</y></matrixSize>
     <fieldOfView_mm><x>300</x><y>300</y></fieldOfView_mm></encodedSpace></encoding>"""

@@ -18,7 +18,6 @@ FEW = (
     "node: header: hostile names of patients, protocols and studies",
     "node: parameters that are hostile",
     "node: bomb: 20,000 lines, each of another contrast",
-    "mutated file: ISMRMRD stream",
 )
 
 

@@ -367,3 +367,9 @@ def test_the_ledger_goes_out_as_parquet_and_csv_with_the_same_rows(heart: Path, 
     assert run(["ledger", "query", "slice > 99", "--out", str(tmp_path), "--parquet", str(table)]) == 0
     assert parquet.read_table(table).num_rows == 0
     assert parquet.read_schema(table).names == list(rows[0])
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mrd")
+    [result] = replay([tmp_path / "pipe.mrd"], tmp_path / "out", Settings())
+    assert "is no plain file" in str(result.error)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.errors import DataError
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.grid import central
 
@@ -12,10 +17,39 @@ F32 = NDArray[np.float32]
 DROP = 6.0
 """Spectral power falls by at least this factor where acquired samples end; from one line to the next it
 falls by no more than a half in images that were never interpolated."""
+MOST_PIXELS = 1 << 28
+"""Of one file: 1 GB as float32."""
 SMALLEST = 0.4
 """Share of the matrix that was acquired at least."""
 _BESIDE = 0.04
 """Share of the matrix that is averaged on each side of a fall."""
+
+
+def check_size(name: str, shape: Sequence[int]) -> None:
+    """See that images of a shape can be read into memory, before they are.
+
+    Raises
+    ------
+    DataError
+        An axis is empty, or they are larger than any cine.
+    """
+    told = " x ".join(map(str, shape))
+    if min(shape, default=0) < 1:
+        raise DataError(f"{name}: found images of {told}, expected no empty axis")
+    if math.prod(shape) > MOST_PIXELS:
+        raise DataError(f"{name}: found images of {told}, expected at most {MOST_PIXELS} pixels: cut them")
+
+
+def check_finite(name: str, images: NDArray[Any]) -> None:
+    """See that images are numbers.
+
+    Raises
+    ------
+    DataError
+        They are not.
+    """
+    if not np.isfinite(images).all():
+        raise DataError(f"{name}: found pixels that are no finite numbers: copy the file anew")
 
 
 def acquired_shape(images: F32) -> tuple[int, int]:

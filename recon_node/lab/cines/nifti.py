@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
-from recon_node.lab.cines.matrix import restored
+from recon_node.lab.cines.matrix import check_finite, check_size, restored
 from recon_node.simulate.cine import Cine
 
 FEW = 12
@@ -30,10 +30,11 @@ def read_nifti(path: Path, name: str) -> list[Cine]:
         raise DataError(f"{name}: NIfTI needs nibabel: pip install 'recon-node[nifti]'") from error
     try:
         image: Any = nibabel.load(path)
+        check_size(name, image.shape)
         data = np.asarray(image.dataobj)
         zooms = [float(size) for size in image.header.get_zooms()]
         units = image.header.get_xyzt_units()
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, ArithmeticError) as error:
         raise DataError(
             f"{name}: the NIfTI file cannot be read ({type(error).__name__}): copy it anew"
         ) from error
@@ -43,6 +44,7 @@ def read_nifti(path: Path, name: str) -> list[Cine]:
 def _clips(data: NDArray[Any], zooms: list[float], units: tuple[str, str], name: str) -> list[Cine]:
     if data.dtype.names is not None:
         raise DataError(f"{name}: found a colour image, expected grey values")
+    check_finite(name, data)
     if data.ndim not in (3, 4):
         raise DataError(f"{name}: found a shape of {data.shape}, expected (x, y, slice, phase)")
     if len(np.unique(data[..., 0])) <= FEW and np.array_equal(data[..., 0], np.round(data[..., 0])):

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from recon_node.core.errors import DataError
-from recon_node.lab.cines.matrix import restored
+from recon_node.lab.cines.matrix import check_finite, check_size, restored
 from recon_node.simulate.cine import Cine
+
+_KEYS = ("cine", "pixel_mm", "trigger_ms", "field_t")
+_HEADS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(path: Path, name: str) -> list[Cine]:
@@ -22,9 +25,10 @@ def read_npz(path: Path, name: str) -> list[Cine]:
         Damaged, without ``cine`` or ``pixel_mm``, or no cine.
     """
     try:
+        _check_sizes(path, name)
         with np.load(path, allow_pickle=False) as file:
-            held = {key: file[key] for key in ("cine", "pixel_mm", "trigger_ms", "field_t") if key in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            held = {key: file[key] for key in _KEYS if key in file}
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{name}: the npz file cannot be read ({type(error).__name__}): copy it anew"
         ) from error
@@ -37,6 +41,7 @@ def read_npz(path: Path, name: str) -> list[Cine]:
         raise DataError(f"{name}: `cine` has shape {images.shape}, expected numbers (phase, y, x)")
     if pixel.size != 2:
         raise DataError(f"{name}: no pixel size: expected `pixel_mm` with two numbers (y, x)")
+    check_finite(name, images)
     field, times = held.get("field_t"), held.get("trigger_ms")
     size, pixel_mm = restored(np.abs(images).astype(np.float32), (float(pixel[0]), float(pixel[1])))
     return [
@@ -48,3 +53,18 @@ def read_npz(path: Path, name: str) -> list[Cine]:
             field_t=None if field is None or not np.isfinite(field) else float(field),
         )
     ]
+
+
+def _check_sizes(path: Path, name: str) -> None:
+    """What the arrays claim to hold, before any of it is unpacked."""
+    with zipfile.ZipFile(path) as file:
+        for key in _KEYS:
+            if f"{key}.npy" not in file.namelist():
+                continue
+            with file.open(f"{key}.npy") as member:
+                read_head = _HEADS.get(np.lib.format.read_magic(member))
+                if read_head is None:
+                    raise ValueError("an array of an unknown version")
+                shape, _, kind = read_head(member)
+            if shape or key == "cine":
+                check_size(name, (*shape, max(1, kind.itemsize // 16)))

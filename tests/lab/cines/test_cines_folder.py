@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +220,43 @@ def test_the_fingerprint_is_of_the_images_and_not_of_their_name(tmp_path: Path) 
         np.savez(tmp_path / f"{name}.npz", cine=beating(number), pixel_mm=[1.4, 1.8])
     a, b, c = map(fingerprint, read_cines(tmp_path))
     assert a == b != c
+
+
+def _claiming(path: Path, shape: tuple[int, ...]) -> None:
+    """An array that claims a shape and holds nothing."""
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("cine.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head.encode())
+
+
+def _not_finite(path: Path) -> None:
+    np.savez(path, cine=np.full((4, 32, 32), np.nan), pixel_mm=[1.5, 1.5])
+
+
+def _huge_nifti(path: Path) -> None:
+    head = bytearray(4096)
+    struct.pack_into("<i", head, 0, 348)
+    struct.pack_into("<5h", head, 40, 4, 32767, 32767, 100, 100)
+    struct.pack_into("<hh", head, 70, 4, 16)
+    struct.pack_into("<4f", head, 80, 1, 1, 1, 1)
+    struct.pack_into("<f", head, 108, 352)
+    head[344:348] = b"n+1\0"
+    path.write_bytes(bytes(head))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "word"),
+    [
+        ("a.npz", lambda path: _claiming(path, (100_000, 100_000, 1000)), "expected at most"),
+        ("a.npz", lambda path: _claiming(path, (2, 0, 8)), "no empty axis"),
+        ("a.npz", _not_finite, "no finite numbers"),
+        ("a.nii", _huge_nifti, "expected at most"),
+    ],
+    ids=["huge", "empty", "not finite", "huge NIfTI"],
+)
+def test_a_file_that_claims_more_than_there_is_is_refused_unread(name, write, word, tmp_path: Path) -> None:
+    if name.endswith(".nii"):
+        pytest.importorskip("nibabel")
+    write(tmp_path / name)
+    with pytest.raises(DataError, match=word):
+        read_cines(tmp_path)

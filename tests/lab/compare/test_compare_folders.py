@@ -196,3 +196,14 @@ def test_folders_that_cannot_be_compared_are_one_line(
     told = capsys.readouterr().err
     assert "1.dcm: its pixels cannot be read" in told
     assert told.count("\n") == 1
+
+
+def test_frames_that_a_file_cannot_hold_are_not_counted(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", size=32, spacing=2.0)
+    path = next((tmp_path / "a").rglob("*.dcm"))
+    ds = pydicom.dcmread(path)
+    ds.NumberOfFrames = 2**31 - 1
+    ds.save_as(path)
+    slices, unusable = read_slices(tmp_path / "a")
+    assert len(unusable) == 1
+    assert sum(len(one.frames) for one in slices) == 3
