@@ -12,7 +12,7 @@ the matrix. Work goes column block by column block: memory holds few matrices, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,21 +29,26 @@ DEVICE_BLOCK_BYTES = 1 << 28
 _VISITS = 37
 """Scalar steps of factoring that cost as much as one coil's pixel in one application of ``A^H A``."""
 _STEP = 8
-"""Lengths of runs are rounded up to multiples of this, so that columns form blocks."""
+"""Runs begin and end at multiples of this, so that columns form blocks."""
 _DOUBLE_BELOW = 1e-4
 """Weights below this are solved in double precision: the condition is one over the weight."""
+
+_WHOLE = 24
+"""Matrices up to this size are inverted by their factor."""
 
 Weight: TypeAlias = float | Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Block:
-    """Columns whose unknowns are equally many."""
+    """Columns whose unknowns are the same pixels along the phase encoding."""
 
     columns: Tensor
     """`(column,)` int64"""
     pixels: Tensor
-    """`(column, n)` int64: the run of pixels along the phase encoding."""
+    """`(n,)` int64: the run of pixels."""
+    parts: list[tuple[int, int]]
+    """The same as first pixel and number, in two parts where it goes round the edge."""
     gram: Tensor
     """`(column, map * n, map * n)` complex: of the coils' sensitivities, the same for every mask."""
 
@@ -76,6 +81,7 @@ class LineSystems:
         lengths = self._runs[1]
         size = self._maps.dtype.itemsize * self._maps.shape[0] ** 2
         self.bytes = int((lengths**2).sum()) * size * len(self.sets)
+        self._inverted: list[_Block] = []
         self._steps = float((self._maps.shape[0] * lengths.double()).pow(3).sum()) * len(self.sets)
 
     @classmethod
@@ -116,17 +122,16 @@ class LineSystems:
             some = _gathered(target, block)
             for i, frames in enumerate(self.sets):
                 factor = self._factor(block, i, weight)
-                unknowns = some[..., frames].to(factor.dtype)
-                solved = torch.cholesky_solve(unknowns, factor).to(target.dtype)
-                _scatter(out, solved, block, frames)
+                unknowns = _of_frames(some, frames).to(factor.dtype)
+                solved = torch.cholesky_solve(unknowns.mT, factor).to(target.dtype)
+                _scatter(out, solved.mT, block, frames)
         return out
 
     def inverses(self, weight: Weight) -> Inverses:
         """All inverses, kept: for solves that are repeated with one weight."""
-        blocks = list(self._blocks())
+        blocks = self._inverted = self._inverted or list(self._blocks())
         kept = [
-            [torch.cholesky_inverse(self._factor(block, i, weight)) for i in range(len(self.sets))]
-            for block in blocks
+            [self._checked(_inverse, block, i, weight) for i in range(len(self.sets))] for block in blocks
         ]
         return Inverses(self.sets, blocks, kept, weight)
 
@@ -151,7 +156,7 @@ class LineSystems:
                 inverse = torch.cholesky_inverse(self._factor(block, i, weight))
                 # (A^H A + w)^-1 A^H A (A^H A + w)^-1 = inverse - w inverse^2
                 power = inverse.diagonal(dim1=-2, dim2=-1).real - weight * inverse.abs().square().sum(-1)
-                deviation = power.clamp_min(0).sqrt()[..., None].expand(-1, -1, len(members))
+                deviation = power.clamp_min(0).sqrt()[:, None].expand(-1, len(members), -1)
                 _scatter(out, deviation.to(out.dtype), block, members)
         return out.real * self._shown
 
@@ -159,40 +164,48 @@ class LineSystems:
         start, length = self._runs
         points, sets = self._maps.shape[-1], self._maps.shape[0]
         largest = BLOCK_BYTES if self._maps.device.type == "cpu" else DEVICE_BLOCK_BYTES
-        for n in torch.unique(length).tolist():
+        places = torch.stack([start, length], dim=1)
+        for first, n in torch.unique(places, dim=0).tolist():
             if n == 0:
                 continue
-            columns = torch.nonzero(length == n).flatten()
+            columns = torch.nonzero((start == first) & (length == n)).flatten()
+            pixels = (first + torch.arange(n, device=columns.device)) % points
             several = max(1, largest // (self._maps.dtype.itemsize * (sets * n) ** 2))
             for some in torch.split(columns, several):
-                pixels = (start[some, None] + torch.arange(n, device=some.device)) % points
-                coils = self._maps[:, :, some[:, None], pixels].permute(2, 1, 0, 3).flatten(2)
-                yield _Block(columns=some, pixels=pixels, gram=coils.mH @ coils)
+                coils = self._maps[:, :, some][..., pixels].permute(2, 1, 0, 3).flatten(2)
+                over = max(0, first + n - points)
+                parts = [(first, n - over), *([(0, over)] if over else [])]
+                yield _Block(columns=some, pixels=pixels, parts=parts, gram=coils.mH @ coils)
 
     def _factor(self, block: _Block, which: int, weight: Weight) -> Tensor:
+        return self._checked(torch.linalg.cholesky_ex, block, which, weight)
+
+    def _checked(
+        self, worked: Callable[[Tensor], tuple[Tensor, Tensor]], block: _Block, which: int, weight: Weight
+    ) -> Tensor:
+        """What `worked` makes of ``A^H A + W`` of a block's columns for one mask, where it can."""
         matrix = self._matrix(block, which)
         if isinstance(weight, float) and weight < _DOUBLE_BELOW:
             matrix = matrix.to(torch.complex128)
         diagonal = matrix.diagonal(dim1=-2, dim2=-1)
         if isinstance(weight, Tensor):
-            own = weight[block.columns[:, None], block.pixels]
+            own = weight[block.columns][:, block.pixels]
             diagonal += own.repeat(1, self._maps.shape[0]).to(diagonal.dtype)
         else:
             diagonal += weight
-        largest = matrix.diagonal(dim1=-2, dim2=-1).real.max()
+        largest = float(diagonal.real.max())
         least = float(weight.min()) if isinstance(weight, Tensor) else weight
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if bool(failed.any()) or not float(largest) * torch.finfo(matrix.dtype).eps < least:
+        found, failed = worked(matrix)
+        if bool(failed.any()) or not largest * torch.finfo(matrix.dtype).eps < least:
             raise DataError(
-                f"coil maps of a size of about {float(largest) ** 0.5:.3g} cannot be unfolded with, "
+                f"coil maps of a size of about {largest**0.5:.3g} cannot be unfolded with, "
                 "expected a root sum of squares of 1: calibrate again"
             )
-        found: Tensor = factor
         return found
 
     def _matrix(self, block: _Block, which: int) -> Tensor:
         """``A^H A`` of a block's columns for one mask: `(column, map * n, map * n)`."""
-        n, points = block.pixels.shape[1], self._maps.shape[-1]
+        n, points = len(block.pixels), self._maps.shape[-1]
         places = torch.arange(n, device=self._maps.device)
         response = self._responses[which][(places[:, None] - places) % points]
         sets = self._maps.shape[0]
@@ -216,8 +229,30 @@ class Inverses:
         for block, inverses in zip(self._blocks, self._kept, strict=True):
             some = _gathered(target, block)
             for frames, inverse in zip(self._sets, inverses, strict=True):
-                _scatter(out, inverse @ some[..., frames], block, frames)
+                _scatter(out, _of_frames(some, frames) @ inverse.mT, block, frames)
         return out
+
+
+def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse of Hermitian matrices `(column, n, n)` by halves, and for each whether it failed.
+
+    Most of the work is then in matrix products, several times as quick as a factor's inverse.
+    """
+    n = matrix.shape[-1]
+    if n <= _WHOLE:
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        return torch.cholesky_inverse(factor), failed != 0
+    half = n // 2
+    first, failed = _inverse(matrix[:, :half, :half])
+    beside = matrix[:, half:, :half]
+    ahead = beside @ first
+    last, failed_too = _inverse(matrix[:, half:, half:] - ahead @ beside.mH)
+    out = torch.empty_like(matrix)
+    out[:, half:, half:] = last
+    across = -(last @ ahead)
+    out[:, half:, :half], out[:, :half, half:] = across, across.mH
+    out[:, :half, :half] = first - ahead.mH @ across
+    return out, failed | failed_too
 
 
 def _outside(target: Tensor, weight: Weight) -> Tensor:
@@ -228,20 +263,27 @@ def _outside(target: Tensor, weight: Weight) -> Tensor:
 
 
 def _gathered(images: Tensor, block: _Block) -> Tensor:
-    """`(frame, map, x, y)` to unknowns `(column, map * n, frame)`."""
-    some = images[:, :, block.columns[:, None], block.pixels]
-    return some.permute(2, 1, 3, 0).reshape(len(block.columns), -1, len(images))
+    """`(frame, map, x, y)` to unknowns `(column, frame, map * n)`."""
+    moved = images.permute(2, 0, 1, 3)
+    parts = [moved.narrow(3, first, n).index_select(0, block.columns) for first, n in block.parts]
+    return torch.cat(parts, dim=3).flatten(2)
+
+
+def _of_frames(unknowns: Tensor, frames: Tensor) -> Tensor:
+    return unknowns if len(frames) == unknowns.shape[1] else unknowns.index_select(1, frames)
 
 
 def _scatter(out: Tensor, unknowns: Tensor, block: _Block, frames: Tensor) -> None:
-    """Unknowns `(column, map * n, frame)` to their place in images `(frame, map, x, y)`."""
-    columns, sets = len(block.columns), out.shape[1]
-    parts = unknowns.reshape(columns, sets, -1, len(frames)).permute(3, 1, 0, 2)
-    if len(frames) == len(out):
-        out[:, :, block.columns[:, None], block.pixels] = parts
-        return
-    for frame, part in zip(frames.tolist(), parts, strict=True):
-        out[frame][:, block.columns[:, None], block.pixels] = part
+    """Unknowns `(column, frame, map * n)` to their place in images `(frame, map, x, y)`."""
+    moved = out.permute(2, 0, 1, 3)
+    several = unknowns.reshape(*unknowns.shape[:2], out.shape[1], -1)
+    made = torch.split(several, [n for _, n in block.parts], dim=3)
+    for (first, n), part in zip(block.parts, made, strict=True):
+        place = moved.narrow(3, first, n)
+        if len(frames) == len(out):
+            place.index_copy_(0, block.columns, part)
+        else:
+            place[block.columns[:, None], frames] = part
 
 
 def _runs(shown: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,5 +295,9 @@ def _runs(shown: Tensor) -> tuple[Tensor, Tensor]:
     gap = torch.where(last >= 0, places - last, 0)[:, points:]  # empty pixels up to here, cyclically
     longest, end = gap.max(dim=1)
     length = torch.where(shown.any(dim=1), points - longest, 0)
-    length = ((length + _STEP - 1) // _STEP * _STEP).clamp_max(points)
-    return (end + 1) % points, length
+    start = (end + 1) % points
+    first = start // _STEP * _STEP
+    end = (start + length + _STEP - 1) // _STEP * _STEP
+    longer = torch.where(start + length <= points, end.clamp_max(points), end) - first
+    first = torch.where((longer >= points) | (length == 0), 0, first)
+    return first, torch.where(length == 0, 0, longer.clamp_max(points))

@@ -68,7 +68,8 @@ class KtConfig(Checked):
     static_iterations: Iterations = 120
     """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
     unfolding_iterations: Iterations = 16
-    """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`)."""
+    """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`), after
+    one that starts from the time average."""
     refinements: Annotated[int, Field(ge=0, le=100_000)] = 40
     """Iterations of the second pass, with the temporal power and the edges of the first; 0 leaves it out."""
     floor: Weight = 0.2
@@ -178,7 +179,10 @@ class _Problem:
         self._data, self._mask, self._maps, self._config = data, mask, maps, config
 
     def start(self) -> Tensor:
-        """SENSE around the time average."""
+        """SENSE around the time average; of it alone where the first iteration does the rest."""
+        if self._exact is not None:
+            one = LineSystems(self.operator.maps, self.operator.line_mask[:1])
+            return one.solve(self._target.mean(dim=0, keepdim=True), MEAN_REGULARISATION)
         return _around_the_mean(
             self.operator, self._target, self._data, self._mask, self._maps, self._systems
         )
@@ -196,7 +200,7 @@ class _Problem:
                 self._target,
                 prior,
                 air=config.air,
-                iterations=count,
+                iterations=count if refine else count + 1,
                 start=start,
                 refine=refine,
             )

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 _TIME, _ROWS, _COLUMNS = 1, -2, -1
-_STEP = 1 / 12
-"""One over the largest eigenvalue of all three differences together."""
+_STRIDE = 1.5
+"""Of a dual step, times one over the largest eigenvalue; projected gradients converge below 2."""
 _PART_BYTES = 1 << 21
 """Frames that are worked on together on a CPU: they and their differences stay in its cache."""
 
@@ -31,11 +31,12 @@ class TotalVariation:
         Dual steps per call.
     """
 
-    def __init__(self, temporal: float, spatial: float | tuple[Tensor, Tensor], *, steps: int = 4) -> None:
+    def __init__(self, temporal: float, spatial: float | tuple[Tensor, Tensor], *, steps: int = 2) -> None:
         down, across = spatial if isinstance(spatial, tuple) else (spatial, spatial)
         pairs = ((temporal, _TIME), (down, _ROWS), (across, _COLUMNS))
         self._terms = [(weight, axis) for weight, axis in pairs if isinstance(weight, Tensor) or weight > 0]
         self._steps = steps
+        self._stride = _STRIDE / (4 * max(1, len(self._terms)))
         self._planes = torch.empty(0)
         self._made = False
 
@@ -44,13 +45,20 @@ class TotalVariation:
         if not self._made:
             self._make_room(x)
         self._planes[0], self._planes[1] = x.real, x.imag
-        for _ in range(self._steps):
-            self._to_primal()
+        if any(axis == _TIME for _, axis in self._terms):
+            self._solve(self._parts)
+        else:  # frames know nothing of each other: each stays in the cache until it is done
             for part in self._parts:
+                self._solve([part])
+        return torch.complex(self._primal[0], self._primal[1])
+
+    def _solve(self, parts: list[slice]) -> None:
+        for _ in range(self._steps):
+            self._to_primal(parts)
+            for part in parts:
                 for dual, (weight, axis) in zip(self._duals, self._terms, strict=True):
                     self._climb(dual, weight, axis, part)
-        self._to_primal()
-        return torch.complex(self._primal[0], self._primal[1])
+        self._to_primal(parts)
 
     def _make_room(self, x: Tensor) -> None:
         self._planes = x.real.new_empty(2, *x.shape)
@@ -69,12 +77,12 @@ class TotalVariation:
         some = dual[:, part]
         buffer, power = self._buffer[:, : some.shape[1]], self._power[: some.shape[1]]
         _difference(self._primal, axis, 1, buffer, part)
-        some.add_(buffer, alpha=_STEP)
+        some.add_(buffer, alpha=self._stride)
         torch.mul(some[0], some[0], out=power).addcmul_(some[1], some[1])
         some.mul_(power.clamp_min_(weight**2).rsqrt_().mul_(weight))
 
-    def _to_primal(self) -> None:
-        for part in self._parts:
+    def _to_primal(self, parts: list[slice]) -> None:
+        for part in parts:
             primal = self._primal[:, part]
             buffer = self._buffer[:, : primal.shape[1]]
             primal.copy_(self._planes[:, part])

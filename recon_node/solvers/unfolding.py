@@ -60,7 +60,7 @@ def unfold(
     iterations : int
         Number of ADMM iterations.
     start : Tensor
-        First guess.
+        First guess, `(frame, map, x, y)`, or one frame for all.
     refine : bool
         Whether `start` is an estimate already: air is looked for in it, and not again.
 
@@ -72,7 +72,7 @@ def unfold(
     penalty = REFINING_PENALTY if refine else PENALTY
     proximal = regulariser(penalty)
     inverse = systems.inverses(air_pull(start, air) + penalty if refine and air > 0 else penalty)
-    split, dual = start, torch.zeros_like(start)
+    split, dual = start.expand_as(target), torch.zeros_like(target)
     for done in range(1, iterations + 1):
         made = inverse(torch.sub(split, dual).mul_(penalty).add_(target))
         dual.add_(made, alpha=RELAXATION).add_(split, alpha=1 - RELAXATION)
