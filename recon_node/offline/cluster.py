@@ -137,7 +137,8 @@ def scheduler_at(address: str) -> Iterator[Client]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Dask's log is for `--verbose`."""
-    logs = [logging.getLogger(name) for name in ("distributed", "tornado.application")]
+    names = ("distributed", "distributed.client", "tornado.application")
+    logs = [logging.getLogger(name) for name in names]
     levels = [log.level for log in logs]
     if not logging.getLogger().isEnabledFor(logging.INFO):
         for log in logs:

@@ -7,6 +7,7 @@ the file, whoever made the images: so windows, names and bytes are those of one 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
@@ -26,6 +27,8 @@ from recon_node.pipeline.scan import Prepared
 GPU = "GPU"
 """Name of the resource that workers with a graphics card are tagged with."""
 _READING = "reading"
+_CLIENT_LOG = logging.getLogger("distributed.client")
+"""Has a level of its own, at which it tells of killed workers, whatever was said about the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class FileTask:
     def __call__(self) -> FileResult:
         """Replay the input with the workers of the cluster."""
         secede()  # slices need the thread
+        _CLIENT_LOG.setLevel(max(_CLIENT_LOG.level, logging.getLogger("distributed").level))
         tries = Tries(self.folder)
         spread = _Spread(get_client(), tries, ahead=self.ahead, resources={GPU: 1} if self.gpu else {})
         notes = _Progressing(self.folder, tries)
