@@ -158,6 +158,10 @@ def _default(setting: Setting) -> str:
     return "" if value is None else f"`{value}`"
 
 
+def _with_unit(setting: Setting) -> str:
+    return f"{written_default(setting)} {setting.unit or ''}".rstrip()
+
+
 def _takes(setting: Setting) -> str:
     return setting.allowed + (f" ({setting.unit})" if setting.unit else "")
 
@@ -175,16 +179,32 @@ def chain_properties(page: str) -> str:
     return f"{before}{head}{rows}{after}"
 
 
+def limits_table(page: str) -> str:
+    """The page on threats with its table of limits as the settings have them."""
+    every = (one for section, kind in sections().items() for one in settings_of(kind, section))
+    rows = "".join(
+        f"| {_cell(one.doc)} | {_with_unit(one)} | `{one.section}.{one.key}` |\n"
+        for one in every
+        if one.limit
+    )
+    before, head, rest = page.partition("| what | default | setting |\n|---|---|---|\n")
+    after = re.sub(r"\A(\|.*\n)+", "", rest)
+    return f"{before}{head}{rows}{after}"
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def write(folder: Path) -> None:
-    """Write the pages, and the table of properties in the one on chains."""
+    """Write the pages, and the tables of limits and of properties in those on threats and on chains."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.md").write_text(commands_page(), encoding="utf-8")
     (folder / "settings.md").write_text(settings_page(), encoding="utf-8")
     (folder / "training-settings.md").write_text(training_page(), encoding="utf-8")
+    threats = folder / "threat-model.md"
+    if threats.is_file():
+        threats.write_text(limits_table(threats.read_text(encoding="utf-8")), encoding="utf-8")
     chains = folder.parent / "gadget_configs" / "README.md"
     if chains.is_file():
         chains.write_text(chain_properties(chains.read_text(encoding="utf-8")), encoding="utf-8")

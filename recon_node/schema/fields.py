@@ -43,6 +43,7 @@ def setting(
     path: PathKind | None = None,
     hidden: tuple[str, ...] | bool = False,
     was: tuple[str, ...] = (),
+    limit: bool = False,
     **bounds: Any,
 ) -> Any:
     """The field of one setting; what it means stands as text under it.
@@ -67,6 +68,8 @@ def setting(
         Never shown, or these keys of its tables are not.
     was : tuple of str
         Its former keys, which go on working.
+    limit : bool
+        Whether it bounds what others can make this machine do; such stand in one table of the documentation.
     **bounds : Any
         What pydantic's ``Field`` takes: ``ge``, ``gt``, ``le``, ``lt``, ``min_length``, ``pattern``.
     """
@@ -78,6 +81,7 @@ def setting(
         "path": path,
         "hidden": hidden,
         "was": was,
+        "limit": limit,
     }
     said: dict[str, Any] = {
         key: list(value) if isinstance(value, tuple) else value for key, value in extra.items() if value
@@ -109,6 +113,7 @@ class Setting:
     path: PathKind | None
     hidden: bool | list[str]
     was: tuple[str, ...]
+    limit: bool
 
     @property
     def kind(self) -> type | None:
@@ -156,6 +161,7 @@ def _setting(section: str, key: str, info: FieldInfo, doc: str) -> Setting:
         path=extra.get("path"),
         hidden=extra.get("hidden", False),
         was=tuple(extra.get("was", ())),
+        limit=bool(extra.get("limit")),
     )
 
 

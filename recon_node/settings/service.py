@@ -47,7 +47,7 @@ class DeliverySettings(Checked):
     """How long delivered files stay in the spool."""
     probe_s: float = setting(60.0, ge=0, le=_YEAR_S, unit="s")
     """How often a destination to which nothing goes is asked whether it is there (C-ECHO); 0: never."""
-    reserve_mb: int = setting(500, ge=0, le=_MOST_MB, unit="MB")
+    reserve_mb: int = setting(500, limit=True, ge=0, le=_MOST_MB, unit="MB")
     """Free space on the disks of spool, images and deferred scans below which no new scan is taken."""
 
     @model_validator(mode="after")
@@ -65,21 +65,21 @@ class ServerSettings(Checked):
     """Address to listen on; by default this machine alone can reach it."""
     port: Port = 9002
     """Port to listen on; 0 takes a free one."""
-    max_connections: int = setting(4, ge=1, le=1000)
+    max_connections: int = setting(4, limit=True, ge=1, le=1000)
     """Scans served at a time."""
-    waiting: int = setting(8, ge=0, le=10_000)
+    waiting: int = setting(8, limit=True, ge=0, le=10_000)
     """More connections that may wait for their turn; others are refused."""
-    timeout_s: float = setting(60.0, gt=0, le=86_400, unit="s")
+    timeout_s: float = setting(60.0, limit=True, gt=0, le=86_400, unit="s")
     """Silence after which a connection is given up."""
-    handshake_s: float = setting(30.0, gt=0, le=3600, unit="s")
+    handshake_s: float = setting(30.0, limit=True, gt=0, le=3600, unit="s")
     """From connecting to the end of the header, however busy the peer seems."""
-    min_rate_kb_s: float = setting(128.0, ge=0, le=1e9, unit="kB/s")
+    min_rate_kb_s: float = setting(128.0, limit=True, ge=0, le=1e9, unit="kB/s")
     """What a peer has to take of its images on average (beyond a minute once), or is cut off; 0 for any."""
-    max_channels: int = setting(512, ge=1, le=65_535)
-    """Of one readout or waveform."""
-    buffer_mb: int = setting(1024, ge=64, le=10_000_000, unit="MB")
+    max_channels: int = setting(512, limit=True, ge=1, le=65_535)
+    """Channels of one readout or waveform."""
+    buffer_mb: int = setting(1024, limit=True, ge=64, le=10_000_000, unit="MB")
     """Messages of all connections together that have not arrived whole."""
-    scan_limit_gb: float = setting(64.0, gt=0, le=1e9, unit="GB")
+    scan_limit_gb: float = setting(64.0, limit=True, gt=0, le=1e9, unit="GB")
     """Bytes of one scan."""
     drain_s: float = setting(30.0, ge=0, le=86_400, unit="s")
     """How long running scans may go on after SIGTERM or Ctrl-C."""
@@ -93,11 +93,11 @@ class ServerSettings(Checked):
     `retrieve` hands back what was deferred, to who sent it; `echo` only says what came."""
     deferred: Filename = setting("~/.local/state/recon-node/deferred", path="path")
     """Folder of deferred scans, unless `record` names one for every scan."""
-    deferred_limit_mb: int = setting(20_000, ge=0, le=_MOST_MB, unit="MB")
-    """Space for them; finished ones make room first."""
+    deferred_limit_mb: int = setting(20_000, limit=True, ge=0, le=_MOST_MB, unit="MB")
+    """Space for deferred scans; finished ones make room first."""
     queue: Order = "newest"
     """Which scan's slice goes first where several wait for the device (deferred scans go last)."""
-    slices_ahead: int = setting(2, ge=1, le=1000)
+    slices_ahead: int = setting(2, limit=True, ge=1, le=1000)
     """Slices that may wait in memory while another is reconstructed; then the sender has to wait."""
     on_vanish: Literal["finish", "stop"] = "finish"
     """A client that vanishes: `finish` its complete slices to DICOM, or `stop` at once."""
@@ -112,10 +112,10 @@ class ServerSettings(Checked):
     record: Filename | None = setting(None, path="path")
     """Folder that keeps every incoming scan, on disk before an answer leaves; what fails is tried again
     from it."""
-    record_limit_mb: int = setting(10_000, ge=0, le=_MOST_MB, unit="MB")
-    """Space for them; the oldest that are done, then those that failed, make room."""
-    record_scans: int = setting(10_000, ge=1, le=1_000_000)
-    """How many are kept; room is made likewise."""
+    record_limit_mb: int = setting(10_000, limit=True, ge=0, le=_MOST_MB, unit="MB")
+    """Space for received scans; the oldest that are done, then those that failed, make room."""
+    record_scans: int = setting(10_000, limit=True, ge=1, le=1_000_000)
+    """How many received scans are kept; room is made likewise."""
     record_days: float = setting(0.0, ge=0, le=36_600, unit="days")
     """How long they are kept once they are done or failed; 0 for as long as there is room."""
     health_port: Port | None = None

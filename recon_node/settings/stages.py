@@ -75,7 +75,7 @@ class PrepSettings(Checked):
     """Fewer virtual coils."""
     virtual_coils: int | None = setting(None, ge=1, le=4096, peer="virtual_coils")
     """How many; by default as many as rise above the noise."""
-    memory_mb: int = setting(8192, ge=1, le=10_000_000, unit="MB")
+    memory_mb: int = setting(8192, limit=True, ge=1, le=10_000_000, unit="MB")
     """K-space that one scan may hold at a time; a scan that announces more is refused."""
 
     @model_validator(mode="after")
