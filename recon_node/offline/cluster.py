@@ -32,6 +32,7 @@ _PRELOADED = ["distributed", "recon_node.offline.spread"]
 _CONFIG = {
     "distributed.worker.multiprocessing-method": "forkserver",
     "distributed.scheduler.allowed-failures": 20,  # the journal counts, and blames only what was at work
+    "distributed.scheduler.active-memory-manager.start": False,  # it may leave a slice's only copy elsewhere
     "distributed.admin.low-level-log-length": 100,
     "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
     "distributed.worker.memory.target": False,  # what a worker holds is bounded: nothing goes to a disk,

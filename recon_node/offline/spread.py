@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from recon_node.pipeline.scan import Prepared
 GPU = "GPU"
 """Name of the resource that workers with a graphics card are tagged with."""
 _READING = "reading"
+_LOSSES = 20
+"""Times that a slice is handed to the cluster."""
 _CLIENT_LOG = logging.getLogger("distributed.client")
 """Has a level of its own, at which it tells of killed workers, whatever was said about the others."""
 
@@ -112,11 +115,11 @@ class _Spread:
             self._unmark()
             self._at_work.append(self._submitted(work, prepared))
             if len(self._at_work) >= self._ahead:
-                yield self._next()
+                yield self._next(work)
             self.read()
         self._unmark()
         while self._at_work:
-            yield self._next()
+            yield self._next(work)
 
     def _submitted(self, work: Work, prepared: Prepared) -> _AtWork:
         data = self._client.scatter(prepared, hash=False)
@@ -125,22 +128,28 @@ class _Spread:
         )
         return _AtWork(prepared=prepared, data=data, future=future)
 
-    def _next(self) -> Attempt:
+    def _next(self, work: Work) -> Attempt:
         one = self._at_work.popleft()
         prepared = one.prepared
-        try:
-            attempt: Attempt = one.future.result()
-        except KilledWorker as error:
-            reason = DataError(
-                f"{_name(prepared)}: every worker that took it was killed ({error.last_worker})"
-            )
-            return Attempt(result=reason, arrived=prepared.arrived)
-        return attempt
+        for _ in range(_LOSSES):
+            try:
+                attempt: Attempt = one.future.result()
+            except KilledWorker as error:
+                return _lost(prepared, f"every worker that took it was killed ({error.last_worker})")
+            except CancelledError:  # with a worker the cluster lost the only copy it had of the slice
+                one = self._submitted(work, prepared)
+            else:
+                return attempt
+        return _lost(prepared, f"the cluster lost it {_LOSSES} times")
 
     def _unmark(self) -> None:
         if self._mark is not None:
             self._mark.unlink(missing_ok=True)
             self._mark = None
+
+
+def _lost(prepared: Prepared, reason: str) -> Attempt:
+    return Attempt(result=DataError(f"{_name(prepared)}: {reason}"), arrived=prepared.arrived)
 
 
 def reconstruct_slice(work: Work, prepared: Prepared, tries: Tries) -> Attempt:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from distributed import Scheduler, SpecCluster, Worker, get_worker
+from distributed import Future, Scheduler, SpecCluster, Worker, get_client, get_worker
 
 from recon_node.cli import run
 from recon_node.core.allocator import KEPT_BYTES
@@ -89,6 +89,31 @@ class Sabotage:
                 Path(self.once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return kspace
+
+
+@dataclass(frozen=True)
+class Lost:
+    """In place of undersampling: the cluster forgets a slice at work, as with a worker that held it, once."""
+
+    mark: str
+
+    def __call__(self, kspace: KSpace) -> KSpace:
+        if kspace.index.slice == 1 and not Path(self.mark).exists():
+            Path(self.mark).touch()
+            client = get_client()
+            client.cancel([Future(get_worker().get_current_task(), client)], force=True)
+        return kspace
+
+
+def test_a_slice_that_the_cluster_lost_is_handed_to_it_again(
+    hearts: list[Path], scheduler: str, tmp_path: Path
+) -> None:
+    mark = tmp_path / "lost"
+    extras = Extras(undersample=Lost(str(mark)))  # type: ignore[arg-type]
+    (result,) = replay([hearts[0]], tmp_path / "out", SETTINGS, scheduler=scheduler, extras=extras)
+    assert mark.exists()
+    assert result.error is None
+    assert [entry["slice"] for entry in result.series] == [0, 1, 2, 3]
 
 
 def test_a_scheduler_gives_the_bytes_names_and_ledger_of_one_process(
