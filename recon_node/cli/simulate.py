@@ -41,6 +41,13 @@ from recon_node.core.durable import writing_path
 @click.option(
     "--modality", default="cine", show_default=True, help="cine, T1 mapping, late Gadolinium enhancement, ..."
 )
+@click.option(
+    "--heart",
+    type=click.Choice(["plain", "detailed"]),
+    default="plain",
+    show_default=True,
+    help="detailed: as hard to reconstruct as real ones.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same heart.")
 @click.option(
     "--truth", type=ANY_PATH, metavar="T.h5", help="Also write the true images, maps and LV volumes."

@@ -167,6 +167,12 @@ class Physics:
         made.systems = None
         return made
 
+    def of_frames(self, index: Tensor) -> Physics:
+        """The operator of some frames, in the order of `index`."""
+        made = copy.copy(self)
+        made.mask, made.systems = self.mask[:, index], None
+        return made
+
     def adjoint(self, kspace: Tensor) -> Tensor:
         """``A^H y``: masked k-space `(item, frame, coil, y, x)` to images `(item, frame, y, x)`."""
         return combine(centred_ifft(kspace), self.maps)

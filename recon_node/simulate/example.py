@@ -90,6 +90,8 @@ class ExampleDescription:
     """Factor on the signal-to-noise ratio; ``inf`` leaves the noise out (units as for 1)."""
     texture: float = 1.0
     """Depth of the heart's texture, 1 as usual, 0 none."""
+    heart: str = "plain"
+    """``plain``, or ``detailed``: as hard as real ones, see `recon_node.simulate.detail`."""
 
 
 def draw_example(
@@ -133,6 +135,7 @@ def draw_example(
         arrhythmia=d.arrhythmia,
         infarct=d.infarct,
         texture=d.texture,
+        heart=d.heart,
     )
     low, high = (-0.3, -0.1) if subject.view == "through-plane" else (0.05, 0.85)
     share = float(rng.uniform(low, high)) if d.level is None else d.level

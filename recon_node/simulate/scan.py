@@ -81,6 +81,8 @@ class ScanDescription:
     arrhythmia: float = 0.0
     infarct: bool = False
     snr_scale: float = 1.0
+    heart: str = "plain"
+    """``plain``, or ``detailed``: as hard as real ones, see `recon_node.simulate.detail`."""
 
     def __post_init__(self) -> None:
         _check(slices=self.slices, phases=self.phases, coils=self.coils, matrix=self.matrix, seed=self.seed)
@@ -143,6 +145,7 @@ def simulate_scan(
         breathing_mm=d.breathing_mm,
         arrhythmia=d.arrhythmia,
         infarct=d.infarct,
+        heart=d.heart,
     )
     oversampling = 1 if d.pattern == "radial" and d.acceleration > 1 else 2
     encoding = Encoding(

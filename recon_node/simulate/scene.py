@@ -18,6 +18,7 @@ from recon_node.simulate.canvas import (
     coverage,
 )
 from recon_node.simulate.contrast import BLOOD, FAT, MYOCARDIUM, SCAR, TISSUES, Contrast
+from recon_node.simulate.detail import Detail
 from recon_node.simulate.geometry import LONG_AXIS_TILT_RAD
 from recon_node.simulate.heart import Heart, HeartState, Local, Material, material
 from recon_node.simulate.motion import Moments
@@ -56,6 +57,8 @@ class Scene:
     rv_rad: float
     """Direction of the right ventricle from the left one, radians above the image's left."""
     texture_depth: float = 1.0
+    detail: Detail | None = None
+    """What a heart as hard as a real one has besides."""
 
     def states(self) -> list[HeartState]:
         """The heart in every phase."""
@@ -80,6 +83,10 @@ class Scene:
             wall = fixed.image(self.contrast.signals[i])
             out.signal[i] = wall + cavity * (canvas.image - wall)
             out.lv[i], out.myocardium[i], out.rv[i] = masks
+        if self.detail is not None:
+            level = self.detail.noise * float(np.abs(self.contrast.signals[:, BLOOD]).max())
+            noise = np.random.default_rng(self.detail.seed).standard_normal(shape, dtype=np.float32)
+            out.signal[:] += np.float32(level) * noise
         return out
 
     # -- geometry ----------------------------------------------------------------------------------
@@ -168,7 +175,15 @@ class Scene:
         drift = np.float32(40 * self.moments.cycle[phase] + side)
         a = self.texture.at(self.texture.grain, p * 0.6 + drift, q * 0.6 - drift, 120.0)
         depth = 0.05 + 0.05 * (1 - self.moments.filling[phase])
-        return 1 + np.float32(depth * self.texture_depth) * a
+        gain = 1 + np.float32(depth * self.texture_depth) * a
+        if self.detail is None:
+            return gain
+        return gain + self.detail.swirl(self.texture, p + np.float32(side), q, phase, self._speed(phase))
+
+    def _speed(self, phase: int) -> float:
+        """How fast the ventricles fill or empty, 0 to 1."""
+        change = np.abs(np.gradient(self.moments.filling)) if len(self.moments.filling) > 1 else np.zeros(1)
+        return float(change[phase] / max(float(change.max()), 1e-6))
 
     def _heart(
         self, canvas: SignalCanvas, local: Local, moved: Material, now: HeartState, phase: int
@@ -176,7 +191,7 @@ class Scene:
         tex = self.texture
         second = moved.q if local.across else moved.h
         grain = tex.at(tex.grain, moved.p, second, 200.0)
-        fibres = 1 + np.float32(0.065 * self.texture_depth) * grain
+        fibres = self._fibres(grain, moved, second)
         rv_blood = np.float32(self.contrast.rv_blood[phase])
         base = local.below(now.length)
         outer, outer_soft = local.half_ellipsoid(local.r, now.outer_radius, now.outer_length, now.length)
@@ -190,7 +205,7 @@ class Scene:
         rv = coverage(right, right_soft) * base
         canvas.value(rv, rv_blood * self._blood(moved.p, second, phase, 30.0))
         rim = rv * coverage(0.3 + 0.55 * ragged - right, local.pixel_mm) * np.float32(0.8)
-        canvas.layer(rim, MYOCARDIUM, fibres)
+        canvas.layer(self._rough(rim, rv, right, moved, local, left=False), MYOCARDIUM, fibres)
         epi = coverage(outer, outer_soft) * base
         canvas.layer(epi, MYOCARDIUM, fibres)
         self._scar(canvas, local, moved, epi)
@@ -199,9 +214,26 @@ class Scene:
         lv = coverage(inner, inner_soft) * base
         canvas.layer(lv, BLOOD, self._blood(moved.p, second, phase, 0.0))
         rim = lv * coverage(0.3 * ragged - inner, local.pixel_mm) * np.float32(0.7)
-        canvas.layer(rim, MYOCARDIUM, fibres)
+        canvas.layer(self._rough(rim, lv, inner, moved, local, left=True), MYOCARDIUM, fibres)
         self._papillary(canvas, local, now, lv, fibres)
         return lv, np.maximum(epi - lv, 0), rv * (1 - coverage(outer, outer_soft))
+
+    def _fibres(self, grain: F32, moved: Material, second: F32) -> F32:
+        """Signal gain of muscle."""
+        if self.detail is None:
+            return 1 + np.float32(0.065 * self.texture_depth) * grain
+        fine = self.detail.solid(self.texture, moved.p, second, moved.h, 77.0)
+        deep = 1 + np.float32(self.detail.grain * self.texture_depth) * fine
+        return np.asarray(np.maximum(deep, 0.2), np.float32)
+
+    def _rough(self, rim: F32, cavity: F32, inside: F32, moved: Material, local: Local, *, left: bool) -> F32:
+        """The rough inner side of a ventricle: `rim` of a plain heart, or trabeculae."""
+        if self.detail is None:
+            return rim
+        reach = self.detail.left_mm if left else self.detail.right_mm
+        second = moved.q if local.across else moved.h
+        pattern = self.detail.solid(self.texture, moved.p, second, moved.h, 20.0 if left else 50.0)
+        return cavity * self.detail.trabeculae(pattern, inside, reach, local.pixel_mm)
 
     def _scar(self, canvas: SignalCanvas, local: Local, moved: Material, epi: F32) -> None:
         if self.heart.scar_rad is None:

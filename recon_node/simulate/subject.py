@@ -22,6 +22,7 @@ from recon_node.simulate.contrast import (
     contrast,
     relaxation,
 )
+from recon_node.simulate.detail import draw_detail
 from recon_node.simulate.heart import draw_heart
 from recon_node.simulate.motion import draw_moments
 from recon_node.simulate.scanner import CoilArray, Model, draw_coils, find_models, vendor_in_header, whitened
@@ -182,6 +183,7 @@ def draw_subject(
     arrhythmia: float | None = None,
     infarct: bool | None = None,
     texture: float = 1.0,
+    heart: str = "plain",
 ) -> Subject:
     """Draw a subject; arguments as in `draw_example`.
 
@@ -210,7 +212,8 @@ def draw_subject(
         else infarct
     )
     anatomy = draw_anatomy(rng, size=size)
-    heart = draw_heart(rng, size=size, infarct=scarred)
+    detail = draw_detail(rng, heart)
+    ventricles = draw_heart(rng, size=size, infarct=scarred)
     irregular = 0.02 * float(rng.random() < 0.25) * rng.random() if arrhythmia is None else arrhythmia
     breath = float(rng.gamma(1.2, 0.8)) if breathing_mm is None else breathing_mm
     moments = draw_moments(
@@ -223,7 +226,7 @@ def draw_subject(
     )
     scene = Scene(
         anatomy=anatomy,
-        heart=heart,
+        heart=ventricles,
         texture=Texture.draw(rng),
         moments=moments,
         contrast=weights,
@@ -231,6 +234,7 @@ def draw_subject(
         centre_mm=(float(rng.normal(34, 5)) * size, float(rng.normal(-10, 5)) * size),
         rv_rad=float(rng.normal(0.35, 0.12)),
         texture_depth=texture,
+        detail=detail,
     )
     array = draw_coils(
         rng,

@@ -69,7 +69,7 @@ def gain_in_words(metrics: Mapping[str, Figures], stored: str, count: int) -> li
     found = f"{metrics[stored]['psnr']:.1f} against {metrics[kt]['psnr']:.1f} dB PSNR, mean over {slices}"
     return [
         f"{stored} is {abs(gain):.1f} dB {side} k-t sparse SENSE ({found}).",
-        "A drawn heart is easier than a real one for all methods that look along time: the README has both.",
+        "The heart is drawn, and about as hard as real ones are for SENSE and k-t: the README has both.",
     ]
 
 

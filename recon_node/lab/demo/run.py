@@ -27,10 +27,25 @@ from recon_node.online.serve import serving
 from recon_node.pipeline.result import Slice
 from recon_node.pipeline.summary import summary_entry, write_summary
 from recon_node.settings import Settings
-from recon_node.simulate import simulate_scan
+from recon_node.simulate import ScanDescription, simulate_scan
 
 BESIDE: tuple[str, ...] = ("zero-filled", "sense", "kt")
 """Methods shown beside the network."""
+SCAN = ScanDescription(
+    acceleration=8,
+    pattern="random",
+    coils=8,
+    slices=3,
+    phases=20,
+    matrix=144,
+    field=3.0,
+    vendor="Siemens",
+    modality="cine",
+    breathing_mm=3.0,
+    arrhythmia=0.03,
+    heart="detailed",
+)
+"""What the demo's scanner measures: a drawn heart as hard as real ones (`benchmarks.hardness` has both)."""
 _DELIVERY_S = 120.0
 Say = Callable[[str], None]
 
@@ -59,20 +74,7 @@ def run_demo(out: Path, settings: Settings, *, seed: int = 0, say: Say = lambda 
         shutil.rmtree(out / name, ignore_errors=True)
     raw, truth_file = out / "scan.h5", out / "truth.h5"
     say("simulating a beating heart as a scanner would send it")
-    simulate_scan(
-        raw,
-        acceleration=8,
-        pattern="random",
-        coils=8,
-        slices=3,
-        phases=25,
-        matrix=128,
-        field=3.0,
-        vendor="Siemens",
-        modality="cine",
-        seed=seed,
-        truth=truth_file,
-    )
+    simulate_scan(raw, SCAN, seed=seed, truth=truth_file)
     truth = read_truth(truth_file)
     with StorageScp(out / "pacs", ae_title="DEMOPACS") as pacs:
         slices = _through_the_node(raw, out, pacs, settings, say)

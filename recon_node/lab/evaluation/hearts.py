@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -23,6 +23,7 @@ from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
 from recon_node.settings import ReconSettings
 from recon_node.simulate import draw_mask
 from recon_node.simulate.cine import Cine, heart_window, scan_of_cine
+from recon_node.simulate.example import FullScan
 
 Condition = tuple[str, float]
 CONDITIONS: tuple[Condition, ...] = (("uniform", 8), ("random", 16), ("radial", 16))
@@ -105,30 +106,37 @@ def around_heart(cine: Cine, side: int, frames: int) -> Cine:
 def heart_cases(study: HeartStudy) -> Iterator[HeartCase]:
     """Every heart under each condition; coils and noise depend on the heart's name and the seed alone."""
     for cine in study.cines:
-        entropy = [*SALT, study.seed, crc32(cine.name.encode())]
+        entropy = (*SALT, study.seed, crc32(cine.name.encode()))
         scan = scan_of_cine(np.random.default_rng(entropy), cine, coils=study.coils, snr=study.snr)
-        window = heart_window(scan.images, scan.pixel_mm)
-        for pattern, acceleration in study.conditions:
-            mask = draw_mask(
-                pattern,
-                acceleration,
-                shape=(len(scan.kspace), *scan.kspace.shape[-2:]),
-                acs=study.acs,
-                rng=np.random.default_rng([*entropy, 1]),
-            )
-            kspace = kspace_of(scan, mask, acs=study.acs)
-            yield HeartCase(
-                scan=cine.name,
-                condition=f"{pattern} {acceleration:g}x",
-                truth=scan.images,
-                kspace=kspace,
-                maps=calibrate(kspace),
-                prompts=Prompts(
-                    metadata=metadata_prompt(kspace.header, overrides=scan.metadata),
-                    undersampling=undersampling_prompt(kspace.sampling),
-                ),
-                window=window,
-            )
+        yield from scan_cases(scan, study, name=cine.name, entropy=entropy)
+
+
+def scan_cases(
+    scan: FullScan, study: HeartStudy, *, name: str, entropy: Sequence[int]
+) -> Iterator[HeartCase]:
+    """A fully sampled heart, real or drawn, under each condition; `entropy` decides the masks."""
+    window = heart_window(scan.images, scan.pixel_mm)
+    for pattern, acceleration in study.conditions:
+        mask = draw_mask(
+            pattern,
+            acceleration,
+            shape=(len(scan.kspace), *scan.kspace.shape[-2:]),
+            acs=study.acs,
+            rng=np.random.default_rng([*entropy, 1]),
+        )
+        kspace = kspace_of(scan, mask, acs=study.acs)
+        yield HeartCase(
+            scan=name,
+            condition=f"{pattern} {acceleration:g}x",
+            truth=scan.images,
+            kspace=kspace,
+            maps=calibrate(kspace),
+            prompts=Prompts(
+                metadata=metadata_prompt(kspace.header, overrides=scan.metadata),
+                undersampling=undersampling_prompt(kspace.sampling),
+            ),
+            window=window,
+        )
 
 
 def judged(images: NDArray[np.complex64], case: HeartCase, method: str) -> HeartResult:
@@ -153,9 +161,20 @@ def run_heart_study(
     ConfigError, WeightsError
         As the simulator, the masks and the weights raise them.
     """
-    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in study.methods}
+    return judged_by_methods(heart_cases(study), study.methods, recon, report=report)
+
+
+def judged_by_methods(
+    cases: Iterable[HeartCase],
+    names: Sequence[str],
+    recon: ReconSettings,
+    *,
+    report: Callable[[HeartResult], None] = lambda result: None,
+) -> list[HeartResult]:
+    """Every case by every method; errors as for `run_heart_study`."""
+    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in names}
     results = []
-    for case in heart_cases(study):
+    for case in cases:
         for name, methods in made.items():
             text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
             images = methods.chosen.reconstruct(case.kspace, case.maps, text).data

@@ -133,9 +133,9 @@ class OptimConfig(Checked):
     """Decay of the moving average that is shipped; 0 ships the raw weights."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of the network while it trains."""
-    parts: tuple[Literal["last", "cascades", "heads"], ...] = ()
-    """Parts of the network that are trained; all if empty. ``last`` alone (the last cascade) is
-    trained on a few frames at a time, while what the cascades before it make is kept in memory."""
+    parts: tuple[Literal["last", "last-two", "cascades", "heads"], ...] = ()
+    """Parts of the network that are trained; all if empty. ``last`` or ``last-two`` alone (cascades)
+    are trained on a few frames at a time, while what the cascades before them make is kept in memory."""
     loss: Mapping[str, float] = setting(factory=lambda: {"ssim": 1.0})
     """Weights of the loss's terms: `ssim` (the paper's), `l1`, `rms`, `relative`, `heart`, `heart_ssim`."""
 

@@ -1,4 +1,4 @@
-"""The last cascade on its own: what comes to it is made once an example, and a step costs a few frames."""
+"""The last cascades alone: what comes to them is made once an example, and a step costs a few frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOK_EVERY, NEW_EVERY = 40, 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Last:
-    """A clip as it comes to the last cascade; `(1, frame, row, column)` where nothing else is said."""
+    """A clip as it comes to the first cascade trained; `(1, frame, row, column)` if nothing else is said."""
 
     images: Tensor
     """After the cascade before, data consistency included."""
@@ -52,10 +52,14 @@ class Lasts:
         The frozen text encoder.
     device : torch.device
         Where the arrays are kept.
+    depth : int
+        How many cascades, counted from the end, are trained.
     """
 
-    def __init__(self, examples: ExampleSet, text: TextFeatures, device: torch.device) -> None:
-        self.examples, self.text, self.device = examples, text, device
+    def __init__(
+        self, examples: ExampleSet, text: TextFeatures, device: torch.device, *, depth: int = 1
+    ) -> None:
+        self.examples, self.text, self.device, self.depth = examples, text, device, depth
         self.kept: dict[int, Last] = {}
         self._numbers: list[int] = []
         self._draws = 0
@@ -73,7 +77,7 @@ class Lasts:
         self._draws += 1
         one = _rows(rng, self.kept[number])
         begin = int(rng.integers(one.images.shape[1] - FRAMES + 1))
-        return _through(net, one, slice(begin, begin + FRAMES))
+        return _through(net, one, slice(begin, begin + FRAMES), self.depth)
 
     def _there(self) -> list[int]:
         pool, most = self.examples.pool, self.examples.config.examples
@@ -84,7 +88,7 @@ class Lasts:
     @torch.no_grad()
     def _made(self, example: Example, net: CardioMM) -> Last:
         if example.first is None or example.motion is None:
-            raise ValueError("the last cascade alone needs aligned frames and a k-t estimate")
+            raise ValueError("the last cascades alone need aligned frames and a k-t estimate")
         physics = Physics(example.maps[None].to(self.device), example.mask[None].to(self.device))
         measured = physics.adjoint(example.kspace[None].to(self.device))
         first, motion = example.first[None].to(self.device), example.motion[None].to(self.device)
@@ -92,11 +96,19 @@ class Lasts:
         texts = (vectors[0][None].to(self.device), vectors[1][None].to(self.device))
         embedded = net.embed(*texts)
         images = net.unroll(
-            physics, measured, *embedded, first=first, motion=motion, periodic=example.periodic, leave=1
+            physics,
+            measured,
+            *embedded,
+            first=first,
+            motion=motion,
+            periodic=example.periodic,
+            leave=self.depth,
         )
-        weight = net.phases[-2].weight(*embedded)
+        if self.depth < len(net.phases):
+            before = net.phases[-self.depth - 1].weight(*embedded)
+            images = physics.proximal(images, measured, before)
         return Last(
-            images=physics.proximal(images, measured, weight),
+            images=images,
             first=first,
             measured=measured,
             motion=motion,
@@ -107,16 +119,26 @@ class Lasts:
         )
 
 
-def _through(net: CardioMM, one: Last, frames: slice) -> tuple[Tensor, Last]:
+def _through(net: CardioMM, one: Last, frames: slice, depth: int) -> tuple[Tensor, Last]:
+    """Each cascade makes the frames that the next one sees, two neighbours fewer on either side."""
     meta, us = net.embed(*one.texts)
+    reach, total = net.config.frames // 2, one.images.shape[1]
+    index = torch.arange(frames.start - reach * depth, frames.stop + reach * depth) % total
     extra = one.first.mean(dim=1) if net.config.temporal_mean else None
     view = View(net.config, extra=extra, periodic=True, noise=1.0)
-    view.motion = one.motion
-    seen = view.of(one.images, frames)
-    made = net.phases[-1].model(seen.flatten(0, 1), meta, us, noise=1.0)
-    made = made.unflatten(-3, seen.shape[:2])
-    out = net.last_consistency(one.physics, made, one.measured, meta, us, first=one.first, frames=frames)
-    return out[0], replace(one, target=one.target[frames], first=one.first[0, frames])
+    images, motion = one.images[:, index], one.motion[:, index]
+    for phase in net.phases[-depth:]:
+        inner = slice(reach, len(index) - reach)
+        view.motion = motion
+        seen = view.of(images, inner)
+        made = phase.model(seen.flatten(0, 1), meta, us, noise=1.0).unflatten(-3, seen.shape[:2])
+        index, motion = index[inner], motion[:, inner]
+        physics, measured = one.physics.of_frames(index), one.measured[:, index]
+        if phase is not net.phases[-1]:
+            images = physics.proximal(made, measured, phase.weight(meta, us))
+    first = one.first[:, index]
+    out = net.last_consistency(physics, made, measured, meta, us, first=first)
+    return out[0], replace(one, target=one.target[frames], first=first[0])
 
 
 def _rows(rng: np.random.Generator, one: Last) -> Last:

@@ -33,6 +33,8 @@ from recon_node.lab.training.sources import clip_source
 from recon_node.lab.training.text import TextFeatures
 from recon_node.model import CardioMM
 
+DEPTHS: dict[tuple[str, ...], int] = {("last",): 1, ("last-two",): 2}
+"""Cascades that are trained on a few frames at a time, by `parts`."""
 Report = Callable[["Progress"], None]
 
 
@@ -66,7 +68,7 @@ class Run:
         self.net = self.network().to(self.device)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = MovingAverage(self.net, config.optim.ema)
-        last = config.optim.parts == ("last",)
+        depth = DEPTHS.get(config.optim.parts, 0)
         _freeze(self.net, config.optim.parts)
         self.optimizer = torch.optim.AdamW(
             [weights for weights in self.net.parameters() if weights.requires_grad],
@@ -76,7 +78,8 @@ class Run:
         self.model: nn.Module = DistributedDataParallel(self.net) if self.world > 1 else self.net
         self.source = clip_source(config.data)
         self.held_out = clip_source(config.data, validating=True)
-        self.lasts = Lasts(self._numbered("training"), self.text, self.device) if last else None
+        examples = self._numbered("training")
+        self.lasts = Lasts(examples, self.text, self.device, depth=depth) if depth else None
         self.step, self.elapsed = 0, 0.0
         self.fingerprint = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
         self._restore()
@@ -200,9 +203,11 @@ class Run:
         )
 
     def _last_loss(self, number: int) -> Tensor:
-        """The loss of a few frames through the last cascade alone."""
+        """The loss of a few frames through the last cascades alone."""
         if not isinstance(self.net, CardioMM) or self.lasts is None:
-            raise ConfigError('optim.parts = ["last"] needs a CardioMM that starts from a k-t estimate')
+            raise ConfigError(
+                'optim.parts = ["last"] or ["last-two"] needs a CardioMM that starts from a k-t estimate'
+            )
         rng = np.random.default_rng([self.config.run.seed, self.rank, number])
         low = self.config.optim.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
@@ -293,7 +298,9 @@ def _freeze(net: nn.Module, parts: tuple[str, ...]) -> None:
         return
     names = {"heads": ("metadata_head.", "undersampling_head."), "cascades": ("cascades.",)}
     if isinstance(net, CardioMM):
-        names["last"] = (f"cascades.{net.config.cascades - 1}.",)
+        last = net.config.cascades - 1
+        names["last"] = (f"cascades.{last}.",)
+        names["last-two"] = (f"cascades.{last}.", f"cascades.{last - 1}.")
     chosen = tuple(name for part in parts for name in names.get(part, (part,)))
     for name, weights in net.named_parameters():
         weights.requires_grad_(weights.requires_grad and name.startswith(chosen))
