@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,11 @@ from recon_node.lab.evaluation.hearts import (
 )
 from recon_node.lab.evaluation.heldout import SALT
 from recon_node.settings import ReconSettings
-from recon_node.simulate import ScanDescription, draw_example
+from recon_node.simulate import Example, ScanDescription, draw_example
 from recon_node.simulate.detail import HEARTS
+
+SIDE_MM = 96.0
+"""Of the part around a drawn heart: about as large as the 64 x 64 pixels around real ones."""
 
 
 def drawn_cases(study: HeartStudy, kind: str, count: int) -> Iterator[HeartCase]:
@@ -50,7 +54,20 @@ def drawn_cases(study: HeartStudy, kind: str, count: int) -> Iterator[HeartCase]
             arrhythmia=one.arrhythmia,
             infarct=False,
         )
-        yield from scan_cases(scan, study, name=f"{kind} {number}", entropy=entropy)
+        for case in scan_cases(scan, study, name=f"{kind} {number}", entropy=entropy):
+            yield replace(case, window=around(scan))
+
+
+def around(scan: Example) -> tuple[slice, slice]:
+    """Rows and columns of `SIDE_MM` around the ventricles."""
+    ventricles = (scan.lv + scan.rv).sum(axis=0)
+    parts = []
+    for axis, pixel in enumerate(scan.pixel_mm):
+        profile = ventricles.sum(axis=1 - axis)
+        middle = round(float(np.average(np.arange(len(profile)), weights=profile)))
+        half = round(SIDE_MM / pixel / 2)
+        parts.append(slice(max(middle - half, 0), middle + half))
+    return parts[0], parts[1]
 
 
 def told(result: HeartResult) -> None:

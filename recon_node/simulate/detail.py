@@ -29,13 +29,13 @@ JUMP_MM = 97.3
 class Detail:
     """How much of it there is."""
 
-    grain: float = 0.16
+    grain: float = 0.11
     """Depth of the texture of muscle."""
-    flow: float = 0.13
-    """Depth of blood signal that differs from frame to frame; half of it where blood stands still."""
-    left_mm: float = 4.5
+    flow: float = 0.15
+    """Share of blood's signal that is lost here and there, in each frame elsewhere; half of it at rest."""
+    left_mm: float = 3.7
     """How deep trabeculae reach into the left ventricle."""
-    right_mm: float = 6.5
+    right_mm: float = 5.2
     noise: float = 0.008
     """Noise of the images themselves over the signal of blood."""
     seed: int = 0
@@ -64,10 +64,11 @@ class Detail:
         return np.asarray(np.maximum(rim, np.float32(0.8) * ridge * fading), np.float32)
 
     def swirl(self, texture: Texture, p: F32, q: F32, phase: int, speed: float) -> F32:
-        """Relative change of blood's signal by flow, another one in each frame."""
+        """Relative loss of blood's signal where it swirls (spins lose phase), another one in each frame."""
         where = (JUMP_MM * (phase + 1)) % 256.0
         pattern = texture.at(texture.grain, p * np.float32(1.2), q * np.float32(1.2), where)
-        return np.asarray(np.float32(self.flow * (0.5 + 0.5 * speed)) * pattern, np.float32)
+        depth = np.float32(self.flow * (0.5 + 0.5 * speed))
+        return np.asarray(-depth * np.clip(pattern, 0, 2), np.float32)
 
 
 def draw_detail(rng: np.random.Generator, heart: str) -> Detail | None:
@@ -84,10 +85,10 @@ def draw_detail(rng: np.random.Generator, heart: str) -> Detail | None:
         return None
     own = rng.spawn(1)[0]
     return Detail(
-        grain=float(own.uniform(0.12, 0.20)),
-        flow=float(own.uniform(0.10, 0.16)),
-        left_mm=float(own.uniform(3.5, 5.5)),
-        right_mm=float(own.uniform(5, 8)),
+        grain=float(own.uniform(0.08, 0.14)),
+        flow=float(own.uniform(0.12, 0.18)),
+        left_mm=float(own.uniform(3.0, 4.5)),
+        right_mm=float(own.uniform(4.0, 6.5)),
         noise=float(own.uniform(0.006, 0.010)),
         seed=int(own.integers(2**31)),
     )

@@ -41,7 +41,7 @@ SCAN = ScanDescription(
     field=3.0,
     vendor="Siemens",
     modality="cine",
-    breathing_mm=3.0,
+    breathing_mm=1.5,
     arrhythmia=0.03,
     heart="detailed",
 )
