@@ -35,6 +35,7 @@ def test_the_demo_goes_all_the_way_and_shows_it(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert 'id="viewer"' in page
     assert re.search(r"CardioMM is \d+\.\d dB (above|BELOW) k-t sparse SENSE", page)
+    assert re.search(r"in the heart \d+\.\d dB (above|BELOW) it", page)
     assert page.count("EF (%)") == 1
     assert "jection fraction" not in page
     for shown in ("CG-SENSE", "Ventricular function", "Coil maps", "Sampling", "Time by stage"):
