@@ -78,6 +78,10 @@ class DicomSlice:
     quantity: str
     """``M`` for magnitude; else value 3 of ImageType, or a letter for the component."""
     frame_of_reference: str
+    patient: str = field(repr=False)
+    """PatientID; empty where there is none."""
+    study: str
+    """StudyInstanceUID."""
     plane: Plane
     frames: tuple[_Frame, ...] = field(repr=False)
 
@@ -179,6 +183,8 @@ def _slice(members: _Members, quantity: str) -> DicomSlice:
         description=str(ds.get("SeriesDescription", "") or "unnamed"),
         quantity=quantity,
         frame_of_reference=str(ds.get("FrameOfReferenceUID", "")),
+        patient=str(ds.get("PatientID", "") or "").strip(),
+        study=str(ds.get("StudyInstanceUID", "")),
         plane=frames[0].plane,
         frames=tuple(frames),
     )

@@ -22,8 +22,10 @@ _SAME_PIXEL = 0.01
 def pairs(
     ones: Sequence[DicomSlice], others: Sequence[DicomSlice]
 ) -> tuple[list[tuple[DicomSlice, DicomSlice]], list[DicomSlice]]:
-    """For each slice the one of the other folder that shows the same, by geometry alone.
+    """For each slice the one of the other folder that shows the same, by geometry, whatever its name.
 
+    Where both folders have the patient, or the study, only these can meet; a patient whom the other folder
+    does not know meets nobody, unless both folders are of one patient each, whom they may call differently.
     Of several at the same place the nearest is taken, then the one with the same number of images, then the
     first by its description.
 
@@ -33,13 +35,21 @@ def pairs(
         The pairs, and slices without a partner.
     """
     found, alone = [], []
+    alike = max(len({one.patient for one in some}) for some in (ones, others)) <= 1
     for one in ones:
-        near = [other for other in others if _same_place(one, other)]
+        near = [other for other in _of_the_patient(one, others, alike) if _same_place(one, other)]
         if not near:
             alone.append(one)
             continue
         found.append((one, min(near, key=lambda other: _distance(one, other))))
     return found, alone
+
+
+def _of_the_patient(one: DicomSlice, others: Sequence[DicomSlice], alike: bool) -> Sequence[DicomSlice]:
+    """Slices of the patient; of the study where there are some."""
+    same = [other for other in others if other.patient == one.patient]
+    study = [other for other in same if other.study == one.study]
+    return study or same or (others if alike else ())
 
 
 def _same_place(one: DicomSlice, other: DicomSlice) -> bool:

@@ -20,6 +20,7 @@ from pydicom.uid import (
 )
 
 from recon_node.cli import run
+from recon_node.core.errors import DataError
 from recon_node.dicom.read import read_slices
 from recon_node.lab.compare.run import compare_folders
 
@@ -201,6 +202,34 @@ def test_a_heart_that_is_a_slice_further_is_not_the_same(node: Path, tmp_path: P
     found = compare_folders(node, tmp_path / "vendor")
     assert len(found.rows) == SLICES - 1
     assert all(row["psnr"] < 45 for row in found.rows)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (["one", "two"], ["two", "three"], [("two", "two")]),
+        (["one"], ["called otherwise"], [("one", "called otherwise")]),
+        (["one", "two"], ["three"], []),
+    ],
+    ids=["the patient that both have", "one patient of two names", "nobody"],
+)
+def test_patients_at_the_same_place_are_not_confused(
+    tmp_path: Path, ours: list[str], theirs: list[str], expected: list[tuple[str, str]]
+) -> None:
+    for side, patients in (("a", ours), ("b", theirs)):
+        for patient in patients:
+            write_classic(tmp_path / side / patient, NODE, patient)
+            for path in (tmp_path / side / patient).iterdir():
+                ds = pydicom.dcmread(path)
+                ds.PatientID, ds.StudyInstanceUID = patient, f"1.2.3.{len(patient)}"
+                ds.save_as(path)
+    if not expected:
+        with pytest.raises(DataError, match="expected images of"):
+            compare_folders(tmp_path / "a", tmp_path / "b")
+        return
+    found = compare_folders(tmp_path / "a", tmp_path / "b")
+    assert {(row["a"], row["b"]) for row in found.rows} == set(expected)
+    assert len(found.rows) == SLICES
 
 
 def test_colours_and_a_damaged_pair_do_not_end_the_others(
