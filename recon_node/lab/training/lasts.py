@@ -71,7 +71,10 @@ class Lasts:
         missing = [number for number in self._numbers if number not in self.kept]
         if missing and (self._draws % NEW_EVERY == 0 or not self.kept):
             number = missing[int(rng.integers(len(missing)))]
-            self.kept[number] = self._made(self.examples[number], net)
+            with torch.autocast(self.device.type, enabled=False):  # half precision is the network's alone
+                example = self.examples[number]
+                texts = self.text.features(example, drop=False)
+            self.kept[number] = self._made(example, texts, net)
         else:
             number = list(self.kept)[int(rng.integers(len(self.kept)))]
         self._draws += 1
@@ -86,13 +89,12 @@ class Lasts:
         return [number for number in pool.numbers() if most is None or number < most] or [0]
 
     @torch.no_grad()
-    def _made(self, example: Example, net: CardioMM) -> Last:
+    def _made(self, example: Example, vectors: tuple[Tensor, Tensor], net: CardioMM) -> Last:
         if example.first is None or example.motion is None:
             raise ValueError("the last cascades alone need aligned frames and a k-t estimate")
         physics = Physics(example.maps[None].to(self.device), example.mask[None].to(self.device))
         measured = physics.adjoint(example.kspace[None].to(self.device))
         first, motion = example.first[None].to(self.device), example.motion[None].to(self.device)
-        vectors = self.text.features(example, drop=False)
         texts = (vectors[0][None].to(self.device), vectors[1][None].to(self.device))
         embedded = net.embed(*texts)
         images = net.unroll(

@@ -78,8 +78,9 @@ class Run:
         self.model: nn.Module = DistributedDataParallel(self.net) if self.world > 1 else self.net
         self.source = clip_source(config.data)
         self.held_out = clip_source(config.data, validating=True)
-        examples = self._numbered("training")
-        self.lasts = Lasts(examples, self.text, self.device, depth=depth) if depth else None
+        self.lasts = None
+        if depth:
+            self.lasts = Lasts(self._numbered("training"), self.text, self.device, depth=depth)
         self.step, self.elapsed = 0, 0.0
         self.fingerprint = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
         self._restore()

@@ -39,8 +39,7 @@ class TextFeatures:
         """Vectors `(feature,)` of both prompts; `drop` forgets what the header said."""
         metadata = NOTHING_KNOWN if drop else example.metadata
         prompts = Prompts(metadata=Prompt(metadata), undersampling=Prompt(example.undersampling))
-        with torch.autocast("cpu", enabled=False):  # a run in half precision reads its texts in full
-            embedding = embed(prompts, self.encoder)
+        embedding = embed(prompts, self.encoder)
         return torch.tensor(embedding.metadata), torch.tensor(embedding.undersampling)
 
     def initialised(self, net: CardioMM, init: str | None) -> CardioMM:
