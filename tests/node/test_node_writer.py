@@ -197,3 +197,17 @@ def test_a_map_that_cannot_be_made_is_left_out_and_told_of(
     untested = replace(slice_, verdict=Verdict(verdict="warn", score=0.0))
     assert len(write(untested, images=("magnitude", "expected-error"))) == 8
     assert "has no expected-error map: nothing was held out of it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("first", "offset", "expected"),
+    [(2_000_000, 1000, 200_001_001), (2_000_000, 1_999_999_999, 2_000_000_000)],
+)
+def test_a_series_number_stays_within_what_dicom_holds(
+    slice_: Reconstruction, write: Write, first: int, offset: int, expected: int
+) -> None:
+    header = slice_.kspace.header
+    study = replace(header.study, initial_series_number=first)
+    result = replace(slice_, kspace=replace(slice_.kspace, header=replace(header, study=study)))
+    found = int(dcmread(write(result, series_number_offset=offset)[0].path).SeriesNumber)
+    assert found == expected
