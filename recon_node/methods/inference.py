@@ -22,6 +22,7 @@ from recon_node.model.cardiomm import CardioMM
 from recon_node.model.consistency import Physics, combine
 from recon_node.model.singleframe import PUBLISHED_ACS, PublishedCardioMM
 from recon_node.solvers.kt import kt_images, kt_parts
+from recon_node.solvers.operator import SenseOperator
 
 
 def clip_images(
@@ -71,7 +72,11 @@ def clip_images(
     else:
         used = _to_rows(maps.data[0], device)[None]
     physics = Physics(used, mask)
-    measured = torch.cat([physics.adjoint(some[None]) for some, _ in _chunks(kspace, chunk, device)], dim=1)
+    if maps is None:
+        chunks = _chunks(kspace, chunk, device)
+        measured = torch.cat([physics.adjoint(some[None]) for some, _ in chunks], dim=1)
+    else:
+        measured = _matched(kspace, maps, device)[None]
     first = _first_estimate(net, kspace, used, noise, parts)
     images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
     made = net.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
@@ -141,6 +146,13 @@ def _first_estimate(
     given = maps.mT.cpu().numpy()
     images = kt_images(kspace.data, kspace.mask, given, net.config.kt, maps.device, unit=noise)
     return _to_rows(images, maps.device)[None]
+
+
+def _matched(kspace: KSpace, maps: CoilMaps, device: torch.device) -> Tensor:
+    """``A^H y`` of the first map set, `(frame, row, column)`: `Physics.adjoint` of sampled lines alone."""
+    images = SenseOperator(maps.data[:1], kspace.mask, device).matched(kspace.data)[:, 0]
+    centred: Tensor = torch.fft.fftshift(images, dim=(-2, -1))
+    return centred
 
 
 def _calibration_columns(kspace: KSpace) -> int:

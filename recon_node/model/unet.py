@@ -229,7 +229,7 @@ class NormalisedUNet(nn.Module):
         others = images[:, 1:] - images[:, :1]
         towards = planes(others[:, -1:])
         unit = (noise**2 + 2 * towards.square().mean(dim=(1, 2, 3), keepdim=True)).sqrt()
-        shown = torch.cat([here / deviation, torch.asinh(planes(others) / unit)], dim=1)
+        shown = torch.cat([here / deviation, asinh(planes(others) / unit)], dim=1)
         out = self._padded(shown, meta, us)
         made = here + torch.sigmoid(out[:, 2:3]) * towards + out[:, :2] * unit
         image = torch.complex(made[:, 0], made[:, 1])
@@ -255,3 +255,17 @@ def padded_call(unet: nn.Module, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
 def planes(images: Tensor) -> Tensor:
     """Complex `(n, image, y, x)` to `(n, 2 image, y, x)`: all real parts, then all imaginary ones."""
     return torch.cat([images.real, images.imag], dim=1)
+
+
+_LARGE = 1e18
+"""Whose square is a float32 still."""
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine; without gradients by vectorised logarithms, several times as quick on CPUs."""
+    if torch.is_grad_enabled():
+        return torch.asinh(x)
+    size = x.abs().clamp_max_(_LARGE)
+    square = size * size
+    grown = square.add(1).sqrt_().add_(1)
+    return torch.copysign(square.div_(grown).add_(size).log1p_(), x)

@@ -10,6 +10,7 @@ from recon_node.model import CardioMM, CardioMMConfig, UNetConfig
 from recon_node.model.blocks import Slope
 from recon_node.model.consistency import Physics, centred_fft, centred_ifft, combine, time_average
 from recon_node.model.sensitivity import acs_region, acs_width
+from recon_node.model.unet import asinh
 from recon_node.solvers.kt import KtConfig, kt_estimate
 
 UNET = UNetConfig(
@@ -330,3 +331,10 @@ def test_a_network_that_starts_from_a_kt_estimate_asks_for_it():
     physics = Physics(clip.maps, clip.mask)
     with pytest.raises(ModelError, match="k-t estimate"):
         net.unroll(physics, physics.adjoint(clip.kspace), *net.embed(clip.meta, clip.us))
+
+
+def test_asinh_without_gradients_is_the_librarys():
+    x = torch.cat([torch.linspace(-30, 30, 1001), torch.tensor([-1e-8, 0.0, 1e-4, -1e6, 1e17])])
+    with torch.no_grad():
+        torch.testing.assert_close(asinh(x), torch.asinh(x), rtol=5e-7, atol=0)
+        assert torch.isfinite(asinh(torch.tensor([3e38]))).all()
