@@ -59,7 +59,7 @@ class WireLimits:
     run_bytes: int = 4 << 20
     """Acquisitions that are handed on together (one always is)."""
     idle_seconds: float = 600.0
-    """Between two messages."""
+    """Without a byte, between two messages or inside one."""
     message_seconds: float = 60.0
     """From the first byte of a message to its last."""
 
@@ -240,7 +240,8 @@ class FrameReader:
         if self._source is None:
             return False
         self._make_room()
-        got = self._source.receive(self._memory[self._end :], self._deadline)
+        deadline = min(self._deadline, self._in(self.limits.idle_seconds))
+        got = self._source.receive(self._memory[self._end :], deadline)
         self._end += got
         self.received += got
         return got > 0

@@ -202,6 +202,16 @@ def test_who_was_told_off_and_stays_makes_room_for_others(serve, scan_file, help
         assert server.active <= 2
 
 
+def test_silence_inside_a_message_is_silence(serve, helpers) -> None:
+    wire = WireLimits(idle_seconds=0.5, message_seconds=60.0)
+    server = serve(list, limits=replace(_SHORT, wire=wire))
+    header = bytes(message_bytes(HeaderXml(xml=helpers.header_xml().encode())))
+    with socket.create_connection(("127.0.0.1", server.port), 20) as sock:
+        sock.settimeout(30)
+        sock.sendall(header + bytes(message_bytes(helpers.some_readouts(1)))[:-1])
+        assert b"the peer stopped sending" in _all_of(sock)
+
+
 def test_texts_before_the_header_hold_no_place(serve, scan_file, helpers) -> None:
     server = serve(limits=replace(_SHORT, scans=1, waiting=1, arriving=4))
     stopping = threading.Event()
