@@ -51,6 +51,8 @@ class Cine:
     """In the words of the prompts, where the file says it."""
     phase_axis: int | None = None
     """Axis of the phase encoding, 0 (y) or 1 (x), where the file says it."""
+    slice_mm: float | None = None
+    """Where the slice lies along its normal, where the file says it: slices of one stack differ in it."""
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -86,7 +88,11 @@ def heart_centre(images: NDArray[Any], pixel_mm: tuple[float, float]) -> tuple[i
     pixel_mm : tuple of float
         (y, x)
     """
-    moves = np.abs(images).astype(np.float32).std(axis=0)
+    return moving_centre(np.abs(images).astype(np.float32).std(axis=0), pixel_mm)
+
+
+def moving_centre(moves: F32, pixel_mm: tuple[float, float]) -> tuple[int, int]:
+    """Row and column around which most moves, where `moves` `(y, x)` says how much each pixel does."""
     near = gaussian_filter(moves, [HEART_MM / 2 / step for step in pixel_mm], mode="constant")
     for axis, size in enumerate(near.shape):  # hearts lie near the middle; bowels and vessels move, too
         off = (np.arange(size) - (size - 1) / 2) / (CENTRAL * size)

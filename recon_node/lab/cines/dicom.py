@@ -141,6 +141,12 @@ def _place(head: pydicom.Dataset, own: pydicom.Dataset) -> tuple[float, ...]:
     return tuple(round(float(v), 2) for v in [*(position or ()), *(turn or ())])
 
 
+def _along_normal(where: tuple[float, ...]) -> float | None:
+    if len(where) != 9:
+        return None
+    return float(np.dot(where[:3], np.cross(where[3:6], where[6:])))
+
+
 def _trigger(head: pydicom.Dataset, own: pydicom.Dataset) -> float:
     value = _within(own, "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime")
     value = head.get("TriggerTime") if value is None else value
@@ -169,6 +175,7 @@ def _clip(head: pydicom.Dataset, frames: Sequence[_Frame], name: str) -> Cine:
         trigger_times_ms=times if rising else None,
         field_t=_field(head),
         vendor=_vendor(head),
+        slice_mm=_along_normal(frames[0].where),
         phase_axis={"ROW": 1, "COL": 0}.get(str(head.get("InPlanePhaseEncodingDirection", ""))),
     )
 

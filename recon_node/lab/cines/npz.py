@@ -1,10 +1,14 @@
-"""Cines in npz files: ``cine`` `(phase, y, x)`, ``pixel_mm`` (y, x), ``trigger_ms`` and ``field_t``."""
+"""Cines in npz files: ``cine`` `(phase, y, x)` and ``pixel_mm`` (y, x).
+
+Where known ``trigger_ms``, ``field_t`` and ``slice_mm`` (place along the slice's normal) as well.
+"""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +16,7 @@ from recon_node.core.errors import DataError
 from recon_node.lab.cines.matrix import check_finite, check_size, restored
 from recon_node.simulate.cine import Cine
 
-_KEYS = ("cine", "pixel_mm", "trigger_ms", "field_t")
+_KEYS = ("cine", "pixel_mm", "trigger_ms", "field_t", "slice_mm")
 _HEADS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -42,7 +46,7 @@ def read_npz(path: Path, name: str) -> list[Cine]:
     if pixel.size != 2:
         raise DataError(f"{name}: no pixel size: expected `pixel_mm` with two numbers (y, x)")
     check_finite(name, images)
-    field, times = held.get("field_t"), held.get("trigger_ms")
+    times = held.get("trigger_ms")
     size, pixel_mm = restored(np.abs(images).astype(np.float32), (float(pixel[0]), float(pixel[1])))
     return [
         Cine(
@@ -50,7 +54,8 @@ def read_npz(path: Path, name: str) -> list[Cine]:
             pixel_mm=pixel_mm,
             name=name,
             trigger_times_ms=None if times is None else tuple(map(float, np.atleast_1d(times))),
-            field_t=None if field is None or not np.isfinite(field) else float(field),
+            field_t=_number(held.get("field_t")),
+            slice_mm=_number(held.get("slice_mm")),
         )
     ]
 
@@ -68,3 +73,7 @@ def _check_sizes(path: Path, name: str) -> None:
                 shape, _, kind = read_head(member)
             if shape or key == "cine":
                 check_size(name, (*shape, max(1, kind.itemsize // 16)))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and np.size(value) == 1 and np.isfinite(value) else None

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
 
+MOSTLY = 0.6
+"""Share from which a pixel may stand for one kind of tissue."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VentricleFunction:
@@ -78,11 +81,18 @@ def blood_volume_ml(
     pixel_mm: tuple[float, float],
     thickness_mm: float,
 ) -> NDArray[np.float64]:
-    """Left ventricular blood by phase, measured in a reconstructed bright-blood cine.
+    """Left ventricular blood by phase, `(phase,)` ml of this slice: `blood_share` in units of volume."""
+    share = blood_share(images, cavity=cavity, wall=wall)
+    return mask_volume_ml(share, pixel_mm=pixel_mm, thickness_mm=thickness_mm)
+
+
+def blood_share(images: NDArray[Any], *, cavity: NDArray[Any], wall: NDArray[Any]) -> NDArray[np.float64]:
+    """How much of each pixel is left ventricular blood, by its brightness in a bright-blood cine.
 
     Inside the region that cavity or wall ever reach, each pixel's brightness between that of wall and of
     blood is its share of blood, which treats partial volume fairly. Both brightnesses are medians of
-    these images themselves where the truth is pure, so that their scale does not matter.
+    these images themselves where the truth is pure (or as pure as it gets, where the wall is thinner than a
+    pixel), so that their scale does not matter.
 
     Parameters
     ----------
@@ -90,15 +100,11 @@ def blood_volume_ml(
         `(phase, y, x)` complex or real.
     cavity, wall : ndarray
         `(phase, y, x)` true share of each pixel, 0 to 1.
-    pixel_mm : tuple of float
-        (y, x)
-    thickness_mm : float
-        Slice thickness.
 
     Returns
     -------
     ndarray
-        `(phase,)` ml of this slice.
+        `(phase, y, x)` 0 to 1.
 
     Raises
     ------
@@ -106,18 +112,23 @@ def blood_volume_ml(
         If the slice does not cut the ventricle, or blood is not brighter than the wall.
     """
     bright = np.abs(images).astype(np.float64)
-    blood_pixels, wall_pixels = bright[cavity > 0.99], bright[wall > 0.99]
+    blood_pixels, wall_pixels = (bright[_purest(share)] for share in (cavity, wall))
     if not blood_pixels.size or not wall_pixels.size:
         raise DataError(
-            "this slice does not cut the left ventricle: no pixel is all blood, or none is all wall"
+            "this slice does not cut the left ventricle: no pixel is mostly blood, or none is mostly wall"
         )
     blood, muscle = float(np.median(blood_pixels)), float(np.median(wall_pixels))
     if blood <= muscle:
         raise DataError("blood is not brighter than the heart's wall: not a bright-blood cine")
     near = cavity > 0
     region = near | ((wall > 0.99) & near.any(axis=0))
-    share = np.where(region, np.clip((bright - muscle) / (blood - muscle), 0, 1), 0)
-    return mask_volume_ml(share, pixel_mm=pixel_mm, thickness_mm=thickness_mm)
+    return np.where(region, np.clip((bright - muscle) / (blood - muscle), 0, 1), 0)
+
+
+def _purest(share: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels that are all of one kind; else those nearest to it, if they are mostly so."""
+    most = float(share.max(initial=0.0))
+    return np.asarray(share > (min(0.99, 0.95 * most) if most > MOSTLY else 1.0))
 
 
 def bland_altman(measured: NDArray[Any], reference: NDArray[Any]) -> BlandAltman:
@@ -134,3 +145,34 @@ def bland_altman(measured: NDArray[Any], reference: NDArray[Any]) -> BlandAltman
     difference = a - b
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     return BlandAltman(bias=bias, sd=sd, low=bias - 1.96 * sd, high=bias + 1.96 * sd)
+
+
+def intraclass_correlation(scores: NDArray[Any]) -> float:
+    """ICC(2,1): absolute agreement of single measurements, cases and ways to measure drawn at random.
+
+    Shrout and Fleiss, Psychol Bull 86:420 (1979): with mean squares between cases (BMS), between ways (JMS)
+    and of the rest (EMS) of `n` cases and `k` ways it is
+    ``(BMS - EMS) / (BMS + (k - 1) EMS + k (JMS - EMS) / n)``.
+
+    Parameters
+    ----------
+    scores : ndarray
+        `(case, way)`
+
+    Raises
+    ------
+    DataError
+        Fewer than two cases or ways, or all scores are the same.
+    """
+    x = np.asarray(scores, np.float64)
+    if x.ndim != 2 or min(x.shape) < 2:
+        raise DataError(f"intraclass correlation needs at least 2 cases by 2 ways, found {x.shape}")
+    n, k = x.shape
+    cases, ways = x.mean(axis=1, keepdims=True), x.mean(axis=0, keepdims=True)
+    between = k * float(np.square(cases - x.mean()).sum()) / (n - 1)
+    judges = n * float(np.square(ways - x.mean()).sum()) / (k - 1)
+    rest = float(np.square(x - cases - ways + x.mean()).sum()) / ((n - 1) * (k - 1))
+    below = between + (k - 1) * rest + k * (judges - rest) / n
+    if below == 0:
+        raise DataError("intraclass correlation is not defined: all scores are the same")
+    return float((between - rest) / below)

@@ -8,7 +8,6 @@ without reconstructing again.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +18,12 @@ from zlib import crc32
 
 import numpy as np
 
-from recon_node.core.errors import DataError, ReconNodeError
+from recon_node.core.errors import ReconNodeError
 from recon_node.core.types import ImageSeries, KSpace
 from recon_node.lab.evaluation.hearts import around_heart
 from recon_node.lab.evaluation.heldout import SALT
 from recon_node.lab.evaluation.metrics import Metrics, series_metrics
+from recon_node.lab.evaluation.records import add_records, read_records
 from recon_node.lab.failures.beside import beside
 from recon_node.lab.failures.kinds import CLEAN, Kind
 from recon_node.lab.failures.networks import inventing, network_of
@@ -155,8 +155,7 @@ def run(
                 continue
             look = study.beside > 0 and place % study.beside == 0
             done[task.key] = _record(task, study, methods, networks, folder, look=look)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(done[task.key]) + "\n")
+            add_records(path, [done[task.key]])
         report(done[task.key])
     return [done[task.key] for task in wanted if task.key in done]
 
@@ -169,22 +168,7 @@ def read(path: Path) -> list[Record]:
     DataError
         It holds something else.
     """
-    if not path.exists():
-        return []
-    found = []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-            found.append({**record, "key": record["key"]})
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) - 1:
-                path.write_text("\n".join(lines[:-1]) + "\n" * (len(lines) > 1), encoding="utf-8")
-                return found
-            raise DataError(f"{path}: line {number + 1} is no case of the failure benchmark") from error
-    return found
+    return read_records(path, "case of the failure benchmark")
 
 
 def _hearts(study: FailureStudy, source: str) -> Iterator[tuple[str, int, Condition, Cine | None, bool]]:
