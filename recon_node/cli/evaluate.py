@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from recon_node.cli.common import Group
+from recon_node.cli.evaluate_ablation import command as ablation
+from recon_node.cli.evaluate_biomarkers import command as biomarkers
 from recon_node.cli.evaluate_measured import command as measured
 from recon_node.cli.evaluate_readers import command as readers
 from recon_node.cli.evaluate_trust import command as trust
+from recon_node.cli.evaluate_zero_shot import command as zero_shot
 from recon_node.cli.options import (
     ANY_PATH,
     json_option,
@@ -289,3 +292,6 @@ def _show(
 command.add_command(measured)
 command.add_command(trust)
 command.add_command(readers)
+command.add_command(biomarkers)
+command.add_command(zero_shot)
+command.add_command(ablation)

@@ -54,6 +54,8 @@ NOT_RUN = {
     "recon-node replay heart.h5 --out images --weights cardiomm.safetensors": "others' weights",
     "recon-node evaluate --hearts FOLDER": "others' hearts: tests/lab/evaluation",
     "recon-node evaluate trust --hearts FOLDER": "others' hearts: tests/lab/evaluation",
+    "recon-node evaluate biomarkers --hearts FOLDER": "others' hearts: tests/lab/biomarkers",
+    "recon-node evaluate ablation": "an hour: tests/lab/ablation runs the command with fewer steps",
     "recon-node replay scan.h5 --out images --method sense-denoised": "tests/node/test_node_example.py",
     "recon-node evaluate --methods sense,sense-denoised": "tests/node/test_node_example.py",
 }
@@ -61,6 +63,9 @@ NOT_RUN = {
 SMALLER = {
     "recon-node simulate": "--slices 2 --phases 6 --matrix 64 --coils 4",
     "recon-node evaluate measured": "--methods sense --patterns random --accelerations 4 --slices 1",
+    "recon-node evaluate zero-shot --scans": "--scans 1 --fields 3 --phases 4 --matrix 48 --coils 4 --no-trust",
+    "recon-node evaluate biomarkers --scans": "--methods sense --acceleration 4 --scans 1 --slices 2 "
+    "--phases 3 --matrix 48 --coils 4",
     "recon-node evaluate --scans": "--methods zero-filled,sense --patterns random --accelerations 4 "
     "--phases 3 --matrix 48 --coils 4",
 }
