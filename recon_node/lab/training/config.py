@@ -107,6 +107,9 @@ class TextConfig(Checked):
     """Folder of a CLIP text tower in Hugging Face layout (`encoder = "clip"`)."""
     dropout: Share = 0.1
     """Share of examples whose sentences are replaced by all-unknown ones."""
+    shuffled: bool = False
+    """Give every example the sentences of another: a network with all the parameters for texts, and none
+    of what they say (`recon-node evaluate ablation`)."""
 
 
 @checked(section="optim", label=LABEL)

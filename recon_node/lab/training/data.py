@@ -28,6 +28,8 @@ from recon_node.prompts import undersampling_prompt
 from recon_node.simulate import draw_mask
 from recon_node.solvers.kt import KtConfig, kt_images
 
+SHUFFLED_AMONG = 64
+"""Examples among which sentences are shuffled where a run's number of them is not limited."""
 LEAST_ROWS = 8
 """Of a heart that a window shows, for the heart to count."""
 
@@ -184,7 +186,11 @@ def _rows_are_readout(array: NDArray[Any]) -> Tensor:
 
 
 class ExampleSet(Dataset[Example]):
-    """Examples by number; `salt` keeps training and validation apart."""
+    """Examples by number.
+
+    `salt` keeps training and validation apart; `shuffled` gives each one the sentences of another, drawn anew
+    each time.
+    """
 
     def __init__(
         self,
@@ -195,13 +201,26 @@ class ExampleSet(Dataset[Example]):
         salt: str,
         start: KtConfig | None = None,
         aligned: int = 0,
+        shuffled: bool = False,
     ) -> None:
         self.source, self.config, self.start, self.aligned = source, config, start, aligned
-        self.entropy = [seed, *salt.encode()]
+        self.entropy, self.shuffled = [seed, *salt.encode()], shuffled
         self.pool = None if config.pool is None else Pool(Path(config.pool), self._settings())
 
     def __getitem__(self, number: int) -> Example:
         """Draw example `number`, or take it from the pool."""
+        example = self._numbered(number)
+        if not self.shuffled:
+            return example
+        other = self._numbered(number + self._away(number))
+        return replace(example, metadata=other.metadata, undersampling=other.undersampling)
+
+    def _away(self, number: int) -> int:
+        """How far the example lies whose sentences number `number` gets."""
+        among = self.config.examples or SHUFFLED_AMONG
+        return int(np.random.default_rng([*self.entropy, number, 2]).integers(1, max(2, among)))
+
+    def _numbered(self, number: int) -> Example:
         number = number if self.config.examples is None else number % self.config.examples
         return self._made(number) if self.pool is None else self.pool.get(number, lambda: self._made(number))
 

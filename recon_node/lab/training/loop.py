@@ -161,6 +161,7 @@ class Run:
             salt=salt,
             start=start,
             aligned=model.frames if model.aligned else 0,
+            shuffled=self.config.text.shuffled,
         )
 
     def _optimise(self, examples: Iterator[Example]) -> float:

@@ -137,13 +137,18 @@ class CineClips:
             )
         else:
             cine = augmented(rng, cine, frames=frames)
-        seen = imaged(
-            rng,
-            cine,
-            coils=int(rng.integers(config.coils[0], config.coils[1] + 1)),
-            shading=float(rng.choice([0.0, 0.0, 0.5])),
-        )
-        return _windowed(rng, seen, config)
+        return clip_of_cine(rng, cine, config)
+
+
+def clip_of_cine(rng: np.random.Generator, cine: Cine, config: DataConfig) -> Clip:
+    """Scan one real heart with drawn coils, and keep the columns around it."""
+    seen = imaged(
+        rng,
+        cine,
+        coils=int(rng.integers(config.coils[0], config.coils[1] + 1)),
+        shading=float(rng.choice([0.0, 0.0, 0.5])),
+    )
+    return _windowed(rng, seen, config)
 
 
 def _windowed(rng: np.random.Generator, seen: Imaged, config: DataConfig) -> Clip:
