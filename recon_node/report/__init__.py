@@ -11,12 +11,13 @@ from recon_node.report.page import WARNING, write_report
 from recon_node.report.pairs import SIDES, write_pairs
 from recon_node.report.pixels import thumbnail
 from recon_node.report.study import Study, write_study
-from recon_node.report.tables import Table, Tables, write_tables
+from recon_node.report.tables import Chart, Table, Tables, write_tables
 
 __all__ = [
     "INDEX",
     "SIDES",
     "WARNING",
+    "Chart",
     "Layer",
     "Line",
     "Overview",

@@ -79,6 +79,49 @@ def line_chart(
     return axes
 
 
+def bland_altman_chart(
+    measured: Sequence[float],
+    expected: Sequence[float],
+    names: Sequence[str],
+    *,
+    unit: str,
+    bias: float,
+    limits: tuple[float, float] | None,
+) -> Axes:
+    """Differences over means, with the bias and the limits of agreement as lines.
+
+    Parameters
+    ----------
+    measured, expected : sequence of float
+        The same number of each heart twice.
+    names : sequence of str
+        Of the hearts.
+    unit : str
+        For the axes.
+    bias : float
+        Drawn as a line.
+    limits : tuple of float, optional
+        Drawn as dashed lines.
+    """
+    a, b = np.asarray(measured, float), np.asarray(expected, float)
+    means, differences = (a + b) / 2, a - b
+    spread = float(np.ptp(means)) or abs(float(means[0])) or 1.0
+    ends = [float(means.min()) - 0.05 * spread, float(means.max()) + 0.05 * spread]
+    levels = {"bias": bias, **({} if limits is None else {"lower": limits[0], "upper": limits[1]})}
+    axes = Axes(
+        x=ends,
+        y=[*differences.tolist(), *levels.values(), 0.0],
+        x_label=f"mean of both, {unit}",
+        y_label=f"difference, {unit}",
+    )
+    for name, level in levels.items():
+        points = " ".join(f"{axes.px(x)},{axes.py(level)}" for x in ends)
+        axes.lines.append({"name": name, "points": points, "dashed": name != "bias"})
+    for mean, difference, name in zip(means, differences, names, strict=True):
+        axes.dot(float(mean), float(difference), name, "pass", None)
+    return axes
+
+
 def marks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers at equal steps of 1, 2 or 5 times a power of ten that enclose `low` and `high`."""
     span = (high - low) or max(abs(high), 1.0)

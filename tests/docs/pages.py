@@ -27,7 +27,7 @@ PAGES = [
     ROOT / "gadget_configs" / "README.md",
 ]
 PROGRAMS = (
-    *("recon-node", "recipe=", "train", "python", "pip", "torchrun", "make", "cat", ".", "docker", "useradd"),
+    *("recon-node", "python", "pip", "torchrun", "make", "cat", ".", "docker", "useradd"),
     *("install", "systemctl", "tar", "mkdir", "head", "cyclonedx-py", "kubectl", "/opt/recon-node/bin/pip"),
 )
 """First words of what is a command in a block."""
@@ -49,7 +49,6 @@ NOT_RUN = {
     "torchrun": "several processes: tests/lab/training",
     "recon-node train --config": "hours: tests/lab/training runs the command with fewer steps",
     "python -m benchmarks.": "hours",
-    "recipe=": "hours",
     "recon-node weights import cardiomm.ckpt": "others' weights: tests/node/test_node_published.py",
     "recon-node replay heart.h5 --out images --weights cardiomm.safetensors": "others' weights",
     "recon-node evaluate --hearts FOLDER": "others' hearts: tests/lab/evaluation",

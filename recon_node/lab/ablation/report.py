@@ -18,8 +18,8 @@ from recon_node.lab.ablation.plan import Arm, Plan, fingerprint, networks
 from recon_node.lab.ablation.run import TELLS
 from recon_node.lab.evaluation.paired import Difference, holm, paired
 from recon_node.lab.evaluation.records import Record
+from recon_node.report import Chart, Table, Tables, write_tables
 from recon_node.report.charts import line_chart
-from recon_node.report.findings import Chart, Findings, Part, markdown, write_findings
 
 STEPS: tuple[tuple[Arm, Arm], ...] = (
     ("undersampling", "none"),
@@ -75,8 +75,7 @@ def write_reports(plan: Plan, records: Sequence[Record], folder: Path) -> dict[s
     }
     findings = _findings(plan, report, found)
     durable.write_text(folder / "ablation.json", json.dumps(report, indent=1) + "\n")
-    durable.write_text(folder / "ablation.md", markdown(findings))
-    write_findings(folder / "ablation.html", findings)
+    write_tables(folder, findings, name="ablation")
     return report
 
 
@@ -172,8 +171,8 @@ def dose_response(scores: Mapping[Place, Mapping[str, Scores]]) -> list[dict[str
     return found
 
 
-def _findings(plan: Plan, report: Mapping[str, Any], found: Sequence[Comparison]) -> Findings:
-    return Findings(
+def _findings(plan: Plan, report: Mapping[str, Any], found: Sequence[Comparison]) -> Tables:
+    return Tables(
         title="Does the text help?",
         subtitle=f"{report['networks']} of {report['planned']} networks of plan {report['plan']}; "
         "PSNR of whole drawn images, of the heart in real ones.",
@@ -208,7 +207,7 @@ def _said(plan: Plan, report: Mapping[str, Any], found: Sequence[Comparison]) ->
     return said
 
 
-def _dose_part(dose: Sequence[Mapping[str, Any]]) -> Part:
+def _dose_part(dose: Sequence[Mapping[str, Any]]) -> Table:
     names = ("texts_0", "texts_1", "texts_2")
     curves = {
         f"{row['start']}, {row['contrast']}, {row['source']}": np.array([row[name] for name in names])
@@ -219,8 +218,8 @@ def _dose_part(dose: Sequence[Mapping[str, Any]]) -> Part:
     if curves:
         axes = line_chart([0, 1, 2], curves, x_label="texts that say something", y_label="gain, dB")
         charts.append(Chart(axes=axes, said=f"Gain over no text: {'; '.join(curves)}"))
-    return Part(
-        heading="Dose and response",
+    return Table(
+        title="Dose and response",
         sentences=(
             "Mean gain in dB over the network that sees no text. Shuffled texts say nothing: dose 0.",
         ),
@@ -236,9 +235,9 @@ def _dose_part(dose: Sequence[Mapping[str, Any]]) -> Part:
     )
 
 
-def _steps_part(found: Sequence[Comparison]) -> Part:
-    return Part(
-        heading="Arm against arm, paired over scans",
+def _steps_part(found: Sequence[Comparison]) -> Table:
+    return Table(
+        title="Arm against arm, paired over scans",
         sentences=("Clips of one patient are not independent.",),
         headings=("start, contrasts, scans", "this", "minus this", "scans", "dB", "95 %", "p", "p together"),
         rows=[
@@ -257,9 +256,9 @@ def _steps_part(found: Sequence[Comparison]) -> Part:
     )
 
 
-def _means_part(means: Sequence[Mapping[str, Any]]) -> Part:
-    return Part(
-        heading="PSNR, dB",
+def _means_part(means: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        title="PSNR, dB",
         headings=("start, contrasts, scans", "network", "told", "scans", "seeds", "PSNR"),
         rows=[
             (

@@ -15,7 +15,8 @@ from recon_node.core.errors import DataError
 from recon_node.lab.biomarkers.agreement import REFERENCES, Agreement, Pair, agreements, pairs
 from recon_node.lab.biomarkers.measures import AREAS, VOLUMES
 from recon_node.lab.evaluation.records import Record
-from recon_node.report.findings import Chart, Findings, Part, bland_altman_chart, markdown, write_findings
+from recon_node.report import Chart, Table, Tables, write_tables
+from recon_node.report.charts import bland_altman_chart
 
 NAMES = {**VOLUMES, **AREAS}
 _CHARTED = ("ef", "edv", "fac")
@@ -50,8 +51,7 @@ def write_reports(records: Sequence[Record], folder: Path, *, segmenter: str) ->
     findings = _findings(rows, found, segmenter)
     durable.write_text(folder / "biomarkers.json", json.dumps(report, indent=1) + "\n")
     durable.write_text(folder / "biomarkers.csv", table(found))
-    durable.write_text(folder / "biomarkers.md", markdown(findings))
-    write_findings(folder / "biomarkers.html", findings)
+    write_tables(folder, findings, name="biomarkers")
     return report
 
 
@@ -65,7 +65,7 @@ def table(found: Sequence[Pair]) -> str:
     return text.getvalue()
 
 
-def _findings(rows: Sequence[Agreement], found: Sequence[Pair], segmenter: str) -> Findings:
+def _findings(rows: Sequence[Agreement], found: Sequence[Pair], segmenter: str) -> Tables:
     parts = []
     for source in dict.fromkeys(row.source for row in rows):
         for reference, said in REFERENCES.items():
@@ -77,7 +77,7 @@ def _findings(rows: Sequence[Agreement], found: Sequence[Pair], segmenter: str) 
                 ]
                 if some:
                     parts.append(_part(source, said, some, found, stacks=names is VOLUMES))
-    return Findings(
+    return Tables(
         title="Left ventricular numbers from undersampled scans",
         subtitle=f"Measured by segmenter {segmenter}; differences are measured minus expected.",
         sentences=_said(rows, found),
@@ -106,7 +106,7 @@ def _said(rows: Sequence[Agreement], found: Sequence[Pair]) -> list[str]:
 
 def _part(
     source: str, reference: str, some: Sequence[Agreement], found: Sequence[Pair], *, stacks: bool
-) -> Part:
+) -> Table:
     unit = "hearts" if stacks else "slices"
     headings = ("condition, method", "biomarker", unit, "bias", "limits of agreement", "ICC(2,1)")
     table_rows = [
@@ -122,8 +122,8 @@ def _part(
     ]
     charted = [row for row in some if row.biomarker in _CHARTED and row.count > 1][:_MOST_CHARTS]
     slices = () if stacks else ("Slices of one heart are no independent samples.",)
-    return Part(
-        heading=f"{source.capitalize()} {unit}, against {reference}",
+    return Table(
+        title=f"{source.capitalize()} {unit}, against {reference}",
         sentences=slices,
         headings=headings,
         rows=table_rows,

@@ -17,7 +17,7 @@ from recon_node.lab.evaluation.paired import Difference, between, paired
 from recon_node.lab.evaluation.records import Record
 from recon_node.lab.zero_shot.cases import METADATA, patient_of
 from recon_node.lab.zero_shot.study import YARDSTICK
-from recon_node.report.findings import Findings, Part, markdown, write_findings
+from recon_node.report import Table, Tables, write_tables
 
 QUALITY = ("heart_psnr", "heart_ssim", "whole_psnr", "whole_ssim")
 _TITLES = {
@@ -55,8 +55,7 @@ def write_reports(records: Sequence[Record], folder: Path, *, card: Mapping[str,
     }
     findings = _findings(report)
     durable.write_text(folder / "zero-shot.json", json.dumps(report, indent=1) + "\n")
-    durable.write_text(folder / "zero-shot.md", markdown(findings))
-    write_findings(folder / "zero-shot.html", findings)
+    write_tables(folder, findings, name="zero-shot")
     return report
 
 
@@ -71,8 +70,8 @@ def trained_on(card: Mapping[str, Any]) -> list[str]:
     said = [
         f"Training left out drawn scans of {', '.join(out)}."
         if out
-        else "Training saw drawn scans of every vendor and field strength: no drawn scan here is of a "
-        "scanner that is new to these weights (data.hold_out_vendors and hold_out_fields of training do that)."
+        else "Training saw drawn scans of every vendor and field strength: no drawn scan is of a "
+        "scanner that is new to it (data.hold_out_vendors and hold_out_fields of training make some)."
     ]
     hearts = Counter(patient_of(name) for name in card.get("hearts", {}))
     if hearts:
@@ -150,7 +149,7 @@ def _drop(records: Sequence[Record]) -> list[dict[str, Any]]:
     return found
 
 
-def _findings(report: Mapping[str, Any]) -> Findings:
+def _findings(report: Mapping[str, Any]) -> Tables:
     parts = [_quality_part(report["groups"])]
     rows = [
         (
@@ -163,15 +162,15 @@ def _findings(report: Mapping[str, Any]) -> Findings:
         for row in one["differences"]
     ]
     parts.append(
-        Part(
-            heading="What the metadata changes, paired over scans",
+        Table(
+            title="What the metadata changes, paired over scans",
             sentences=("The same scans each time; clips of one patient are not independent.",),
             headings=("difference", "of", "scans", "mean", "95 % interval", "p (Wilcoxon)"),
             rows=rows,
         )
     )
     parts.append(_drop_part(report["drop"]))
-    return Findings(
+    return Tables(
         title="A network on scanners and patients that it never saw",
         subtitle="PSNR and SSIM against the truth with right, wrong and missing metadata; trust verdicts.",
         sentences=report["trained_on"],
@@ -179,7 +178,7 @@ def _findings(report: Mapping[str, Any]) -> Findings:
     )
 
 
-def _quality_part(groups: Sequence[Mapping[str, Any]]) -> Part:
+def _quality_part(groups: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for one in groups:
         for by, means in one["means"].items():
@@ -193,21 +192,21 @@ def _quality_part(groups: Sequence[Mapping[str, Any]]) -> Part:
                     ", ".join(f"{count} {word}" for word, count in sorted(counts.items())),
                 )
             )
-    return Part(
-        heading="By scanner and patient",
+    return Table(
+        title="By scanner and patient",
         headings=("scanner or patient", "", "scans", *_TITLES.values(), "trust"),
         rows=rows,
     )
 
 
-def _drop_part(drop: Sequence[Mapping[str, Any]]) -> Part:
+def _drop_part(drop: Sequence[Mapping[str, Any]]) -> Table:
     if not drop:
-        return Part(
-            heading="New scanners against those of training",
+        return Table(
+            title="New scanners against those of training",
             sentences=("Needs two drawn scans of each kind: these weights have not both.",),
         )
-    return Part(
-        heading="New scanners against those of training",
+    return Table(
+        title="New scanners against those of training",
         sentences=(
             "Gain over k-t sparse SENSE, which learned nothing: on new scanners minus on the others.",
         ),

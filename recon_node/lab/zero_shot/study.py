@@ -167,16 +167,7 @@ def _told(
             reconstruct=reconstruct,
             reference=lambda part: network.fallback.reconstruct(part, maps, None),
         )
-        verdict = judge_measures(
-            measures,
-            kspace,
-            maps,
-            images,
-            prompts=prompts,
-            trained=network.trained_on,
-            limits=network.limits,
-            calibrated=network.calibrated,
-        )
+        verdict = judge_measures(measures, kspace, maps, images, prompts=prompts, standards=network.standards)
         found |= {"verdict": verdict.verdict, "reasons": list(verdict.reasons)}
     return found
 
