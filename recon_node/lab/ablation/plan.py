@@ -30,8 +30,6 @@ TEXTS: Mapping[Arm, tuple[bool, bool]] = {
     "shuffled": (True, True),
 }
 """Whether an arm's network sees the metadata text, and the undersampling text."""
-SAID: Mapping[Arm, float] = {"none": 0, "shuffled": 0, "undersampling": 1, "metadata": 1, "both": 2}
-"""The dose: how many of the two texts tell the network something."""
 
 
 @checked(section="plan", label=LABEL)
