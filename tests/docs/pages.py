@@ -62,7 +62,8 @@ NOT_RUN = {
 SMALLER = {
     "recon-node simulate": "--slices 2 --phases 6 --matrix 64 --coils 4",
     "recon-node evaluate measured": "--methods sense --patterns random --accelerations 4 --slices 1",
-    "recon-node evaluate zero-shot --scans": "--scans 1 --fields 3 --phases 4 --matrix 48 --coils 4 --no-trust",
+    "recon-node evaluate zero-shot --scans": "--scans 1 --fields 3 --phases 4 --matrix 48 --coils 4 "
+    "--no-trust",
     "recon-node evaluate biomarkers --scans": "--methods sense --acceleration 4 --scans 1 --slices 2 "
     "--phases 3 --matrix 48 --coils 4",
     "recon-node evaluate --scans": "--methods zero-filled,sense --patterns random --accelerations 4 "
