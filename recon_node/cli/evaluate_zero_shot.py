@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def command(
     click.echo(WARNING)
 
 
-def _cases(recon: ReconSettings, card: dict[str, Any], options: dict[str, Any]) -> list[Case]:
+def _cases(recon: ReconSettings, card: Mapping[str, Any], options: dict[str, Any]) -> list[Case]:
     from recon_node.lab.cines import read_cines
     from recon_node.lab.evaluation.hearts import unseen
     from recon_node.lab.zero_shot.cases import drawn_cases, real_cases, scanners
