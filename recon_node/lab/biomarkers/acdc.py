@@ -23,7 +23,7 @@ VARIABLE = "RECON_NODE_SEGMENTER_ONNX"
 PACKAGE, FILE = "myopari", "Resources/tiramisu_acdc_fp32.onnx"
 FIELD_MM = 240.0
 """Side of the square around the heart that the network sees: chosen by the experts' contours of Sunnybrook
-SCD2 and SCD3 (230 to 260 mm are best); much smaller ones lose hearts."""
+SCD2 and SCD3; much smaller ones lose hearts."""
 PERCENTILES = (0.05, 99.05)
 """Of a frame's pixels, which become 0 and 1."""
 MYOCARDIUM, CAVITY = 2, 3

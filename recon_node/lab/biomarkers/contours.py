@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
+from recon_node.lab.cines.npz import read_arrays
 from recon_node.simulate.cine import Cine
 
 _KEY = "endocardium_"
@@ -23,16 +24,15 @@ def expert_areas(folder: Path, cine: Cine) -> dict[int, float]:
     Raises
     ------
     DataError
-        A contour is no polygon, or its frame is not of the clip.
+        A contour is no polygon, its frame is not of the clip, or the file is damaged.
     """
     path = folder / f"{cine.name}.npz"
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as held:
-        drawn = {key: held[key] for key in held.files if key.startswith(_KEY)}
-        pixel = np.atleast_1d(held["pixel_mm"]).astype(float)
+    held = read_arrays(path, cine.name, lambda key: key == "pixel_mm" or key.startswith(_KEY))
+    pixel = np.atleast_1d(held.pop("pixel_mm")).astype(float)
     found = {}
-    for key, points in sorted(drawn.items()):
+    for key, points in sorted(held.items()):
         frame = key.removeprefix(_KEY)
         if not frame.isdigit() or int(frame) >= len(cine.images) or points.ndim != 2 or points.shape[1] != 2:
             raise DataError(

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon_node.core.errors import DataError
 from recon_node.lab.cines.matrix import check_finite, check_size, restored
@@ -28,14 +30,7 @@ def read_npz(path: Path, name: str) -> list[Cine]:
     DataError
         Damaged, without ``cine`` or ``pixel_mm``, or no cine.
     """
-    try:
-        _check_sizes(path, name)
-        with np.load(path, allow_pickle=False) as file:
-            held = {key: file[key] for key in _KEYS if key in file}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{name}: the npz file cannot be read ({type(error).__name__}): copy it anew"
-        ) from error
+    held = read_arrays(path, name, _KEYS.__contains__)
     if "cine" not in held:
         raise DataError(f"{name}: found no array `cine` in the npz file, expected one (phase, y, x)")
     images, pixel = held["cine"], np.atleast_1d(held.get("pixel_mm", np.zeros(0)))
@@ -60,13 +55,40 @@ def read_npz(path: Path, name: str) -> list[Cine]:
     ]
 
 
-def _check_sizes(path: Path, name: str) -> None:
+def read_arrays(path: Path, name: str, wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
+    """Arrays of an npz file by key, none larger than a cine may be.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        Of the clip, for the error.
+    wanted : callable
+        Given a key, whether its array is read.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, or holds too much.
+    """
+    try:
+        _check_sizes(path, name, wanted)
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files if wanted(key)}
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{name}: the npz file cannot be read ({type(error).__name__}): copy it anew"
+        ) from error
+
+
+def _check_sizes(path: Path, name: str, wanted: Callable[[str], bool]) -> None:
     """What the arrays claim to hold, before any of it is unpacked."""
     with zipfile.ZipFile(path) as file:
-        for key in _KEYS:
-            if f"{key}.npy" not in file.namelist():
+        for entry in file.namelist():
+            key = entry.removesuffix(".npy")
+            if not wanted(key):
                 continue
-            with file.open(f"{key}.npy") as member:
+            with file.open(entry) as member:
                 read_head = _HEADS.get(np.lib.format.read_magic(member))
                 if read_head is None:
                     raise ValueError("an array of an unknown version")

@@ -76,7 +76,7 @@ def gain_in_words(
     found = f"{metrics[stored]['psnr']:.1f} against {metrics[kt]['psnr']:.1f} dB PSNR, mean over {slices}"
     return [
         f"{stored} is {abs(gain):.1f} dB {side} k-t sparse SENSE ({found}){_there(heart, stored, kt)}.",
-        "The heart is drawn, and about as hard as real ones are for SENSE and k-t: docs/training.md has both.",
+        "The heart is drawn, and about as hard as real ones for SENSE and k-t (docs/training.md has both).",
     ]
 
 

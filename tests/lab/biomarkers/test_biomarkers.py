@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from recon_node.lab.biomarkers import (
 )
 from recon_node.lab.biomarkers.acdc import FIELD_MM, VARIABLE, AcdcNetwork
 from recon_node.lab.biomarkers.agreement import agreements, pairs
+from recon_node.lab.biomarkers.contours import expert_areas
 from recon_node.lab.biomarkers.measures import against_experts, of_slice, of_stack
 from recon_node.lab.biomarkers.report import write_reports
 from recon_node.lab.cines import read_cines
@@ -297,3 +299,17 @@ def test_slices_of_a_drawn_stack_are_of_one_heart_with_noise_of_their_own() -> N
         for scan in (first, second)]  # fmt: skip
     assert np.mean(np.abs(noise[0]) ** 2) == pytest.approx(1, abs=0.1)
     assert abs(np.vdot(noise[0], noise[1])) < 0.1 * np.linalg.norm(noise[0]) * np.linalg.norm(noise[1])
+
+
+def test_contours_that_claim_more_than_a_cine_may_hold_are_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    clip = {"cine": np.ones((2, 32, 32), np.float32), "pixel_mm": np.array([2.0, 2.0])}
+    square = np.array([[0, 0], [5, 0], [5, 4], [0, 4]])
+    np.savez(path, **clip, endocardium_1=square)
+    (cine,) = read_cines(tmp_path)
+    assert expert_areas(tmp_path, cine) == {1: pytest.approx(0.8)}
+    with zipfile.ZipFile(path, "a") as file, file.open("endocardium_0.npy", "w") as member:
+        head = {"descr": "<f8", "fortran_order": False, "shape": (10**10, 2)}
+        np.lib.format.write_array_header_1_0(member, head)
+    with pytest.raises(DataError, match="clip"):
+        expert_areas(tmp_path, cine)
