@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from types import ModuleType
 import pytest
 
 from recon_node.core.plugins import forget
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a shell: programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MAY_BE_ABSENT = re.compile(
     r"CUDA|docker compose|recorded session not here|the recording .* beside|measured k-space not here"

@@ -92,10 +92,10 @@ def _started(workers: int, scratch: str) -> LocalCluster:
                 memory_limit=MEMORY_LIMIT // workers,
                 local_directory=scratch,
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, AssertionError) as error:  # Dask asserts that its loop starts in 10 s
             if not left:
                 raise ReconNodeError(
-                    f"{workers} worker processes do not start ({error}): use fewer --workers, or none"
+                    f"{workers} worker processes do not start ({error or 'busy machine'}): use fewer, or none"
                 ) from error
     raise AssertionError
 

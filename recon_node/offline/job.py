@@ -188,7 +188,7 @@ class _Work:
         whole = False
         try:
             for done in filter(_is_written, made):
-                self._remember(number, done, writer.scaling)
+                self._remember(number, done, writer.scalings.get(done.result.images.index))
                 if stack is not None:
                     stack.add(done.result.images)
                 if job.extras.on_slice is not None:
@@ -201,7 +201,10 @@ class _Work:
     def _finished(
         self, number: int, known: list[dict[str, Any]], writer: SeriesWriter, stack: NiftiStack | None
     ) -> frozenset[SliceIndex]:
-        """Slices of a scan that are complete; the others share their window."""
+        """Slices of a scan that are complete; the others share their window.
+
+        A slice that was complete once is scaled as it was then, whatever came after it.
+        """
         complete = {index_of(one): one for one in known if _is_complete(one, self._job.out)}
         if stack is not None:
             complete = {index: one for index, one in complete.items() if stack.has(index)}
@@ -209,9 +212,12 @@ class _Work:
             complete = {index: one for index, one in complete.items() if was_told(one, self._job.out)}
         self.entries += [((number, index), json.loads(one["entry"])) for index, one in complete.items()]
         self.skipped += sum(MINE not in one for one in complete.values())
-        scalings = [one["scaling"] for one in complete.values() if one["scaling"]]
-        if scalings:
-            writer.scaling = Scaling(**json.loads(scalings[-1]))
+        writer.scalings |= {
+            index_of(one): Scaling(**json.loads(one["scaling"])) for one in known if one["scaling"]
+        }
+        scaled = [writer.scalings[index] for index in complete if index in writer.scalings]
+        if scaled:
+            writer.scaling = scaled[-1]
         return frozenset(complete)
 
     def _remember(self, number: int, done: Slice, scaling: Scaling | None) -> None:

@@ -81,6 +81,8 @@ class SeriesWriter:
     fsync: bool = False
     scaling: Scaling | None = None
     """Of the magnitude images so far; an earlier run's, where slices follow it."""
+    scalings: dict[SliceIndex, Scaling] = field(default_factory=dict)
+    """Of each slice; one that an earlier run wrote gets the same again, so that its bytes are the same."""
     label: str = ""
     """Before the quantity in SeriesDescription."""
     stack: str | None = None
@@ -164,7 +166,9 @@ class SeriesWriter:
     def _beside(self) -> SeriesWriter:
         """For images that were withheld: series of their own, with a window of their own."""
         if self._withheld is None:
-            self._withheld = replace(self, label=WITHHELD, apart=len(QUANTITIES), scaling=None, _reference={})
+            self._withheld = replace(
+                self, label=WITHHELD, apart=len(QUANTITIES), scaling=None, scalings={}, _reference={}
+            )
         return self._withheld
 
     def _maps(self, result: Reconstruction) -> Iterator[tuple[Quantity, ImageSeries]]:
@@ -180,7 +184,9 @@ class SeriesWriter:
         flow: tuple[Quantity, ...] = ("phase",) if VELOCITY_ENCODINGS in images.header.user else ()
         for quantity in dict.fromkeys((*self.settings.images, *flow)):
             if quantity == "magnitude":
-                yield images, self._magnitude(images)
+                pixels = self._magnitude(images)
+                self.scalings[images.index] = pixels.scaling
+                yield images, pixels
             elif quantity == "phase":
                 yield images, scale_series(images, quantity="phase")
             elif quantity == "velocity":
@@ -190,6 +196,8 @@ class SeriesWriter:
 
     def _magnitude(self, images: ImageSeries) -> StoredPixels:
         """With the first slice's scaling, unless that would cut this slice's bright pixels off."""
+        if images.index in self.scalings:
+            return scale_series(images, scaling=self.scalings[images.index])
         pixels = scale_series(images, scaling=self.scaling)
         if self.scaling is not None and pixels.clipped:
             own = scale_series(images)
