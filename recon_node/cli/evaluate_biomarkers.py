@@ -12,6 +12,7 @@ from rich.table import Table
 from recon_node.cli.options import (
     ANY_PATH,
     WARNING,
+    clip_options,
     json_option,
     method_names,
     network_options,
@@ -58,15 +59,7 @@ _SHOWN = ("edv", "esv", "ef", "mass", "thickness", "eda", "fac")
     metavar="FOLDER",
     help="Real hearts in place of drawn ones: short-axis cines (npz, DICOM, NIfTI).",
 )
-@click.option(
-    "--only", multiple=True, metavar="NAME", help="With --hearts: only clips with this in their name."
-)
-@click.option("--leave-out", multiple=True, metavar="NAME", help="With --hearts: without such clips.")
-@click.option(
-    "--size",
-    type=click.IntRange(48),
-    help="With --hearts: cut so many pixels a side around the heart [the whole field of view].",
-)
+@clip_options
 @click.option(
     "--minutes",
     type=click.FloatRange(0),

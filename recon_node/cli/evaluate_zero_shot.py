@@ -11,6 +11,7 @@ import click
 from recon_node.cli.options import (
     ANY_PATH,
     WARNING,
+    clip_options,
     json_option,
     network_options,
     numbers,
@@ -56,15 +57,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--hearts", type=ANY_PATH, metavar="FOLDER", help="Real hearts as well: cines (npz, DICOM, NIfTI)."
 )
-@click.option(
-    "--only", multiple=True, metavar="NAME", help="With --hearts: only clips with this in their name."
-)
-@click.option("--leave-out", multiple=True, metavar="NAME", help="With --hearts: without such clips.")
-@click.option(
-    "--size",
-    type=click.IntRange(48),
-    help="With --hearts: cut so many pixels a side around the heart [the whole field of view].",
-)
+@clip_options
 @click.option(
     "--minutes",
     type=click.FloatRange(0),

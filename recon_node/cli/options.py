@@ -131,6 +131,26 @@ def network_options(function: F) -> F:
     return setting_options(*(f"recon.{name}" for name in names))(config_option(function))
 
 
+def clip_options(function: F) -> F:
+    """Options that choose among the clips of ``--hearts``, and how much of each."""
+    for option in (
+        click.option(
+            "--size",
+            type=click.IntRange(48),
+            help="With --hearts: cut so many pixels a side around the heart [the whole field of view].",
+        ),
+        click.option("--leave-out", multiple=True, metavar="NAME", help="With --hearts: without such clips."),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="NAME",
+            help="With --hearts: only clips with this in their name.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def recon_options(function: F) -> F:
     """Options that choose how images are made."""
     return network_options(setting_options("recon.partial_fourier")(function))

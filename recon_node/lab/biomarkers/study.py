@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def run(
     for stack in study.stacks:
         centre: tuple[int, int] | None = None
         for place, one in enumerate(stack.slices):
-            tasks = _tasks(study, segmenter, stack, one, recon)
+            tasks = _tasks(study, segmenter, stack, one, made)
             wanted += tasks
             left = {key: task for key, task in tasks.items() if key not in done}
             if left and time.monotonic() <= end:
@@ -120,14 +120,19 @@ Task = tuple[tuple[str, float] | None, str]
 
 
 def _tasks(
-    study: BiomarkerStudy, segmenter: Segmenter, stack: Stack, one: StackSlice, recon: ReconSettings
+    study: BiomarkerStudy,
+    segmenter: Segmenter,
+    stack: Stack,
+    one: StackSlice,
+    made: Mapping[str, Methods],
 ) -> dict[str, Task]:
     """Condition and method of every series of a slice, by key."""
     base = f"{stack.source}|{one.name}|{segmenter.name}|{study.words}|{study.seed}"
     tasks: dict[str, Task] = {f"{base}|{FULL}": (None, FULL)}
     for pattern, rate in study.conditions:
         for method in study.methods:
-            by = f"{method} {recon.weights}" if method == "cardiomm" else method
+            weights = made[method].weights
+            by = method if weights is None else f"{method} {weights.sha256[:12]}"
             tasks[f"{base}|{pattern} {rate:g}x|{by}"] = ((pattern, rate), method)
     return tasks
 
