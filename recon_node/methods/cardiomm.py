@@ -32,6 +32,7 @@ from recon_node.methods.inference import clip_images, frame_images
 from recon_node.methods.record import LoadedMethod, MethodOptions, MethodRecord
 from recon_node.methods.series import check, series
 from recon_node.model.cardiomm import CardioMM
+from recon_node.model.precision import changes_next_to_nothing, halved, is_native
 from recon_node.model.singleframe import is_single_frame
 from recon_node.model.weights import LoadedWeights, find_weights, load_weights
 from recon_node.prompts import load_encoder
@@ -68,10 +69,11 @@ class CardioMMReconstructor:
     chunk : int, optional
         Frames that are processed together, halved after an out-of-memory error; by default a few on CPU
         and all on CUDA.
-    precision : {"float32", "bfloat16"}
-        bfloat16 runs the convolutions in half the bits, once the first slice has shown that this changes its
-        images by less than `BFLOAT16_TOLERANCE`; otherwise float32 stays in use. It is slow on CPUs without
-        native support.
+    precision : {"auto", "float32", "bfloat16"}
+        bfloat16 runs the UNets in half the bits, once the first slice has shown that this changes its images
+        by less than `BFLOAT16_TOLERANCE`; otherwise float32 stays in use. It is slow on CPUs without native
+        support. ``auto`` takes it, from the first slice on, where the device has that support and the network
+        is made so that the rounding stays far below the noise (`recon_node.model.precision`).
     compile : bool
         Compile the UNets (``torch.compile``): tens of seconds at the first slice of each shape. Needs a C++
         compiler; without one the first slice says so in the log and the network runs as it is.
@@ -99,7 +101,7 @@ class CardioMMReconstructor:
         device: str = "auto",
         threads: int | None = None,
         chunk: int | None = None,
-        precision: Precision = "float32",
+        precision: Precision = "auto",
         compile: bool = False,  # noqa: A002 - the word torch users know
         coil_maps: MapSource = "auto",
     ) -> None:
@@ -124,12 +126,17 @@ class CardioMMReconstructor:
     def _place(self, net: CardioMM, device: torch.device) -> None:
         self.device = device
         self.chunk = self._chunk if self._chunk or device.type != "cpu" else CPU_CHUNK
-        self._half: bool | None = None if self._precision == "bfloat16" else False
         self._texts: dict[tuple[bytes, bytes], tuple[Tensor, Tensor]] = {}
-        self._net = _placed(net, device)
+        self._net = self._fast = _placed(net, device)
+        self._half: bool | None = None if self._precision == "bfloat16" else False
+        if self._precision == "auto":
+            self._half = changes_next_to_nothing(net.config) and is_native(device)
+        if self._half is not False:
+            self._fast = halved(self._net)
         if self._compile:
-            for phase in self._net.phases:
-                phase.model.unet.compile()
+            for one in [self._net] if self._fast is self._net else [self._net, self._fast]:
+                for phase in one.phases:
+                    phase.model.unet.compile()
 
     def reconstruct(self, kspace: KSpace, maps: CoilMaps | None, text: TextEmbedding | None) -> ImageSeries:
         """Images `(phase, y, x)` of one slice, in the units of the k-space.
@@ -179,17 +186,16 @@ class CardioMMReconstructor:
         periodic = is_periodic(kspace)
         learned = self.learned_maps and (maps is None or kspace.sampling.acs > 0)
         given = None if learned else maps
-        net = self._net
 
-        def work(chunk: int | None) -> NDArray[np.complex64]:
+        def work(net: CardioMM, chunk: int | None) -> NDArray[np.complex64]:
             texts = self._embedded(text)
             if is_single_frame(net.config):
                 return frame_images(net, kspace, given, texts, reference=maps, chunk=chunk)
             return clip_images(net, kspace, given, texts, periodic=periodic, chunk=chunk)
 
-        images = self._adapting(work, half=bool(self._half))
+        images = self._adapting(work, self._fast if self._half else self._net)
         if self._half is None:
-            self._half = _agree(self._adapting(work, half=True), images)
+            self._half = _agree(self._adapting(work, self._fast), images)
         settings = {
             "variant": self.loaded.config.variant,
             "precision": "bfloat16" if self._half else "float32",
@@ -230,15 +236,12 @@ class CardioMMReconstructor:
         return self._texts[key]
 
     def _adapting(
-        self, work: Callable[[int | None], NDArray[np.complex64]], *, half: bool
+        self, work: Callable[[CardioMM, int | None], NDArray[np.complex64]], net: CardioMM
     ) -> NDArray[np.complex64]:
         while True:
             try:
-                with (
-                    torch.inference_mode(),
-                    torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half),
-                ):
-                    return work(self.chunk)
+                with torch.inference_mode():
+                    return work(net, self.chunk)
             except (RuntimeError, MemoryError) as error:
                 failure = None if _of_the_compiler(error) else failure_of(error, self.device)
                 if failure is None:

@@ -83,7 +83,7 @@ class ChannelAttentionBlock(nn.Module):
         features = self.conv2(self.slope(self.conv1(x)))
         mean = features.mean(dim=(2, 3), keepdim=True)
         weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(mean))))
-        out: Tensor = (features * weight).add_(x)
+        out: Tensor = torch.addcmul(x, features, weight)
         return out
 
 

@@ -159,7 +159,8 @@ def _blurred(x: Tensor, deviation: float) -> Tensor:
     As a matrix along each axis: on a CPU twice as fast as a convolution of one channel.
     """
     down, across = (_blur_matrix(size, deviation, x.dtype, x.device) for size in x.shape[-2:])
-    return torch.matmul(torch.matmul(down, x), across.T)
+    with torch.autocast(x.device.type, enabled=False):  # half precision is for UNets alone
+        return torch.matmul(torch.matmul(down, x), across.T)
 
 
 @lru_cache(maxsize=16)

@@ -243,12 +243,17 @@ class NormalisedUNet(nn.Module):
 
 
 def padded_call(unet: nn.Module, x: Tensor, meta: Tensor, us: Tensor) -> Tensor:
-    """A UNet on `(n, channel, y, x)` padded with zeros to multiples of 8; the same size comes back."""
+    """A UNet on `(n, channel, y, x)` padded with zeros to multiples of 8; the same size comes back.
+
+    It computes with numbers like its own parameters; what comes back is like `x`.
+    """
+    own = next(unet.parameters()).dtype
     height, width = x.shape[-2:]
     top, left = -height % DEPTH // 2, -width % DEPTH // 2
     bottom, right = -height % DEPTH - top, -width % DEPTH - left
-    padded = functional.pad(x, (left, right, top, bottom)).contiguous(memory_format=torch.channels_last)
-    out: Tensor = unet(padded, meta, us).to(x.dtype)
+    padded = functional.pad(x, (left, right, top, bottom))
+    padded = padded.to(own).contiguous(memory_format=torch.channels_last)
+    out: Tensor = unet(padded, meta.to(own), us.to(own)).to(x.dtype)
     return out[..., top : top + height, left : left + width]
 
 

@@ -115,8 +115,9 @@ class ReconSettings(Checked):
     """Where to compute."""
     threads: int = setting(1, ge=1, le=1024)
     """Threads of the network on a CPU."""
-    precision: Precision = "float32"
-    """bfloat16 is used where the first slice shows that it changes next to nothing."""
+    precision: Precision = "auto"
+    """bfloat16 is used where the first slice shows that it changes next to nothing; `auto` takes it where
+    device and network are made for it."""
     chunk: int | None = setting(None, ge=1, le=65536, unit="frames")
     """Frames that go through the network together; found by the device where it is not set."""
     compile: bool = False

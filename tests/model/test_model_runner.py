@@ -14,6 +14,7 @@ from recon_node.methods.kt import KtSparse
 from recon_node.methods.l1_wavelet import L1Wavelet
 from recon_node.methods.sense import Sense
 from recon_node.model import CardioMM, CardioMMConfig, LoadedWeights, UNetConfig
+from recon_node.model.motion import find_motion
 from recon_node.model.singleframe import PublishedCardioMM
 from recon_node.model.unet import PromptedUNet
 from recon_node.solvers.kt import KtConfig
@@ -290,6 +291,43 @@ def test_bfloat16_is_dropped_where_it_changes_much(monkeypatch, caplog):
     assert "staying with float32" in caplog.text
     assert second.made_by.settings["precision"] == "float32"
     assert np.array_equal(first.data, second.data)
+
+
+ALIGNED = dataclasses.replace(CONFIG, aligned=True, gate=True, consistency="proximal")
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("config", [CONFIG, ALIGNED], ids=["image", "correction"])
+def test_auto_halves_only_what_is_made_for_it_where_that_is_quick(config, native, monkeypatch):
+    monkeypatch.setattr("recon_node.methods.cardiomm.is_native", lambda device: native)
+    exact = CardioMMReconstructor(loaded(config), device="cpu", precision="float32")
+    runner = CardioMMReconstructor(loaded(config), device="cpu")
+    wanted = exact.reconstruct(scan(), maps(), TEXT)
+    found = [runner.reconstruct(scan(), maps(), TEXT) for _ in range(2)]
+    halves = native and config is ALIGNED
+    for images in found:
+        assert images.made_by.settings["precision"] == ("bfloat16" if halves else "float32")
+    assert np.array_equal(found[0].data, found[1].data)
+    assert np.array_equal(found[0].data, wanted.data) == (not halves)
+
+
+def test_halved_networks_of_aligned_frames_round_far_below_the_noise(monkeypatch):
+    """In noise standard deviations, largest over the pixels; the noise of `scan` is 2 ** 0.5."""
+    monkeypatch.setattr("recon_node.methods.cardiomm.is_native", lambda device: True)
+    exact, quick = (
+        CardioMMReconstructor(loaded(ALIGNED), device="cpu", precision=precision).reconstruct(
+            scan(), maps(), TEXT
+        )
+        for precision in ("float32", "auto")
+    )
+    assert np.abs(quick.data - exact.data).max() < 0.05
+
+
+def test_motion_is_found_in_single_precision_whatever_surrounds_it():
+    images = torch.rand(4, 24, 24, dtype=torch.complex64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = find_motion(images, 3, periodic=True)
+    assert torch.equal(inside, find_motion(images, 3, periodic=True))
 
 
 def out_of_memory_above(limit, monkeypatch, error):
