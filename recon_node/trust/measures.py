@@ -20,7 +20,7 @@ from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.error_map import moved_by, on_scale
 from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.map_fit import MapFit
-from recon_node.trust.offgrid import calibration_error, place_of_block
+from recon_node.trust.offgrid import calibration_error, place_of_block, predicted_block
 from recon_node.trust.prediction import powers, squared_errors
 from recon_node.trust.residuals import taken_apart
 
@@ -77,7 +77,8 @@ class Measures:
     """Share of the calibration signal's norm that no image gives through the coil maps, less the noise where
     its level is known."""
     peak_ratio: float | None = None
-    """Largest factor, up or down, between the image's brightness and that of the calibration image."""
+    """Factor, up or down, between the brightness of the image at the calibration's resolution and that of the
+    calibration image."""
     coil_gain: float | None = None
     """This and the five below: see `recon_node.trust.residuals.Unexplained`."""
     line_gain: float | None = None
@@ -145,7 +146,7 @@ def measure(
         consistency=_ratio(*_without_noise(kspace, kspace.mask, residual, signal)),
         consistency_noise=float(np.sqrt(residual)) if kspace.whitened else None,
         map_residual=_map_residual(kspace, maps),
-        peak_ratio=_peak_ratio(kspace, maps, bright),
+        peak_ratio=_peak_ratio(image, kspace, maps),
         signal=bright if kspace.whitened else None,
         coil_gain=left.coil_gain,
         line_gain=left.line_gain,
@@ -293,15 +294,6 @@ def _offgrid_ratio(
     return None if error is None or expected is None else error / expected
 
 
-def _calibration_brightness(kspace: KSpace, maps: CoilMaps) -> NDArray[np.float32] | None:
-    """`(y, x)`: magnitude of the low-resolution image on the full grid, None without calibration."""
-    if kspace.calibration is None or place_of_block(kspace, kspace.calibration.shape) is None:
-        return None
-    coils = from_centre(kspace.calibration, kspace.data.shape[2:])
-    combined = [np.multiply(one.conj(), coils).sum(axis=0) for one in maps.data]
-    return np.asarray(np.sqrt(sum(powers(one) for one in combined)), np.float32)
-
-
 def _map_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
     calibration = kspace.calibration
     if calibration is None or place_of_block(kspace, calibration.shape) is None or not maps.support.any():
@@ -310,11 +302,23 @@ def _map_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
     return MapFit(maps.data, calibration.shape[1:]).unexplained(calibration, noise=noise)
 
 
-def _peak_ratio(kspace: KSpace, maps: CoilMaps, found: float) -> float | None:
-    low = _calibration_brightness(kspace, maps)
-    if low is None:
+def _peak_ratio(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> float | None:
+    """Both blurred alike: at full resolution small bright things alone would make an image too bright."""
+    calibration = kspace.calibration
+    block = None if calibration is None else place_of_block(kspace, calibration.shape)
+    if calibration is None or block is None:
         return None
-    expected = float(np.quantile(low, _BRIGHT))
+    shape = kspace.data.shape[2:]
+    expected, found = (
+        _bright_part(from_centre(samples, shape), maps)
+        for samples in (calibration, predicted_block(image, maps, block))
+    )
     if expected <= 0 or found <= 0:
         return float("inf")
     return max(found / expected, expected / found)
+
+
+def _bright_part(coils: NDArray[np.complex64], maps: CoilMaps) -> float:
+    """Brightness of the bright parts of an image, of whose coils `(coil, y, x)` this is."""
+    combined = [np.multiply(one.conj(), coils).sum(axis=0) for one in maps.data]
+    return float(np.sqrt(np.quantile(sum(powers(one) for one in combined), _BRIGHT)))

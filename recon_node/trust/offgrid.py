@@ -27,6 +27,17 @@ def place_of_block(kspace: KSpace, shape: tuple[int, ...]) -> tuple[slice, slice
     return found[0], found[1]
 
 
+def predicted_block(
+    image: NDArray[np.complex64], maps: CoilMaps, block: tuple[slice, slice]
+) -> NDArray[np.complex64]:
+    """Calibration samples `(coil, ay, ax)` at `block` that an image `(phase, map, y, x)` gives.
+
+    Of its mean over phases, as calibration taken from a scan's own lines is.
+    """
+    rows = np.arange(block[0].start, block[0].stop)
+    return Predictor(maps.data)(image.mean(axis=0, dtype=np.complex64), rows)[..., block[1]]
+
+
 def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> float | None:
     """How badly an image predicts the calibration samples that are not among its own data.
 
@@ -53,9 +64,7 @@ def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMa
     total = float(np.linalg.norm(measured))
     if not unseen.any() or total == 0:
         return None
-    mean = image.mean(axis=0, dtype=np.complex64)
-    rows = np.arange(block[0].start, block[0].stop)
-    predicted = Predictor(maps.data)(mean, rows)[..., block[1]][:, unseen]
+    predicted = predicted_block(image, maps, block)[:, unseen]
     power = float(np.vdot(predicted, predicted).real)
     factor = np.vdot(predicted, measured) / power if power > 0 else 0.0
     return max(LEAST_SHARE, float(np.linalg.norm(measured - factor * predicted)) / total)
