@@ -22,6 +22,7 @@ from recon_node.core.choices import Device
 from recon_node.core.errors import DataError, ReconNodeError, where_it_failed
 from recon_node.core.protocols import Source
 from recon_node.core.scan import SliceIndex
+from recon_node.core.threads import one_blas_thread
 from recon_node.core.types import KSpace, Verdict
 from recon_node.dicom import WrittenInstance
 from recon_node.methods.registry import Methods, make_methods
@@ -181,6 +182,7 @@ def _in_time(
         return replace(result, verdict=verdict, held=False)
 
 
+@one_blas_thread()
 def _reconstructed(prepared: Prepared, pipeline: Pipeline, clock: Stopwatch) -> Reconstruction:
     """The stages between k-space and images."""
     kspace, methods, settings = prepared.kspace, pipeline.methods, pipeline.settings

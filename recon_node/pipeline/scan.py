@@ -12,6 +12,7 @@ from recon_node.core.errors import DataError, ReconNodeError, SourceError, one_l
 from recon_node.core.identity import ScanIdentity
 from recon_node.core.protocols import Source
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.core.threads import one_blas_thread
 from recon_node.core.types import KSpace
 from recon_node.files.open import open_source
 from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
@@ -67,7 +68,8 @@ def prepare(
     while True:
         asked = time.perf_counter()
         try:
-            kspace = next(slices, None)
+            with one_blas_thread():
+                kspace = next(slices, None)
         except ReconNodeError:
             if stream.error is None:
                 raise
@@ -129,6 +131,7 @@ def _sorted(stream: _Broken, preparation: Preparation, identity: ScanIdentity) -
         raise DataError(one_line_of(preparation.refused))
 
 
+@one_blas_thread()
 def _compressed(kspace: KSpace, options: PrepSettings) -> KSpace:
     if options.compression == "none" or kspace.calibration is None:
         return kspace
