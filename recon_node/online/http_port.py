@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import SHUT_RDWR, socket
+from socket import SHUT_RDWR, SO_ERROR, SOL_SOCKET, socket
 from types import TracebackType
 from typing import Any, Self
 
@@ -87,6 +87,10 @@ class QuietHandler(BaseHTTPRequestHandler):
     server_version = "recon-node"
     sys_version = ""
 
+    def parse_request(self) -> bool:
+        """Whether there is a request, and somebody who waits for its answer."""
+        return super().parse_request() and not _gone(self.request)
+
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin to answer: the request has come in time."""
         if isinstance(self.server, _Server):
@@ -112,14 +116,19 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """One thread a connection, and no more than there are places."""
-        if not self._places.acquire(blocking=False):
-            self._cut_off(_SOON_S, most=1)
-            if not self._places.acquire(timeout=_POLL_S):
-                self.shutdown_request(request)
-                return
+        if _gone(request) or not self._has_place():
+            self.shutdown_request(request)
+            return
         with self._lock:
             self._arriving[request] = time.monotonic()
         super().process_request(request, client_address)
+
+    def _has_place(self) -> bool:
+        """Whether a place is free, or becomes free soon: who only watches is not waited for."""
+        if self._places.acquire(blocking=False):
+            return True
+        self._cut_off(_SOON_S, most=1)
+        return self._places.acquire(timeout=_POLL_S if self._arriving else 0)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve one connection in its thread."""
@@ -151,3 +160,11 @@ class _Server(ThreadingHTTPServer):
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, OSError):
             log.warning("%s page: %s", self._name, where_it_failed(error))
+
+
+def _gone(request: Any) -> bool:
+    """Whether the peer reset the connection: no page is made for nobody."""
+    try:
+        return bool(request.getsockopt(SOL_SOCKET, SO_ERROR))
+    except OSError:
+        return True

@@ -9,9 +9,11 @@ import json
 import logging
 import re
 import socket
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +24,7 @@ from recon_node.methods.table import CLASSICAL
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.request import parameters_from_json
 from recon_node.offline.send import send_scan
-from recon_node.online.health import HealthServer, health_pages
+from recon_node.online.health import HealthServer, Page, health_pages
 from recon_node.online.log import PatientFilter, hashed, setup_logging
 from recon_node.online.metrics import Metrics
 from recon_node.online.openrecon import (
@@ -265,3 +267,20 @@ def _answers(port: int) -> bool:
         sock.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
         return b"200" in sock.recv(100)
     return False
+
+
+def test_no_page_is_made_for_those_who_are_gone() -> None:
+    made: list[str] = []
+
+    def page(query: str) -> Page:
+        made.append(query)
+        return HTTPStatus.OK, "text/plain", b"made\n"
+
+    health = HealthServer({"/metrics": page, "/healthz": page}, port=0)
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", health.port), 20) as sock:
+            sock.sendall(b"GET /metrics?gone HTTP/1.1\r\n\r\n")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with health:
+        assert _answers(health.port)
+    assert made == [""]
