@@ -61,6 +61,13 @@ _SHOWN = ("edv", "esv", "ef", "mass", "thickness", "eda", "fac")
 )
 @clip_options
 @click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="With --hearts: scan each so often, with other coils, noise and sampling.",
+)
+@click.option(
     "--minutes",
     type=click.FloatRange(0),
     help="Begin no new slice after so long, and report what is done: the next run goes on.",
@@ -138,7 +145,9 @@ def _stacks(hearts: Path | None, options: dict[str, Any], recon: ReconSettings) 
     if "cardiomm" in options["methods"]:
         cines = unseen(cines, recon, tell=tell)
     size_px = options["size"]
-    found = real_stacks(cines, hearts, size=size_px, coils=coils, seed=seed, tell=tell)
+    found = real_stacks(
+        cines, hearts, size=size_px, coils=coils, seed=seed, repeats=options["repeats"], tell=tell
+    )
     return found, f"{size_px} {coils}"
 
 

@@ -105,6 +105,11 @@ def _conditions(_: click.Context, __: click.Parameter, value: str) -> tuple[tupl
     metavar="FILE",
     help="Write trust limits and error model made of all hearts of this run.",
 )
+@click.option(
+    "--own-limits",
+    is_flag=True,
+    help="Judge by the limits that the method has, not by those of this run's other hearts.",
+)
 @network_options
 @json_option
 def command(
@@ -114,14 +119,16 @@ def command(
     write_limits: Path | None,
     *,
     config: Path | None,
+    own_limits: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Let things go wrong with scans whose truth is known, and see which of them the trust check notices.
 
     An image is bad where its SSIM is more than 0.05 below the median of the clean images of its kind of heart
-    and sampling, or its NMSE more than twice that. Every case is judged by limits made of other hearts. Other
-    ways to doubt an image stand beside the node's, with what they cost. OUT/report.md has the tables.
+    and sampling, or its NMSE more than twice that. Every case is judged by limits made of other hearts, or
+    by those of the method. Other ways to doubt an image stand beside the node's, with what they cost.
+    OUT/report.md has the tables.
     """
     from recon_node.lab.failures import FailureStudy, chosen_kinds, run
     from recon_node.lab.failures.report import write_reports
@@ -130,6 +137,8 @@ def command(
     network = {name: options.pop(name) for name in list(options) if "__" in name}
     recon = settings_from(config, network).recon
     methods = make_methods(recon)
+    if own_limits and methods.limits is None:
+        raise click.UsageError("--own-limits: the method has none: leave it out, or write some first")
     minutes = options.pop("minutes")
     study = FailureStudy(
         kinds=chosen_kinds(options.pop("kinds"), learned=methods.weights is not None),
@@ -145,7 +154,7 @@ def command(
             minutes=minutes,
             report=lambda one: advance(1, f"{one['kind']} {one['heart']}"[:60]),
         )
-    report = write_reports(records, out)
+    report = write_reports(records, out, limits=methods.limits if own_limits else None)
     if write_limits is not None:
         _write_limits(records, methods, write_limits)
     if as_json:

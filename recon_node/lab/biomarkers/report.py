@@ -14,6 +14,7 @@ from recon_node.core import durable
 from recon_node.core.errors import DataError
 from recon_node.lab.biomarkers.agreement import REFERENCES, Agreement, Pair, agreements, pairs
 from recon_node.lab.biomarkers.measures import AREAS, VOLUMES
+from recon_node.lab.biomarkers.stacks import heart_of
 from recon_node.lab.evaluation.records import Record
 from recon_node.report import Chart, Table, Tables, write_tables
 from recon_node.report.charts import bland_altman_chart
@@ -88,26 +89,34 @@ def _findings(rows: Sequence[Agreement], found: Sequence[Pair], segmenter: str) 
 def _said(rows: Sequence[Agreement], found: Sequence[Pair]) -> list[str]:
     said = []
     for source in dict.fromkeys(row.source for row in rows):
-        stacks = {p.unit for p in found if p.source == source and p.biomarker in VOLUMES}
-        if stacks:
-            said.append(
-                f"{len(stacks)} {source} {'stack' if len(stacks) == 1 else 'stacks'}: volumes are sums of "
-                "areas times the distance of the slices."
-            )
-            if len(stacks) == 1:
-                said.append("One heart has a difference, but no limits of agreement and no ICC.")
-        else:
+        scans = {p.unit for p in found if p.source == source and p.biomarker in VOLUMES}
+        stacks = {heart_of(scan) for scan in scans}
+        if not stacks:
             said.append(
                 f"No {source} clips make a stack: areas and fractional area change, no volumes and no "
                 "ejection fraction."
             )
+            continue
+        said.append(
+            f"{len(stacks)} {source} {'stack' if len(stacks) == 1 else 'stacks'}: volumes are sums of "
+            "areas times the distance of the slices."
+        )
+        if len(scans) > len(stacks):
+            said.append(
+                f"{len(scans)} scans of {len(stacks)} {source} {'heart' if len(stacks) == 1 else 'hearts'}: "
+                "scans of one heart differ in coils, noise and sampling, so that their limits of agreement "
+                "are those of scanning, not of patients."
+            )
+        elif len(stacks) == 1:
+            said.append("One heart has a difference, but no limits of agreement and no ICC.")
     return said
 
 
 def _part(
     source: str, reference: str, some: Sequence[Agreement], found: Sequence[Pair], *, stacks: bool
 ) -> Table:
-    unit = "hearts" if stacks else "slices"
+    again = any(heart_of(one.unit) != one.unit for one in found)
+    unit = ("scans" if again else "hearts") if stacks else "slices"
     headings = ("condition, method", "biomarker", unit, "bias", "limits of agreement", "ICC(2,1)")
     table_rows = [
         (

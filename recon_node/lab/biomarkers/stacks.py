@@ -26,6 +26,8 @@ from recon_node.simulate.subject import draw_subject
 _SLICE = re.compile(r"[-_ ]?sl(?:ice)?[-_ ]?[pm]?\d+(?:\.\d+)?$")
 """The end of a clip's name that tells slices of a stack apart."""
 LEAST_SLICES = 3
+AGAIN = " #"
+"""Between the name of a heart and the number of its scan, from the second on."""
 EVEN = 0.1
 """By how much distances between slices may differ from their median."""
 
@@ -115,6 +117,7 @@ def real_stacks(
     coils: int | None = None,
     snr: float | None = None,
     seed: int = 0,
+    repeats: int = 1,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Stack]:
     """Real clips, put together to stacks by their names and places.
@@ -133,6 +136,9 @@ def real_stacks(
         Cut so many pixels a side around the heart, all frames; None leaves the whole field of view.
     coils, snr, seed
         As for `recon_node.lab.evaluation.hearts.HeartStudy`.
+    repeats : int
+        How often each heart is scanned, each time with other coils, phase and noise; `AGAIN` and a number end
+        the names of all scans but the first.
     tell : callable
         Gets a line for each group of clips that makes no stack.
     """
@@ -140,19 +146,21 @@ def real_stacks(
     for cine in cines:
         groups[_SLICE.sub("", cine.name)].append(cine)
 
-    def made(name: str, some: Sequence[Cine], pitch: float | None) -> Stack:
+    def made(name: str, some: Sequence[Cine], pitch: float | None, turn: int) -> Stack:
+        again = f"{AGAIN}{turn}" if turn else ""
+
         def scan(cine: Cine) -> FullScan:
             part = cine if size is None else around_heart(cine, size, len(cine.images))
-            rng = np.random.default_rng([*SALT, seed, crc32(cine.name.encode())])
+            rng = np.random.default_rng([*SALT, seed, crc32((cine.name + again).encode())])
             return scan_of_cine(rng, part, coils=coils, snr=snr)
 
         return Stack(
-            name=name,
+            name=name + again,
             source="real",
             pitch_mm=pitch,
             slices=tuple(
                 StackSlice(
-                    name=cine.name,
+                    name=cine.name + again,
                     make=lambda cine=cine: scan(cine),  # type: ignore[misc]
                     expert_cm2=expert_areas(folder, cine),
                 )
@@ -160,17 +168,22 @@ def real_stacks(
             ),
         )
 
-    found: list[Stack] = []
+    parts: list[tuple[str, Sequence[Cine], float | None]] = []
     for name, some in groups.items():
         ordered = sorted(some, key=lambda cine: (cine.slice_mm or 0.0, cine.name))
         pitch = _pitch(ordered)
         if pitch is not None:
-            found.append(made(name, ordered, pitch))
+            parts.append((name, ordered, pitch))
             continue
         if len(some) > 1:
             tell(f"{name}: {len(some)} clips are no stack (places not known or not even): areas, no volumes")
-        found += [made(cine.name, [cine], None) for cine in ordered]
-    return found
+        parts += [(cine.name, [cine], None) for cine in ordered]
+    return [made(*part, turn) for turn in range(repeats) for part in parts]
+
+
+def heart_of(name: str) -> str:
+    """The heart's name out of that of one of its scans."""
+    return name.partition(AGAIN)[0]
 
 
 def _pitch(ordered: Sequence[Cine]) -> float | None:

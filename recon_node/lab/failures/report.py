@@ -13,19 +13,29 @@ import numpy as np
 from recon_node.core import durable
 from recon_node.core.errors import DataError
 from recon_node.lab.failures.beside import BESIDE
+from recon_node.lab.failures.fit import judged as judged_by
 from recon_node.lab.failures.fit import judged_apart
 from recon_node.lab.failures.kinds import CLEAN, KINDS
 from recon_node.lab.failures.run import Record
 from recon_node.lab.failures.score import Summary, summarise
 from recon_node.report import Table, Tables, write_tables
+from recon_node.trust import Limits
 
 Rows = list[tuple[str, ...]]
 
 
-def write_reports(records: Sequence[Record], folder: Path) -> dict[str, Any]:
-    """Judge every case by limits of other hearts, and write ``report.json``, ``.md`` and ``.html``.
+def write_reports(records: Sequence[Record], folder: Path, *, limits: Limits | None = None) -> dict[str, Any]:
+    """Judge every case, and write ``report.json``, ``.md`` and ``.html``.
 
-    Where there are too few clean scans for that, the verdicts of the method's own limits stand.
+    Parameters
+    ----------
+    records : sequence
+        Every case of the run.
+    folder : Path
+        Gets the reports.
+    limits : Limits, optional
+        To judge by. Without them every case is judged by limits of the run's other hearts; where there are
+        too few clean scans for that, the verdicts of the method's own limits stand.
 
     Returns
     -------
@@ -33,9 +43,11 @@ def write_reports(records: Sequence[Record], folder: Path) -> dict[str, Any]:
         What ``report.json`` holds.
     """
     try:
-        judged, by = judged_apart(records), "limits made of other hearts"
+        judged, by = judged_apart(records) if limits is None else [], "limits made of other hearts"
     except DataError as error:
         judged, by = list(records), f"the method's own limits ({error})"
+    if limits is not None:
+        judged, by = [judged_by(one, limits) for one in records], "the method's own limits"
     summary = summarise(judged, _doubt)
     coverage = coverages(judged)
     report = {"judged_by": by, **dataclasses.asdict(summary), "coverage": coverage}

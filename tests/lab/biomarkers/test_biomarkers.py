@@ -288,6 +288,29 @@ def test_clips_without_a_stack_have_areas_and_a_second_run_measures_nothing(tmp_
         write_reports([], tmp_path / "out", segmenter="x")
 
 
+def test_scans_of_one_heart_differ_and_are_not_taken_for_patients(tmp_path: Path) -> None:
+    hearts = tmp_path / "hearts"
+    hearts.mkdir()
+    for place in (0, 1, 2):
+        beating(f"case_sl{place}", hearts, slice_mm=8.0 * place)
+    cines = read_cines(hearts)
+    stacks = tuple(real_stacks(cines, hearts, size=64, coils=4, repeats=3))
+    assert [one.name for one in stacks] == ["case", "case #1", "case #2"]
+    first, second = (one.slices[0].make() for one in stacks[:2])
+    assert not np.allclose(first.maps, second.maps)
+    once = real_stacks(cines, hearts, size=64, coils=4)[0].slices[0].make()
+    assert np.array_equal(first.kspace, once.kspace)  # more scans leave the first as it was
+    study = BiomarkerStudy(stacks=stacks, methods=("zero-filled",), accelerations=(4,))
+    records = run(study, find_segmenter(f"{__name__}:Thresholds"), ReconSettings(device="cpu"), tmp_path)
+    report = write_reports(records, tmp_path, segmenter="x")
+    (ef,) = [row for row in report["agreement"] if row["biomarker"] == "ef"]
+    assert (ef["count"], ef["method"]) == (3, "zero-filled")
+    told = (tmp_path / "biomarkers.md").read_text().replace("\n", " ")
+    assert "1 real stack:" in told
+    assert "3 scans of 1 real heart:" in told
+    assert "not of patients" in told
+
+
 def test_slices_of_a_drawn_stack_are_of_one_heart_with_noise_of_their_own() -> None:
     (stack,) = drawn_stacks(1, slices=2, phases=3, matrix=48, coils=3)
     first, second = (one.make() for one in stack.slices)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -11,11 +12,12 @@ from recon_node.cli.evaluate import command
 from recon_node.core.errors import DataError
 from recon_node.lab.failures import FailureStudy, chosen_kinds, run
 from recon_node.lab.failures.fit import folds, judged, judged_apart, make_limits, residual
+from recon_node.lab.failures.report import write_reports
 from recon_node.lab.failures.run import CASES, read
 from recon_node.lab.failures.score import auroc, is_bad, medians, summarise
 from recon_node.methods.registry import make_methods
 from recon_node.settings import ReconSettings
-from recon_node.trust import load_limits, save_limits
+from recon_node.trust import Limit, load_limits, save_limits
 
 STUDY = FailureStudy(
     kinds=chosen_kinds(["spikes", "coils-swapped"], learned=False),
@@ -100,6 +102,7 @@ def test_the_command_writes_its_reports(folder):
         (["--seed", "3", "trust"], "--seed before trust"),
         (["trust", "--strengths", "4"], "expected turn, or some of 1,2,3"),
         (["trust", "--conditions", "random"], "expected PATTERN:ACCELERATION"),
+        (["trust", "--method", "sense", "--own-limits"], "the method has none"),
     ],
 )
 def test_wrong_usage_is_told_in_a_line(words, said):
@@ -161,6 +164,22 @@ def test_hearts_are_judged_by_limits_of_other_hearts():
     assert summary.clean_warned["drawn"] < 0.1
     assert summary.passed_bad == 0
     assert summary.cost["hold-out and residuals"] == pytest.approx(0.3)
+
+
+def test_a_run_is_judged_by_limits_that_another_one_made(tmp_path):
+    cases = list(invented(60, seed=1))
+    narrow = make_limits(invented(100, seed=2))
+    far = dict.fromkeys(narrow.default, Limit(typical=3, warn=1e6, fallback=1e7))
+    wide = dataclasses.replace(narrow, default=far, groups={})
+    warned = []
+    for limits in (narrow, wide):
+        report = write_reports(cases, tmp_path, limits=limits)
+        assert report["judged_by"] == "the method's own limits"
+        assert report["coverage"][0]["count"] > 0
+        warned.append(report["cases"] - report["passed"])
+    assert warned[0] >= 12  # the bad fifth
+    assert warned[1] == 0
+    assert write_reports(cases, tmp_path)["judged_by"] == "limits made of other hearts"
 
 
 def test_bounds_hold_as_often_as_they_promise_on_new_hearts():
