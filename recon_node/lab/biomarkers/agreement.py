@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ import numpy as np
 
 from recon_node.core.errors import DataError
 from recon_node.lab.biomarkers.measures import AREAS, VOLUMES, against_experts, of_slice, of_stack
+from recon_node.lab.biomarkers.stacks import heart_of
 from recon_node.lab.biomarkers.study import FULL, arrays
 from recon_node.lab.evaluation.biomarkers import bland_altman, function_of, intraclass_correlation
 from recon_node.lab.evaluation.records import Record
+from recon_node.trust import conformal_quantile
 
 Numbers = Mapping[str, float]
+BOUND_LEVEL = 0.9
 REFERENCES = {
     "full": "the fully sampled images, same segmenter",
     "experts": "the experts' contours, in their slices and frames",
@@ -55,6 +59,9 @@ class Agreement:
     high: float | None
     icc: float | None
     """ICC(2,1); None where it is not defined."""
+    bound: float | None
+    """Absolute difference within which `BOUND_LEVEL` of new hearts stay (split conformal, a scan of each
+    heart); None for slices, and where there are too few hearts."""
 
 
 def pairs(records: Sequence[Record]) -> list[Pair]:
@@ -158,4 +165,15 @@ def _agreement(some: Sequence[Pair]) -> Agreement:
         low=low,
         high=high,
         icc=icc,
+        bound=_bound(some),
     )
+
+
+def _bound(some: Sequence[Pair]) -> float | None:
+    if some[0].biomarker not in VOLUMES:
+        return None
+    hearts: dict[str, float] = {}
+    for one in some:
+        hearts.setdefault(heart_of(one.unit), abs(one.measured - one.expected))
+    found = conformal_quantile(list(hearts.values()), BOUND_LEVEL)
+    return found if math.isfinite(found) else None

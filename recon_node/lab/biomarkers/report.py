@@ -117,7 +117,15 @@ def _part(
 ) -> Table:
     again = any(heart_of(one.unit) != one.unit for one in found)
     unit = ("scans" if again else "hearts") if stacks else "slices"
-    headings = ("condition, method", "biomarker", unit, "bias", "limits of agreement", "ICC(2,1)")
+    headings = (
+        "condition, method",
+        "biomarker",
+        unit,
+        "bias",
+        "limits of agreement",
+        "ICC(2,1)",
+        "90% within",
+    )
     table_rows = [
         (
             f"{row.condition}, {row.method}" if row.condition != row.method else row.condition,
@@ -126,6 +134,7 @@ def _part(
             f"{row.bias:+.2f}",
             "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}",
             "" if row.icc is None else f"{row.icc:.3f}",
+            "" if row.bound is None else f"{row.bound:.2f}",
         )
         for row in some
     ]

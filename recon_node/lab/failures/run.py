@@ -147,17 +147,26 @@ def run(
     path = folder / CASES
     done = {record["key"]: record for record in read(path)}
     networks: dict[str, Any] = {}
-    wanted = list(tasks(study))
+    circumstances = _circumstances(study, methods)
+    wanted = {f"{task.key}|{circumstances}": task for task in tasks(study)}
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    for place, task in enumerate(wanted):
-        if task.key not in done:
+    for place, (key, task) in enumerate(wanted.items()):
+        if key not in done:
             if time.monotonic() > end:
                 continue
             look = study.beside > 0 and place % study.beside == 0
-            done[task.key] = _record(task, study, methods, networks, folder, look=look)
-            add_records(path, [done[task.key]])
-        report(done[task.key])
-    return [done[task.key] for task in wanted if task.key in done]
+            record = _record(task, study, methods, networks, folder, look=look)
+            done[key] = {"key": key, **record}
+            add_records(path, [done[key]])
+        report(done[key])
+    return [done[key] for key in wanted if key in done]
+
+
+def _circumstances(study: FailureStudy, methods: Methods) -> str:
+    """What else decides what becomes of a task: under others it is done anew."""
+    name = methods.chosen.name
+    by = name if methods.weights is None else f"{name} {methods.weights.sha256[:12]}"
+    return f"{study.size} px, {study.phases} phases, acs {study.acs}|{study.seed}|{by}"
 
 
 def read(path: Path) -> list[Record]:
@@ -199,7 +208,6 @@ def _record(
     entropy = [*SALT, SALT_FAILURES, study.seed, task.number, crc32(task.heart.encode())]
     raw = raw_of(_full(task, study, entropy), task.condition, [*entropy, 1], acs=study.acs)
     record: Record = {
-        "key": task.key,
         "source": task.source,
         "heart": task.heart,
         "condition": _words(task.condition),

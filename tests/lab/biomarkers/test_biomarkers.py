@@ -311,6 +311,45 @@ def test_scans_of_one_heart_differ_and_are_not_taken_for_patients(tmp_path: Path
     assert "not of patients" in told
 
 
+def stacks_measured(hearts: int, scans: int = 1) -> list[dict]:
+    """Fully sampled hearts of EF 50, and scans of them that are 1, 2, 3, ... points off."""
+    found = []
+    for heart in range(hearts):
+        for scan in range(scans):
+            stack = f"heart {heart}" + (f" #{scan}" if scan else "")
+            for condition, smallest in (("fully sampled", 5.0), ("random 16x", 5.0 - 0.1 * (heart + 1))):
+                found.append(
+                    {
+                        "source": "real",
+                        "stack": stack,
+                        "slice": f"{stack} slice",
+                        "place": 0,
+                        "pitch_mm": 10.0,
+                        "condition": condition,
+                        "method": "m" if condition == "random 16x" else condition,
+                        "cavity_cm2": [10.0, smallest],
+                        "wall_cm2": [8.0, 8.0],
+                        "expert_cm2": {},
+                        "true_ml": None,
+                    }
+                )
+    return found
+
+
+def bound_of_ef(records: list[dict]) -> float | None:
+    (row,) = [one for one in agreements(pairs(records)) if one.biomarker == "ef"]
+    return row.bound
+
+
+def test_nine_hearts_bound_the_error_of_the_next_in_nine_of_ten_cases(tmp_path: Path) -> None:
+    assert bound_of_ef(stacks_measured(8)) is None
+    assert bound_of_ef(stacks_measured(9)) == pytest.approx(9)
+    assert bound_of_ef(stacks_measured(19)) == pytest.approx(18)
+    assert bound_of_ef(stacks_measured(3, scans=5)) is None  # scans of a heart are no hearts
+    write_reports(stacks_measured(9), tmp_path, segmenter="x")
+    assert "90% within" in (tmp_path / "biomarkers.md").read_text()
+
+
 def test_slices_of_a_drawn_stack_are_of_one_heart_with_noise_of_their_own() -> None:
     (stack,) = drawn_stacks(1, slices=2, phases=3, matrix=48, coils=3)
     first, second = (one.make() for one in stack.slices)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -54,6 +55,15 @@ def test_every_case_is_a_line_and_a_run_goes_on_where_it_stopped(folder, methods
     assert [one["key"] for one in again] == [json.loads(line)["key"] for line in lines]
     for one, first in zip(records, map(json.loads, lines), strict=True):
         assert one["truth"] == pytest.approx(first["truth"])
+
+
+def test_a_study_of_other_hearts_or_methods_takes_nothing_for_its_own(folder, methods, tmp_path):
+    shutil.copy(folder / CASES, tmp_path / CASES)
+    assert len(run(STUDY, methods, tmp_path, minutes=0)) == STUDY.total
+    for change in ({"seed": 1}, {"size": 64}, {"phases": 5}, {"acs": 12}):
+        assert run(dataclasses.replace(STUDY, **change), methods, tmp_path, minutes=0) == []
+    other = make_methods(ReconSettings(method="zero-filled", device="cpu"))
+    assert run(STUDY, other, tmp_path, minutes=0) == []
 
 
 def test_a_run_whose_time_is_over_begins_nothing_new(folder, methods, tmp_path):
