@@ -25,7 +25,6 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from benchmarks import bart
 from benchmarks.tune_classical import as_kspace
 from recon_node.coils import espirit, espirit_slices
 from recon_node.coils.eigenmaps import Operator, dominant, operator_samples
@@ -34,6 +33,7 @@ from recon_node.coils.kernels import signal_kernels
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import CoilMaps
+from recon_node.lab.evaluation import bart
 from recon_node.methods.sense import Sense
 
 THRESHOLD = 0.02

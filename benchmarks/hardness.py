@@ -20,10 +20,10 @@ from recon_node.lab.evaluation.hearts import (
     HeartStudy,
     few,
     heart_cases,
-    heart_table,
-    judged_by_methods,
     scan_cases,
 )
+from recon_node.lab.evaluation.hearts_report import heart_table
+from recon_node.lab.evaluation.hearts_run import judged_by_methods
 from recon_node.lab.evaluation.heldout import SALT
 from recon_node.settings import ReconSettings
 from recon_node.simulate import Example, ScanDescription, draw_example
@@ -60,14 +60,11 @@ def drawn_cases(study: HeartStudy, kind: str, count: int) -> Iterator[HeartCase]
 
 def around(scan: Example) -> tuple[slice, slice]:
     """Rows and columns of `SIDE_MM` around the ventricles."""
-    ventricles = (scan.lv + scan.rv).sum(axis=0)
-    parts = []
-    for axis, pixel in enumerate(scan.pixel_mm):
-        profile = ventricles.sum(axis=1 - axis)
-        middle = round(float(np.average(np.arange(len(profile)), weights=profile)))
-        half = round(SIDE_MM / pixel / 2)
-        parts.append(slice(max(middle - half, 0), middle + half))
-    return parts[0], parts[1]
+    centre = scan.heart_centre()
+    assert centre is not None
+    halves = [round(SIDE_MM / pixel / 2) for pixel in scan.pixel_mm]
+    rows, columns = (slice(max(at - half, 0), at + half) for at, half in zip(centre, halves, strict=True))
+    return rows, columns
 
 
 def told(result: HeartResult) -> None:

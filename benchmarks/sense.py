@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import bart
 from benchmarks.espirit import measured, object_and_maps
 from benchmarks.tune_classical import as_kspace, psnr
 from recon_node.core.fft import centred_fft
 from recon_node.core.scan import ScanHeader
 from recon_node.core.types import CoilMaps
+from recon_node.lab.evaluation import bart
 from recon_node.methods.sense import Sense
 from recon_node.simulate import draw_mask
 

@@ -26,7 +26,7 @@ from recon_node.lab.evaluation.heldout import SALT, kspace_of
 from recon_node.lab.evaluation.metrics import series_metrics
 from recon_node.pipeline.stages import calibrate
 from recon_node.simulate import draw_example, draw_mask
-from recon_node.simulate.cine import heart_window, scan_of_cine
+from recon_node.simulate.cine import scan_of_cine, scan_window
 from recon_node.simulate.example import FullScan
 from recon_node.solvers.operator import SenseOperator
 from recon_node.solvers.tikhonov import tikhonov
@@ -76,7 +76,7 @@ def losses(scan: FullScan, entropy: list[int], pattern: str, rate: float) -> NDA
     mask = draw_mask(pattern, rate, shape=shape, acs=20, rng=np.random.default_rng([*entropy, 1]))
     kspace = kspace_of(scan, mask, acs=20)
     maps = calibrate(kspace)
-    window: tuple[Any, ...] = (slice(None), *heart_window(scan.images, scan.pixel_mm))
+    window: tuple[Any, ...] = (slice(None), *scan_window(scan))
     operator = SenseOperator(maps.data, mask, torch.device("cpu"))
     target = operator.matched(kspace.data)
 

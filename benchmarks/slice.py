@@ -29,12 +29,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import bart
+from recon_node.lab.evaluation import bart
 
 METHODS = ("sense", "kt", "cardiomm")
-TEMPORAL, SPATIAL = 0.12, 0.02
-"""BART's weights, in noise standard deviations: those of the node's first pass."""
-ITERATIONS = 100
 SEED = 3
 
 
@@ -92,8 +89,7 @@ def with_bart(folder: Path) -> dict[str, float | str]:
     bart.write(names[1], frames.reshape(*frames.shape[:4], *(1,) * 6, frames.shape[-1]))
     lines = min(kspace.calibration.shape[1:])
     seconds = bart.run("ecalib", "-m1", f"-r{lines}", "-k6", names[0], names[2])
-    over = (f"-RT:{1 << 10}:0:{TEMPORAL}", f"-RT:3:0:{SPATIAL}", f"-i{ITERATIONS}", "-w1")
-    seconds += bart.run("pics", *over, *names[1:])
+    seconds += bart.run("pics", *bart.BartKt().options(kspace.mask), *names[1:])
     images = bart.read(names[3]).squeeze().transpose(2, 1, 0)
     inside = np.abs(bart.read(names[2])).sum(axis=3).squeeze().T > 0
     return {

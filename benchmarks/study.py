@@ -4,7 +4,8 @@
 
 Every scan is another heart: 25 frames, a moving, textured background, drawn vendor and field strength. The unit
 of replication is the scan: tests are paired over scans (Wilcoxon's signed-rank test on each scan's mean PSNR).
-BART's L1-wavelet and k-t sparse SENSE are tuned for each condition on scans that are not among the test's; the
+BART's L1-wavelet and k-t total variation, and k-t sparse SENSE, are tuned for each condition on scans that are not
+among the test's; the
 node's own methods run with their settings. All methods get the same k-space and coil maps, and magnitudes are
 compared in the k-space's own unit. With the defaults: 96 scans, 2400 frames.
 
@@ -21,12 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study_report import CARDIOMM, gain_table, gains, quality_tables
-from benchmarks.study_rivals import Rival, bart_wavelet, kt_tuned, measure, of_node, plain_unet_of, tuned
+from benchmarks.study_rivals import (
+    Rival,
+    bart_kt,
+    bart_wavelet,
+    kt_tuned,
+    measure,
+    of_node,
+    plain_unet_of,
+    tuned,
+)
 from benchmarks.study_scans import ACCELERATIONS, PATTERNS, TUNING, crossed, scans
 from benchmarks.study_store import Store
 from recon_node.lab.evaluation.studies import Result, table
+from recon_node.simulate.detail import HEARTS
 
-RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "kt", "kt-tuned", "unet", "cardiomm")
+RIVALS = ("zero-filled", "sense", "l1-wavelet", "bart", "bart-kt", "kt", "kt-tuned", "unet", "cardiomm")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phases", type=int, default=25)
     parser.add_argument("--matrix", type=int, default=128)
     parser.add_argument("--coils", type=int, default=8)
+    parser.add_argument("--heart", choices=HEARTS, default="detailed", help="how hard drawn hearts are")
     parser.add_argument("--still", action="store_true", help="breath held, regular heartbeat")
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
 
@@ -51,12 +63,13 @@ def _two_or_more(text: str) -> int:
 
 def scene(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of a scan that are the same for all scans."""
-    return {name: getattr(options, name) for name in ("phases", "matrix", "coils", "still")}
+    return {name: getattr(options, name) for name in ("phases", "matrix", "coils", "still", "heart")}
 
 
 def rivals(options: argparse.Namespace) -> list[Rival]:
     made = {
         "bart": bart_wavelet,
+        "bart-kt": bart_kt,
         "kt-tuned": kt_tuned,
         "unet": lambda: plain_unet_of(options.unet),
         "cardiomm": lambda: of_node("cardiomm", weights=options.weights, shown=CARDIOMM),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import bart, plain_unet
+from benchmarks import plain_unet
 from benchmarks.study_scans import Scan, code_hash
 from benchmarks.study_store import Store
+from recon_node.lab.evaluation import bart
 from recon_node.lab.evaluation.heldout import Case
 from recon_node.lab.evaluation.metrics import Metrics, series_metrics
 from recon_node.lab.evaluation.studies import Result
@@ -135,23 +135,26 @@ def bart_wavelet() -> Rival:
     """BART's L1-wavelet (``pics -R W``), with weight and iterations chosen for each condition."""
 
     def run(case: Case, settings: Settings) -> Images:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            bart.write(folder / "kspace", _frames_last(case.kspace.data))
-            bart.write(folder / "maps", _frames_last(case.maps.data[:1]))
-            bart.write(folder / "mask", _frames_last(case.kspace.mask[:, None]))
-            weight = f"W:3:0:{settings['regularisation']:g}"
-            options = ("-S", "-e", "-i", int(settings["iterations"]), "-R", weight, "-p", folder / "mask")
-            bart.run("pics", *options, folder / "kspace", folder / "maps", folder / "images")
-            images = bart.read(folder / "images")
-        ky, kx = case.truth.shape[1:]
-        return np.ascontiguousarray(images.reshape((kx, ky, -1), order="F").transpose(2, 1, 0))
+        weight = f"W:3:0:{settings['regularisation']:g}"
+        iterations = str(int(settings["iterations"]))
+        return bart.pics(case.kspace, case.maps, "-S", "-e", "-i", iterations, "-R", weight)
 
     grid = {"regularisation": (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01), "iterations": (50, 100, 200)}
     start = {"regularisation": 0.002, "iterations": 100}
     return Rival("BART L1-wavelet", run, {"name": "bart", "version": bart.version()}, start, grid, every=4)
 
 
-def _frames_last(array: NDArray[Any]) -> NDArray[Any]:
-    """`(phase, coil, y, x)` as BART wants it: readout, phase encoding, 1, coil, ..., time (dimension 10)."""
-    return array.transpose(3, 2, 1, 0)[:, :, None, :, None, None, None, None, None, None, :]
+def bart_kt() -> Rival:
+    """BART's total variation over time and space, with both weights chosen for each condition."""
+
+    def run(case: Case, settings: Settings) -> Images:
+        temporal, spatial = settings["temporal"], settings["spatial"]
+        method = bart.BartKt(
+            temporal=temporal, spatial=spatial, static_temporal=temporal, static_spatial=spatial
+        )
+        return method.images(case.kspace, case.maps)
+
+    grid = {"spatial": (0.01, 0.03, 0.1), "temporal": (0.1, 0.3, 0.6)}
+    start = {"temporal": 0.3, "spatial": 0.03}
+    depends = {"name": "bart kt", "version": bart.version(), "iterations": bart.BartKt().iterations}
+    return Rival("BART k-t TV", run, depends, start, grid)

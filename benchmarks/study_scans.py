@@ -64,6 +64,8 @@ class Scan:
     field_t: float | None = None
     still: bool = False
     """Breath held and a regular heartbeat, in place of breathing of 2 to 5 mm and beats that differ."""
+    heart: str = "plain"
+    """Or ``detailed``: as hard as real ones."""
     every: int = 1
     """Only every n-th frame is reconstructed."""
 
@@ -97,6 +99,7 @@ class Scan:
             field_t=self.field_t,
             breathing_mm=None if self.still else breathing,
             arrhythmia=None if self.still else arrhythmia,
+            heart=self.heart,
             seed=self.seed,
         )
         return _thinned(next(cases(study)), self.every)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.table import Table
 
 from recon_node.cli.common import Group
 from recon_node.cli.evaluate_ablation import command as ablation
 from recon_node.cli.evaluate_biomarkers import command as biomarkers
+from recon_node.cli.evaluate_hearts import beside, compare_real, show
 from recon_node.cli.evaluate_measured import command as measured
 from recon_node.cli.evaluate_readers import command as readers
 from recon_node.cli.evaluate_trust import command as trust
@@ -78,6 +77,18 @@ if TYPE_CHECKING:
 )
 @click.option("--leave-out", multiple=True, metavar="NAME", help="With --hearts: without such clips.")
 @click.option("--snr", type=click.FloatRange(0, min_open=True), help="With --hearts: of blood [drawn].")
+@click.option(
+    "--rivals",
+    type=click.Choice(["bart"]),
+    multiple=True,
+    help="With --hearts: also BART's k-t total variation (needs the command `bart`).",
+)
+@click.option(
+    "--out",
+    type=ANY_PATH,
+    metavar="FOLDER",
+    help="With --hearts: keep results there (a stopped run goes on), and tables (.md, .csv, .json).",
+)
 @click.option("--report", "page", type=ANY_PATH, metavar="FILE.html", help="Also write a page to look at.")
 @network_options
 @json_option
@@ -90,6 +101,8 @@ def command(
     leave_out: tuple[str, ...],
     snr: float | None,
     *,
+    rivals: tuple[str, ...],
+    out: Path | None,
     config: Path | None,
     page: Path | None,
     as_json: bool,
@@ -99,7 +112,7 @@ def command(
 
     PSNR, SSIM and NMSE per frame, in the unit of the k-space, mean over frames and hearts. Real hearts are
     judged in the 64 x 64 pixels around the heart as well; unless --patterns or --accelerations are given, at
-    uniform 8x, random 16x and radial 16x, with methods sense, kt and cardiomm.
+    uniform 8x, random 8x, random 16x and radial 16x, with methods sense, kt and cardiomm.
     """
     if context.invoked_subcommand is not None:
         _alone(context)
@@ -111,6 +124,8 @@ def command(
     chosen = (method,) if method is not None else options.pop("methods")
     options.pop("methods", None)
     if hearts is None:
+        if rivals or out is not None:
+            raise click.UsageError("--rivals and --out go with --hearts")
         _drawn(settings.recon, chosen, options, page=page, as_json=as_json)
         return
     if method is None and "methods" not in given:
@@ -118,7 +133,8 @@ def command(
     kept = {name: options[name] for name in given if name in options}
     kept |= {"snr": snr, "seed": options["seed"]}
     clips = {"only": only, "leave_out": leave_out}
-    _real(settings.recon, hearts, clips, chosen, kept, page=page, as_json=as_json)
+    methods = beside(chosen, rivals)
+    compare_real(settings.recon, hearts, clips, methods, kept, out=out, page=page, as_json=as_json)
 
 
 def _alone(context: click.Context) -> None:
@@ -158,7 +174,7 @@ def _drawn(
     rows = table(results)
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
-    _show(
+    show(
         "Methods compared on drawn hearts",
         ("condition", "method", "hearts", "PSNR dB", "sd", "SSIM", "NMSE"),
         [
@@ -176,117 +192,6 @@ def _drawn(
         page=page,
         quiet=as_json,
     )
-
-
-def _real(
-    recon: ReconSettings,
-    folder: Path,
-    clips: dict[str, tuple[str, ...]],
-    methods: tuple[str, ...],
-    options: dict[str, Any],
-    *,
-    page: Path | None,
-    as_json: bool,
-) -> None:
-    from recon_node.lab.cines import read_cines
-
-    cines = read_cines(folder, tell=lambda line: click.echo(line, err=True), **clips)
-    from recon_node.lab.evaluation.hearts import (
-        CONDITIONS,
-        HeartStudy,
-        few,
-        heart_table,
-        in_words,
-        run_heart_study,
-        unseen,
-    )
-
-    if "cardiomm" in methods:
-        cines = unseen(cines, recon, tell=lambda line: click.echo(line, err=True))
-    study = HeartStudy(
-        cines=few(cines, options.get("scans")),
-        methods=methods,
-        conditions=tuple(
-            (pattern, rate)
-            for pattern in options.get("patterns", ("uniform", "random", "radial"))
-            for rate in options.get("accelerations", (8, 16))
-        )
-        if {"patterns", "accelerations"} & set(options)
-        else CONDITIONS,
-        coils=options.get("coils"),
-        snr=options["snr"],
-        seed=options["seed"],
-    )
-    with progress("reconstructing", study.total) as advance:
-        results = run_heart_study(
-            study, recon, report=lambda one: advance(1, f"{one.heart} {one.condition} {one.method}")
-        )
-    rows = heart_table(results)
-    if as_json:
-        print_json(
-            {
-                "hearts": [cine.name for cine in study.cines],
-                "rows": [dataclasses.asdict(row) for row in rows],
-                "results": [dataclasses.asdict(one) for one in results],
-            }
-        )
-    _show(
-        "Methods compared on real hearts",
-        ("condition", "method", "hearts", "heart PSNR dB", "SSIM", "whole PSNR dB", "SSIM", "over kt dB"),
-        [
-            (
-                row.condition,
-                row.method,
-                str(row.hearts),
-                f"{row.heart_psnr:.2f}",
-                f"{row.heart_ssim:.4f}",
-                f"{row.whole_psnr:.2f}",
-                f"{row.whole_ssim:.4f}",
-                "" if row.over_kt is None else f"{row.over_kt:+.2f}",
-            )
-            for row in rows
-        ],
-        in_words(rows),
-        page=page,
-        quiet=as_json,
-    )
-
-
-def _show(
-    title: str,
-    headings: tuple[str, ...],
-    rows: list[tuple[str, ...]],
-    sentences: list[str] | None = None,
-    *,
-    page: Path | None,
-    quiet: bool,
-) -> None:
-    """A table on the terminal, and the same as a page where one is wanted."""
-    if page is not None:
-        from recon_node.report import Study, write_study
-
-        write_study(
-            page,
-            Study(
-                title=title,
-                subtitle="PSNR, SSIM and NMSE against a known truth, mean over frames and hearts",
-                headings=headings,
-                rows=rows,
-                drawn=3,
-                sentences=sentences or (),
-            ),
-        )
-        click.echo(f"page to look at: {page}", err=True)
-    if quiet:
-        return
-    shown = Table(box=None)
-    for heading in headings:
-        shown.add_column(heading, justify="left" if heading in ("condition", "method") else "right")
-    for row in rows:
-        shown.add_row(*row)
-    Console().print(shown)
-    for sentence in sentences or ():
-        click.echo(sentence)
 
 
 command.add_command(measured)

@@ -103,9 +103,21 @@ def moving_centre(moves: F32, pixel_mm: tuple[float, float]) -> tuple[int, int]:
 
 def heart_window(images: NDArray[Any], pixel_mm: tuple[float, float], side: int = 64) -> tuple[slice, slice]:
     """Rows and columns of the `side` pixels around the heart, inside the image."""
-    centre = heart_centre(images, pixel_mm)
+    return _around(heart_centre(images, pixel_mm), images.shape[-2:], side)
+
+
+def scan_window(scan: FullScan, side: int = 64) -> tuple[slice, slice]:
+    """`heart_window` of a scan; of a drawn one around its ventricles, where the slice cuts them.
+
+    A drawn stomach moves with the breathing, and may move more than a small heart.
+    """
+    centre = scan.heart_centre()
+    return _around(centre or heart_centre(scan.images, scan.pixel_mm), scan.images.shape[-2:], side)
+
+
+def _around(centre: tuple[int, int], shape: tuple[int, ...], side: int) -> tuple[slice, slice]:
     parts = []
-    for middle, size in zip(centre, images.shape[-2:], strict=True):
+    for middle, size in zip(centre, shape, strict=True):
         start = min(max(middle - side // 2, 0), max(size - side, 0))
         parts.append(slice(start, start + min(side, size)))
     return parts[0], parts[1]

@@ -37,6 +37,10 @@ class FullScan:
     trigger_times_ms: tuple[float, ...]
     rr_interval_ms: float
 
+    def heart_centre(self) -> tuple[int, int] | None:
+        """Row and column of the heart where that is known; nobody knows it of a real one."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example(FullScan):
@@ -52,6 +56,18 @@ class Example(FullScan):
     """`(phase,)` of the whole ventricle."""
     rv_volume_ml: NDArray[np.float64]
     """`(phase,)`"""
+
+    def heart_centre(self) -> tuple[int, int] | None:
+        """Row and column of the middle of both ventricles over the cycle; None where the slice has none."""
+        ventricles = (self.lv + self.rv).sum(axis=0, dtype=np.float64)
+        if not ventricles.any():
+            return None
+        places = (np.arange(size) for size in ventricles.shape)
+        row, column = (
+            round(float(np.average(place, weights=ventricles.sum(axis=1 - axis))))
+            for axis, place in enumerate(places)
+        )
+        return row, column
 
     @property
     def lvef_percent(self) -> float:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from recon_node.core.errors import DataError
 from recon_node.core.fft import centred_ifft
+from recon_node.simulate import draw_example
 from recon_node.simulate.augment import augmented
-from recon_node.simulate.cine import Cine, heart_window, scan_of_cine
+from recon_node.simulate.cine import Cine, heart_window, scan_of_cine, scan_window
 
 FRAMES, NY, NX = 8, 72, 96
 
@@ -67,6 +68,20 @@ def test_the_window_lies_around_what_moves(row: float, column: float) -> None:
     assert row + 8 <= rows.stop
     assert columns.start <= column - 8
     assert column + 8 <= columns.stop
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_the_window_of_a_drawn_heart_that_breathes_holds_its_ventricles(seed: int) -> None:
+    scan = draw_example(
+        np.random.default_rng(seed), matrix=(96, 96), phases=8, coils=2, modality="cine", breathing_mm=5.0
+    )
+    ventricles = (scan.lv + scan.rv).sum(axis=0)
+
+    def share(window: tuple[slice, slice]) -> float:
+        return float(ventricles[window].sum() / ventricles.sum())
+
+    assert share(heart_window(scan.images, scan.pixel_mm, 32)) < 0.5  # what moves most is something else
+    assert share(scan_window(scan, 32)) > 0.99
 
 
 @given(seed=st.integers(0, 10_000))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -16,17 +15,16 @@ from recon_node.core.types import Prompts
 from recon_node.lab.cines import fingerprint
 from recon_node.lab.evaluation.heldout import SALT, Case, kspace_of
 from recon_node.lab.evaluation.metrics import Metrics, series_metrics
-from recon_node.methods.registry import make_methods
 from recon_node.model import load_weights
 from recon_node.pipeline.stages import calibrate
-from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
+from recon_node.prompts import metadata_prompt, undersampling_prompt
 from recon_node.settings import ReconSettings
 from recon_node.simulate import draw_mask
-from recon_node.simulate.cine import Cine, heart_window, scan_of_cine
+from recon_node.simulate.cine import Cine, heart_window, scan_of_cine, scan_window
 from recon_node.simulate.example import FullScan
 
 Condition = tuple[str, float]
-CONDITIONS: tuple[Condition, ...] = (("uniform", 8), ("random", 16), ("radial", 16))
+CONDITIONS: tuple[Condition, ...] = (("uniform", 8), ("random", 8), ("random", 16), ("radial", 16))
 """What is looked at unless others are asked for."""
 
 
@@ -36,6 +34,7 @@ class HeartStudy:
 
     cines: tuple[Cine, ...]
     methods: tuple[str, ...] = ("sense", "kt", "cardiomm")
+    """Names of methods, and of rivals (`recon_node.lab.evaluation.hearts_run.RIVALS`)."""
     conditions: tuple[Condition, ...] = CONDITIONS
     coils: int | None = None
     """Receive coils; drawn for each heart if None, as its signal-to-noise ratio is."""
@@ -59,21 +58,6 @@ class HeartResult:
     within: Metrics
     """In the 64 x 64 pixels around the heart."""
     whole: Metrics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartRow:
-    """Means over hearts."""
-
-    condition: str
-    method: str
-    hearts: int
-    heart_psnr: float
-    heart_ssim: float
-    whole_psnr: float
-    whole_ssim: float
-    over_kt: float | None
-    """PSNR in the heart above that of k-t sparse SENSE on the same hearts, dB; None where it was not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +99,7 @@ def scan_cases(
     scan: FullScan, study: HeartStudy, *, name: str, entropy: Sequence[int]
 ) -> Iterator[HeartCase]:
     """A fully sampled heart, real or drawn, under each condition; `entropy` decides the masks."""
-    window = heart_window(scan.images, scan.pixel_mm)
+    window = scan_window(scan)
     for pattern, acceleration in study.conditions:
         mask = draw_mask(
             pattern,
@@ -149,82 +133,6 @@ def judged(images: NDArray[np.complex64], case: HeartCase, method: str) -> Heart
         within=series_metrics(images[part], case.truth[part], normalise=False),
         whole=series_metrics(images, case.truth, normalise=False),
     )
-
-
-def run_heart_study(
-    study: HeartStudy, recon: ReconSettings, *, report: Callable[[HeartResult], None] = lambda result: None
-) -> list[HeartResult]:
-    """Reconstruct every heart under every condition with every method.
-
-    Raises
-    ------
-    ConfigError, WeightsError
-        As the simulator, the masks and the weights raise them.
-    """
-    return judged_by_methods(heart_cases(study), study.methods, recon, report=report)
-
-
-def judged_by_methods(
-    cases: Iterable[HeartCase],
-    names: Sequence[str],
-    recon: ReconSettings,
-    *,
-    report: Callable[[HeartResult], None] = lambda result: None,
-) -> list[HeartResult]:
-    """Every case by every method; errors as for `run_heart_study`."""
-    made = {name: make_methods(dataclasses.replace(recon, method=name)) for name in names}
-    results = []
-    for case in cases:
-        for name, methods in made.items():
-            text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
-            images = methods.chosen.reconstruct(case.kspace, case.maps, text).data
-            results.append(judged(images, case, name))
-            report(results[-1])
-    return results
-
-
-def heart_table(results: Sequence[HeartResult]) -> list[HeartRow]:
-    """Means by condition and method, in the order they first appear."""
-    groups: dict[tuple[str, str], list[HeartResult]] = defaultdict(list)
-    for result in results:
-        groups[result.condition, result.method].append(result)
-    means = {
-        key: [
-            float(np.mean([getattr(getattr(one, where), what) for one in some]))
-            for where in ("within", "whole")
-            for what in ("psnr", "ssim")
-        ]
-        for key, some in groups.items()
-    }
-    rows = []
-    for (condition, method), values in means.items():
-        kt = means.get((condition, "kt"))
-        rows.append(
-            HeartRow(
-                condition=condition,
-                method=method,
-                hearts=len(groups[condition, method]),
-                heart_psnr=values[0],
-                heart_ssim=values[1],
-                whole_psnr=values[2],
-                whole_ssim=values[3],
-                over_kt=None if kt is None else values[0] - kt[0],
-            )
-        )
-    return rows
-
-
-def in_words(rows: Sequence[HeartRow], method: str = "cardiomm") -> list[str]:
-    """What the network gains over k-t sparse SENSE, a sentence for each condition."""
-    said = []
-    for row in rows:
-        if row.method == method and row.over_kt is not None:
-            side = "above" if row.over_kt >= 0 else "BELOW"
-            said.append(
-                f"{row.condition}: {method} is {abs(row.over_kt):.1f} dB {side} k-t sparse SENSE in the "
-                f"heart, mean over {row.hearts} hearts."
-            )
-    return said
 
 
 def unseen(cines: Sequence[Cine], recon: ReconSettings, *, tell: Callable[[str], None]) -> list[Cine]:

@@ -46,6 +46,8 @@ class Study:
     """Amplitude of the breathing; None draws what a breath-hold leaves over."""
     arrhythmia: float | None = None
     """Beat jitter as a fraction of the RR interval; None draws it, mostly none."""
+    heart: str = "plain"
+    """``plain``, or ``detailed``: as hard as real ones (`recon_node.simulate.detail`)."""
     seed: int = 0
 
     @property
@@ -146,6 +148,7 @@ def cases(study: Study) -> Iterator[Case]:
             field_t=study.field_t,
             breathing_mm=study.breathing_mm,
             arrhythmia=study.arrhythmia,
+            heart=study.heart,
         )
         for pattern in study.patterns:
             for acceleration in study.accelerations:

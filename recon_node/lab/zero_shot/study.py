@@ -25,7 +25,7 @@ from recon_node.pipeline.stages import calibrate
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
 from recon_node.settings import ReconSettings
 from recon_node.simulate import draw_mask
-from recon_node.simulate.cine import heart_window
+from recon_node.simulate.cine import scan_window
 from recon_node.simulate.example import FullScan
 from recon_node.trust import judge_measures, measure
 
@@ -173,7 +173,7 @@ def _told(
 
 
 def _quality(images: NDArray[np.complex64], scan: FullScan) -> dict[str, Any]:
-    rows, columns = heart_window(scan.images, scan.pixel_mm)
+    rows, columns = scan_window(scan)
     part = np.s_[:, rows, columns]
     heart = series_metrics(images[part], scan.images[part], normalise=False)
     whole = series_metrics(images, scan.images, normalise=False)
