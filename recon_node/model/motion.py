@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROUNDS = (4, 3, 2)
-"""Updates of the displacement at each resolution, from a quarter to the full one. More of them change
-nothing that a reconstruction would show."""
+ROUNDS = (3, 2)
+"""Updates of the displacement at a quarter and at half the resolution; one more, with what images of full
+resolution say, is made on the grid of half the resolution. More of them change nothing that a reconstruction
+would show."""
 WINDOW = 2.0
 """Standard deviation of the Gaussian window, pixels of the resolution at hand."""
 SMOOTHING = 1.4
@@ -68,9 +69,9 @@ def find_motion(images: Tensor, count: int, *, periodic: bool) -> Tensor:
     size = size / size.amax().clamp_min(1e-12)
     index = neighbour_indices(slice(0, len(size)), len(size), count, periodic=periodic)
     motion = size.new_zeros(len(size), count, 2, *size.shape[1:])
+    levels = _pyramid(size.unsqueeze(1))
     for frame, others in enumerate(index):
-        here = size[frame].expand(count - 1, 1, -1, -1)
-        motion[frame, 1:] = _displacement(here, size[others[1:]].unsqueeze(1))
+        motion[frame, 1:] = _displacement([(level[frame], level[others[1:]]) for level in levels])
     return motion
 
 
@@ -120,33 +121,56 @@ def fused(planes: Tensor, *, tolerance: float) -> Tensor:
     return mean
 
 
-def _displacement(here: Tensor, there: Tensor) -> Tensor:
-    """`(n, 2, row, column)` from images `(n, 1, row, column)`, largest magnitude about one."""
-    pyramid = [(here, there)]
-    for _ in ROUNDS[1:]:
-        pyramid.append(
-            tuple(functional.avg_pool2d(_blurred(x, _BLUR_BEFORE_HALVING), 2) for x in pyramid[-1])  # type: ignore[arg-type]
-        )
-    motion = here.new_zeros(len(here), 2, 1, 1)
-    for rounds, (still, other) in zip(ROUNDS, reversed(pyramid), strict=True):
-        shape = still.shape[-2:]
-        if motion.shape[-1] > 1:
-            motion = 2 * functional.interpolate(motion, size=shape, mode="bilinear", align_corners=False)
-        else:
-            motion = motion.expand(-1, -1, *shape)
+def _pyramid(images: Tensor) -> list[Tensor]:
+    """Images `(n, 1, row, column)` at a quarter, half and full resolution."""
+    levels = [images]
+    for _ in ROUNDS:
+        levels.insert(0, _halved(_blurred(levels[0], _BLUR_BEFORE_HALVING)))
+    return levels
+
+
+def _displacement(levels: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """`(n, 2, row, column)` from an image and others at each resolution, the coarsest first.
+
+    They are `(1, row, column)` and `(n, 1, row, column)`, the largest magnitude about one.
+    """
+    others = levels[0][1]
+    motion = others.new_zeros(len(others), 2, *others.shape[-2:])
+    for rounds, (still, other) in zip(ROUNDS, levels[:-1], strict=True):
+        if motion.shape[-2:] != other.shape[-2:]:
+            motion = _doubled(motion, other)
         for _ in range(rounds):
-            motion = _blurred(motion + _update(still, moved(other, motion)), SMOOTHING)
-    return motion
+            step = _step(_products(still, moved(other, motion)), WINDOW)
+            motion = _blurred(motion + step, SMOOTHING)
+    still, other = levels[-1]
+    products = _halved(_products(still, moved(other, _doubled(motion, other))))
+    motion = _blurred(motion + _step(products, WINDOW / 2) / 2, SMOOTHING / 2)
+    return _doubled(motion, other)
 
 
-def _update(still: Tensor, other: Tensor) -> Tensor:
-    """One least-squares step: the displacement that explains ``other - still`` by their gradients."""
+def _halved(x: Tensor) -> Tensor:
+    """Half the resolution, at least; an odd last row or column stays one of its own."""
+    return functional.avg_pool2d(x, 2, ceil_mode=True)
+
+
+def _doubled(motion: Tensor, like: Tensor) -> Tensor:
+    """Displacements at twice the resolution, in its pixels, as large as `like`."""
+    wide = 2 * functional.interpolate(motion, scale_factor=2, mode="bilinear", align_corners=False)
+    return wide[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _products(still: Tensor, other: Tensor) -> Tensor:
+    """`(n, 5, row, column)`: what least squares need of the gradients and of ``other - still``."""
     mean = (still + other) / 2
     down = functional.pad((mean[..., 2:, :] - mean[..., :-2, :]) / 2, (0, 0, 1, 1))
     across = functional.pad((mean[..., 2:] - mean[..., :-2]) / 2, (1, 1, 0, 0))
     change = other - still
-    products = torch.cat([down * down, across * across, down * across, down * change, across * change], dim=1)
-    yy, xx, xy, yd, xd = torch.chunk(_blurred(products, WINDOW), 5, dim=1)
+    return torch.cat([down * down, across * across, down * across, down * change, across * change], dim=1)
+
+
+def _step(products: Tensor, window: float) -> Tensor:
+    """One least-squares step: the displacement that explains ``other - still`` by their gradients."""
+    yy, xx, xy, yd, xd = torch.chunk(_blurred(products, window), 5, dim=1)
     yy, xx = yy + FLAT**2, xx + FLAT**2
     area = yy * xx - xy * xy
     step = torch.cat([(xy * xd - xx * yd) / area, (xy * yd - yy * xd) / area], dim=1)
