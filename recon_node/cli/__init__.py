@@ -106,8 +106,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("recon-node: interrupted", err=True)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        hint = str(stopped.__cause__ or "")  # click's own error, from the one that may say how to go on
+        click.echo(f"recon-node: interrupted{hint and ': '}{hint}", err=True)
         return 130
     except BrokenPipeError:
         # The reader of our output went away (for example `| head`); nothing more can be said to it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,11 +94,13 @@ def command(
         click.echo(f"recon-node: {line}", err=True)
     extras = _extras(undersample, settings, pages=pages, nifti=nifti)  # torch, from here on
     if watching:
-        return _watch(paths, out, settings, extras, destination)
+        with _told_how_to_go_on("the same command"):
+            return _watch(paths, out, settings, extras, destination)
     from recon_node.offline.replay import replay
 
     total = announced(paths, settings.prep.group) if only is None else sum(map(len, only.values()))
-    with progress("reconstructing slices", total) as advance:
+    again = "the same command" if resume else "the same command with --resume"
+    with _told_how_to_go_on(again), progress("reconstructing slices", total) as advance:
 
         def report(result: FileResult) -> None:
             advance(result.skipped, shown(result.path.name))
@@ -120,6 +124,15 @@ def command(
 
         click.echo(f"pages to look at: {write_index(out)}", err=as_json)
     return code | bool(missing) | _deliver(results, out, destination, settings)
+
+
+@contextmanager
+def _told_how_to_go_on(command: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end with a line that says so."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise type(stopped)(f"{command} goes on where it stopped") from None
 
 
 def _listed(name: str) -> dict[Path, frozenset[SliceIndex]]:

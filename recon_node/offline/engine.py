@@ -1,7 +1,7 @@
 """Many inputs, by this process or by a Dask cluster: a `LocalCluster`, or one that a scheduler has.
 
 A slice is a task; see `spread`. A worker that is killed costs the slice it was at, which another does; what
-killed two of them is set aside with its error.
+two of them were killed at is tried in a process of its own, and set aside where that is killed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The ledger is written by one process only, since SQLite's WAL mode does not work between machines. Workers
 append the same rows to a journal, which that process reads; where a worker is killed, the next one at the
 same input reads it too, and goes on behind it. Beside it lie marks: one for each piece of work at hand, left
-over where its process was killed. Two of them, and the piece is not tried again.
+over where its process was killed. Two of them, and the piece is tried in a process of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from recon_node.core.errors import DataError
 from recon_node.offline.ledger import done_in
 
 ROOM = ".replay"
@@ -26,7 +25,7 @@ KNOWN = "known.sqlite"
 MINE = "this_replay"
 """Set in a finished row that stems from this replay, not from an earlier one."""
 TRIES = 2
-"""Worker processes that one piece of work may cost."""
+"""Worker processes that may be killed at one piece of work before it gets a process of its own."""
 _JOURNAL = "rows.jsonl"
 
 
@@ -118,19 +117,12 @@ class Tries:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def begin(self, what: str) -> Path:
-        """Mark that a piece of work begins here.
+    def killed(self, what: str) -> int:
+        """Processes that were killed at a piece of work, which may have been something else's fault."""
+        return len(list(self._folder.glob(f"{what}.*.try")))
 
-        Raises
-        ------
-        DataError
-            Two processes were killed at it.
-        """
-        if len(list(self._folder.glob(f"{what}.*.try"))) >= TRIES:
-            raise DataError(
-                f"{_shown(what)}: {TRIES} worker processes were killed at it (out of memory?), it is set "
-                "aside: use fewer --workers or more memory, then --resume"
-            )
+    def begin(self, what: str) -> Path:
+        """Mark that a piece of work begins here."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark = self._folder / f"{what}.{os.getpid()}-{secrets.token_hex(4)}.try"
         mark.touch()
@@ -138,13 +130,7 @@ class Tries:
 
     @contextmanager
     def at(self, what: str) -> Iterator[None]:
-        """The mark of one piece of work, for as long as it takes.
-
-        Raises
-        ------
-        DataError
-            As `begin`.
-        """
+        """The mark of one piece of work, for as long as it takes."""
         mark = self.begin(what)
         try:
             yield
@@ -155,7 +141,3 @@ class Tries:
         """There was progress: what was killed before does not count."""
         for mark in self._folder.glob(f"{what}.*.try"):
             mark.unlink(missing_ok=True)
-
-
-def _shown(what: str) -> str:
-    return what.rpartition("@")[0] or what

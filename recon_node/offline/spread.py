@@ -11,25 +11,31 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dask.sizeof import sizeof
-from distributed import Client, Future, KilledWorker, get_client, secede
+from distributed import Client, Future, KilledWorker, get_client, get_worker, secede
 
-from recon_node.core.errors import DataError
+from recon_node.core.errors import DataError, ReconNodeError
+from recon_node.files.open import open_scans
+from recon_node.offline.alone import EndedError, alone
 from recon_node.offline.job import FileResult, Job, replay_file
-from recon_node.offline.journal import Journal, Tries
+from recon_node.offline.journal import TRIES, Journal, Tries
 from recon_node.pipeline.result import Attempt, Reconstruction
 from recon_node.pipeline.row import Work
-from recon_node.pipeline.scan import Prepared
+from recon_node.pipeline.scan import Prepared, prepare
 
 GPU = "GPU"
 """Name of the resource that workers with a graphics card are tagged with."""
 _READING = "reading"
+_MOST_MEMORY = 0.95
+"""Of a worker's limit that a process of a slice's own may take, as the worker itself."""
 _LOSSES = 20
 """Times that a slice is handed to the cluster."""
+T = TypeVar("T")
 _CLIENT_LOG = logging.getLogger("distributed.client")
 """Has a level of its own, at which it tells of killed workers, whatever was said about the others."""
 
@@ -51,7 +57,9 @@ class FileTask:
         secede()  # slices need the thread
         _CLIENT_LOG.setLevel(max(_CLIENT_LOG.level, logging.getLogger("distributed").level))
         tries = Tries(self.folder)
-        spread = _Spread(get_client(), tries, ahead=self.ahead, resources={GPU: 1} if self.gpu else {})
+        spread = _Spread(
+            get_client(), tries, self.job, ahead=self.ahead, resources={GPU: 1} if self.gpu else {}
+        )
         notes = _Progressing(self.folder, tries)
         try:
             return replay_file(self.job, notes, each=spread, begin=spread.read)
@@ -86,10 +94,14 @@ class _AtWork:
 class _Spread:
     """`map` over the slices of a file, by a cluster: in order, and with few of them in memory."""
 
-    def __init__(self, client: Client, tries: Tries, *, ahead: int, resources: Mapping[str, float]) -> None:
+    def __init__(
+        self, client: Client, tries: Tries, job: Job, *, ahead: int, resources: Mapping[str, float]
+    ) -> None:
         self._client, self._tries, self._ahead, self._resources = client, tries, ahead, dict(resources)
+        self._job = job
         self._at_work: deque[_AtWork] = deque()
         self._mark: Path | None = None
+        self._suspect = tries.killed(_READING) >= TRIES
 
     def read(self) -> None:
         """Mark that the file is being read.
@@ -97,9 +109,12 @@ class _Spread:
         Raises
         ------
         DataError
-            Two processes were killed at it.
+            Two processes were killed at it, and so is one that does nothing else.
         """
         self._mark = self._tries.begin(_READING)
+        if self._suspect:
+            _proven(_READING, read_through, self._job)
+            self._suspect = False
 
     def end(self) -> None:
         """Nothing more is wanted."""
@@ -153,13 +168,38 @@ def _lost(prepared: Prepared, reason: str) -> Attempt:
 
 
 def reconstruct_slice(work: Work, prepared: Prepared, tries: Tries) -> Attempt:
-    """Images of one slice; where two processes were killed at it, that is what came of it."""
+    """Images of one slice, or that three processes were killed at it, the last of them its own.
+
+    Others may have been at work in a process that was killed, and it may have been killed for no fault of
+    any: only one of its own tells.
+    """
     counters = "-".join(map(str, astuple(prepared.kspace.index)))
+    what = f"{_name(prepared)}@{prepared.source_id[:16]}-{counters}"
+    suspect = tries.killed(what) >= TRIES
     try:
-        with tries.at(f"{_name(prepared)}@{prepared.source_id[:16]}-{counters}"):
-            return work(prepared)
+        with tries.at(what):
+            return _proven(_name(prepared), work, prepared) if suspect else work(prepared)
     except DataError as error:
         return Attempt(result=error, arrived=prepared.arrived)
+
+
+def read_through(job: Job) -> None:
+    """Read and prepare all of an input, for nothing but to see whether a process survives it."""
+    with suppress(ReconNodeError):  # told when it is read in earnest
+        for source in open_scans(job.found_at or job.path, group=job.settings.prep.group):
+            for _ in prepare(source, job.settings.prep):
+                pass
+
+
+def _proven(what: str, function: Callable[..., T], argument: object) -> T:
+    limit = get_worker().memory_manager.memory_limit or 0
+    try:
+        return alone(function, argument, most_bytes=int(limit * _MOST_MEMORY))
+    except EndedError as error:
+        raise DataError(
+            f"{what}: {TRIES} worker processes were killed at it, and so was one that did nothing else "
+            f"({error}; out of memory?). It is set aside: use fewer --workers or more memory, then --resume"
+        ) from error
 
 
 def _name(prepared: Prepared) -> str:

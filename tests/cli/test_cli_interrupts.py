@@ -59,6 +59,9 @@ def silent() -> Iterator[Silent]:
             connection.close()
 
 
+GOES_ON = "recon-node: interrupted: the same command with --resume goes on where it stopped"
+
+
 def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait for `reached` while `process` runs."""
     end = time.monotonic() + PATIENCE_S
@@ -106,12 +109,13 @@ def group_lives(group: int) -> bool:
     return True
 
 
-def test_a_stopped_replay_says_so_in_one_line_and_leaves_whole_series_only(
-    heart: Path, tmp_path: Path
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_replay_says_how_to_go_on_and_leaves_whole_series_only(
+    heart: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
-    arguments = ["replay", str(heart), "--out", str(tmp_path), "--method", "cardiomm"]
-    code, told = interrupted(arguments, lambda: any(tmp_path.rglob("*.dcm")), signal.SIGTERM)
-    assert (code, told) == (130, "recon-node: interrupted")
+    arguments = ["replay", str(heart), "--out", str(tmp_path), "--method", "kt"]
+    code, told = interrupted(arguments, lambda: any(tmp_path.rglob("*.dcm")), sent)
+    assert (code, told) == (130, GOES_ON)
     for series in {path.parent for path in tmp_path.rglob("*.dcm")}:
         assert len(list(series.glob("*.dcm"))) == 15
 
@@ -123,7 +127,21 @@ def test_ctrl_c_ends_the_workers_of_a_replay_without_a_word_of_theirs(heart: Pat
     out = tmp_path / "out"
     arguments = ["replay", *map(str, copies), "--out", str(out), "--workers", "2", "--method", "kt"]
     code, told = interrupted(arguments, lambda: any(out.rglob("*.dcm")))
-    assert (code, told) == (130, "recon-node: interrupted")
+    assert (code, told) == (130, GOES_ON)
+
+
+@pytest.mark.parametrize(
+    ("more", "again"), [("--resume", "the same command goes on"), ("--watch", "the same command goes on")]
+)
+def test_a_replay_that_goes_on_by_itself_says_so(heart: Path, tmp_path: Path, more: str, again: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    os.link(heart, folder / "a.h5")
+    out = tmp_path / "out"
+    arguments = ["replay", str(folder), "--out", str(out), "--method", "kt", more]
+    code, told = interrupted(arguments, lambda: any(out.rglob("*.dcm")))
+    assert code == 130
+    assert told.splitlines()[-1] == f"recon-node: interrupted: {again} where it stopped"
 
 
 def test_ctrl_c_ends_a_demo_before_it_is_through(tmp_path: Path) -> None:

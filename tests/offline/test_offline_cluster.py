@@ -18,17 +18,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from distributed import Future, Scheduler, SpecCluster, Worker, get_client, get_worker
+from distributed import Client, Future, Scheduler, SpecCluster, Worker, get_client, get_worker
 
 from recon_node.cli import run
 from recon_node.core.allocator import KEPT_BYTES
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.core.types import KSpace
+from recon_node.offline.alone import EndedError, alone
 from recon_node.offline.cluster import keep_all, processes
-from recon_node.offline.job import Extras
+from recon_node.offline.job import Extras, Job
 from recon_node.offline.journal import ROOM, Journal, JournalReader, Tries
 from recon_node.offline.ledger import query
 from recon_node.offline.replay import FileResult, replay
+from recon_node.offline.spread import FileTask
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
@@ -78,16 +80,18 @@ def rows(folder: Path) -> list[tuple[object, ...]]:
 
 @dataclass(frozen=True)
 class Sabotage:
-    """Kills the process that reconstructs one slice: always, or the first time only."""
+    """Kills the process that reconstructs one slice: as often as there are marks, or always."""
 
     slice: int
-    once: str = ""
+    marks: tuple[str, ...] = ()
 
     def __call__(self, kspace: KSpace) -> KSpace:
-        if kspace.index.slice == self.slice and not (self.once and Path(self.once).exists()):
-            if self.once:
-                Path(self.once).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if kspace.index.slice == self.slice:
+            left = [mark for mark in map(Path, self.marks) if not mark.exists()]
+            if left:
+                left[0].touch()
+            if left or not self.marks:
+                os.kill(os.getpid(), signal.SIGKILL)
         return kspace
 
 
@@ -200,7 +204,7 @@ def test_the_processes_of_a_replay_are_reached_from_this_machine_alone_and_with_
         assert list(begun_with_it.values()) == [True]
 
 
-def test_a_killed_worker_costs_nothing_and_what_kills_two_is_set_aside(
+def test_killed_workers_cost_nothing_and_only_what_kills_its_own_process_is_set_aside(
     hearts: list[Path], tmp_path: Path
 ) -> None:
     """And no worker outlives the replay."""
@@ -213,14 +217,16 @@ def test_a_killed_worker_costs_nothing_and_what_kills_two_is_set_aside(
     poison = Extras(undersample=Sabotage(slice=2))  # type: ignore[arg-type]
     (result,) = replay([bad], killed, SETTINGS, workers=2, extras=poison)
     assert result.error is not None
-    assert "slice 2: 2 worker processes were killed at it" in result.error
+    assert "slice 2: 2 worker processes were killed at it, and so was one that did nothing" in result.error
+    assert "signal 9" in result.error
     assert [entry["slice"] for entry in result.series] == [0, 1, 3]
     (failed,) = query(killed, "status = 'failed'")
     assert "set aside" in failed["error"]
-    once = Extras(undersample=Sabotage(slice=2, once=str(tmp_path / "killed-once")))  # type: ignore[arg-type]
+    marks = (str(tmp_path / "killed-once"), str(tmp_path / "killed-twice"))
+    twice = Extras(undersample=Sabotage(slice=2, marks=marks))  # type: ignore[arg-type]
     told: list[FileResult] = []
-    (result,) = replay([unlucky], killed, SETTINGS, workers=2, extras=once, report=told.append)
-    assert (tmp_path / "killed-once").exists()
+    (result,) = replay([unlucky], killed, SETTINGS, workers=2, extras=twice, report=told.append)
+    assert all(Path(mark).exists() for mark in marks)
     assert result.error is None
     assert told == [result]
     mine = [entry["instances"] for entry in result.series]
@@ -230,6 +236,45 @@ def test_a_killed_worker_costs_nothing_and_what_kills_two_is_set_aside(
     while set(active_children()) - before and time.monotonic() < until:
         time.sleep(0.05)
     assert not set(active_children()) - before
+
+
+def _ends(how: str) -> str:
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "left":
+        os._exit(0)
+    if how == "raised":
+        raise DataError("of its own")
+    if how == "large":
+        return str(len(np.ones(1 << 30, np.uint8))) + str(time.sleep(60))
+    print("printed")
+    return f"{how} by {os.getpid()}"
+
+
+def test_a_call_in_a_process_of_its_own_comes_back_whatever_it_does() -> None:
+    assert alone(_ends, "done").startswith("done by ")
+    assert alone(_ends, "done") != f"done by {os.getpid()}"
+    with pytest.raises(EndedError, match="signal 9"):
+        alone(_ends, "killed")
+    with pytest.raises(EndedError, match="exit code 0"):
+        alone(_ends, "left")
+    with pytest.raises(DataError, match="of its own"):
+        alone(_ends, "raised")
+    with pytest.raises(EndedError, match="signal 9"):
+        alone(_ends, "large", most_bytes=700 << 20)
+
+
+def test_a_file_at_which_workers_were_killed_by_chance_is_read_all_the_same(
+    hearts: list[Path], scheduler: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / ROOM / "00000000"
+    for _ in range(2):
+        Tries(folder).begin("reading")
+    job = Job(path=hearts[0], out=tmp_path / "out", settings=SETTINGS)
+    with Client(scheduler) as client:
+        result = client.submit(FileTask(job=job, folder=folder, ahead=1), pure=False).result()
+    assert result.error is None
+    assert len(result.series) == 4
 
 
 def test_what_a_killed_replay_left_in_journals_is_not_done_again(hearts: list[Path], tmp_path: Path) -> None:
@@ -268,12 +313,11 @@ def test_a_journal_tells_whole_rows_once(tmp_path: Path) -> None:
     assert len(journal.done("a", "k")) == 1
 
 
-def test_two_killed_processes_are_enough_unless_there_was_progress(tmp_path: Path) -> None:
+def test_marks_are_left_by_killed_processes_until_there_is_progress(tmp_path: Path) -> None:
     tries = Tries(tmp_path)
     for _ in range(2):
         tries.begin("reading")
-    with pytest.raises(DataError, match="reading: 2 worker processes were killed at it"):
-        tries.begin("reading")
+    assert (tries.killed("reading"), tries.killed("slice 1")) == (2, 0)
     tries.forget("reading")
     for _ in range(3):
         with tries.at("reading"):
