@@ -24,6 +24,21 @@ def per_sample(values: Tensor, samples: int) -> Tensor:
     return values.repeat_interleave(samples // values.shape[0], dim=0)
 
 
+def channel_means(x: Tensor) -> Tensor:
+    """Mean over pixels: `(n, channel, y, x)` to `(n, channel, 1, 1)`; first over whole rows, as they lie."""
+    rows = x.movedim(1, -1).flatten(2).mean(dim=1)
+    return rows.view(len(x), x.shape[-1], -1).mean(dim=1)[:, :, None, None]
+
+
+def by_row(values: Tensor, like: Tensor) -> Tensor:
+    """Numbers of each channel `(n, channel, 1, 1)` as a row `(n, channel, 1, x)` of features like `like`.
+
+    What is repeated along rows only is added and multiplied up to ten times as quickly in half precision on
+    CPUs, whose loops otherwise end after every pixel.
+    """
+    return values.expand(-1, -1, 1, like.shape[-1]).contiguous(memory_format=torch.channels_last)
+
+
 class _PreluOnCpu(torch.autograd.Function):
     """PReLU with one slope whose backward pass is two vectorised sweeps.
 
@@ -81,9 +96,8 @@ class ChannelAttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(n, channels, y, x)` to the same shape."""
         features = self.conv2(self.slope(self.conv1(x)))
-        mean = features.mean(dim=(2, 3), keepdim=True)
-        weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(mean))))
-        out: Tensor = torch.addcmul(x, features, weight)
+        weight = torch.sigmoid(self.excite(functional.relu(self.squeeze(channel_means(features)))))
+        out: Tensor = torch.addcmul(x, features, by_row(weight, x))
         return out
 
 
@@ -159,6 +173,7 @@ class MetadataAdapter(nn.Module):
         """Features `(n, channels, y, x)`, text `(item, text_size)`, n a multiple of the items."""
         gate = torch.sigmoid(self.gate(text).to(self.gamma.dtype))
         gate = per_sample(gate, x.shape[0])[:, :, None, None]
-        scaled = (x * (self.gamma * gate).to(x.dtype)).add_((self.beta * gate).to(x.dtype))
+        gain, offset = (by_row((one * gate).to(x.dtype), x) for one in (self.gamma, self.beta))
+        scaled = torch.addcmul(offset, x, gain)
         out: Tensor = x + self.block(scaled)
         return out

@@ -43,7 +43,7 @@ class EncoderLevel(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Concatenate the prompt, attend, back to the level's width, upsample, add the skip, attend."""
+    """Concatenate the prompt, attend, to the width of the level above, upsample, add the skip, attend."""
 
     def __init__(
         self,
@@ -62,10 +62,15 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Tensor, prompt: Tensor, skip: Tensor) -> Tensor:
         """Features `(n, inputs, y, x)`, prompt per item, skip `(n, outputs, 2y, 2x)` to the skip's shape."""
-        prompt = per_sample(prompt, x.shape[0]).to(x.dtype)
-        reduced = self.reduce(self.blocks(torch.cat([x, prompt], dim=1)))
-        out: Tensor = self.last(self.widen(upsampled(reduced)) + skip)
+        prompt = per_sample(prompt, x.shape[0]).to(x.dtype, memory_format=torch.channels_last)
+        attended = self.blocks(torch.cat([x, prompt], dim=1))
+        out: Tensor = self.last(upsampled(functional.conv2d(attended, self._mixture())) + skip)
         return out
+
+    def _mixture(self) -> Tensor:
+        """Both convolutions of single pixels as one: what lies between them, bilinear, changes places."""
+        both = self.widen.weight.flatten(1) @ self.reduce.weight.flatten(1)
+        return both[:, :, None, None]
 
 
 class PromptedUNet(nn.Module):
