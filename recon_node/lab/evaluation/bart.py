@@ -32,16 +32,16 @@ class BartKt:
 
     They are the best of those tried on two real clips that no comparison shows (Sunnybrook SCD2 and bivme),
     apart for scans whose frames all sample the same points, as the node's k-t has them. At BART's own penalty
-    of its ADMM (0.5) 100 iterations are far from the minimum: up to 2 dB below it.
+    of its ADMM (0.5) 100 iterations are far from the minimum: more than 1 dB below it.
     """
 
-    temporal: float = 0.6
-    spatial: float = 0.03
-    static_temporal: float = 0.3
-    static_spatial: float = 0.2
+    temporal: float = 0.3
+    spatial: float = 0.05
+    static_temporal: float = 0.2
+    static_spatial: float = 0.15
     penalty: float = 0.02
     """Of ADMM's constraints (``-u``): how quickly it converges, not to what."""
-    iterations: int = 100
+    iterations: int = 60
 
     def options(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
         """Of ``bart pics``, for a mask `(phase, ky, kx)`."""
