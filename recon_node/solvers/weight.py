@@ -27,6 +27,7 @@ from torch import Tensor
 from recon_node.core.fft import centred_ifft, from_centre
 from recon_node.core.grid import central
 from recon_node.solvers.device import one_thread
+from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.operator import SenseOperator
 
 SMALLEST, LARGEST = 1e-4, 0.5
@@ -35,6 +36,9 @@ COLUMNS = 32
 """Image columns that are acted out where each is a problem of its own."""
 LINE_STEPS, POINT_STEPS = 100, 60
 """Of Lanczos' method: where SENSE is solved exactly, and where it takes conjugate gradients."""
+EXACT_BELOW = 1e-3
+"""Weight from which on down `LINE_STEPS` are too few to tell it from larger ones: SENSE, which is solved
+exactly there, amplifies noise that they have not reached yet."""
 MIDDLE = 0.4
 """Share of each axis that counts as the middle of the image."""
 _WEIGHTS = np.geomspace(SMALLEST, LARGEST, 25)
@@ -161,12 +165,17 @@ def _best(
     truth = operator.from_grid(image[None])
     hiss = torch.from_numpy((noise * _normal(rng, (1, maps.shape[1], *frame.T.shape))).astype(np.complex64))
     target = operator.normal(truth) + operator.adjoint(hiss)
-    errors = []
     middle = _middle(frame.shape)
-    for made in _solutions(operator, target):
+
+    def error(made: Tensor) -> float:
         off = np.square(np.abs(operator.to_grid(made)) - np.abs(image[None])).sum(axis=(0, 1))
-        errors.append(np.log(max(float(off.sum()), 1e-30)) + np.log(max(float(off[middle].sum()), 1e-30)))
-    return _least(np.array(errors))
+        return float(sum(np.log(max(float(part.sum()), 1e-30)) for part in (off, off[middle])))
+
+    found = _least(np.array([error(made) for made in _solutions(operator, target)]))
+    if not operator.lines or found > EXACT_BELOW:
+        return found
+    systems = LineSystems.of(operator)
+    return _least(np.array([error(systems.solve(target, float(weight))) for weight in _WEIGHTS]))
 
 
 def _solutions(operator: SenseOperator, target: Tensor) -> list[Tensor]:

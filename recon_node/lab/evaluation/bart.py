@@ -32,7 +32,7 @@ class BartKt:
 
     They are the best of those tried on two real clips that no comparison shows (Sunnybrook SCD2 and bivme),
     apart for scans whose frames all sample the same points, as the node's k-t has them. At BART's own penalty
-    of its ADMM (0.5) 100 iterations are far from the minimum: more than 1 dB below it.
+    of its ADMM (0.5) so many iterations are far from the minimum: 1 to 2 dB below it.
     """
 
     temporal: float = 0.3
@@ -41,7 +41,7 @@ class BartKt:
     static_spatial: float = 0.15
     penalty: float = 0.02
     """Of ADMM's constraints (``-u``): how quickly it converges, not to what."""
-    iterations: int = 60
+    iterations: int = 40
 
     def options(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
         """Of ``bart pics``, for a mask `(phase, ky, kx)`."""
