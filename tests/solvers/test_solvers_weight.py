@@ -60,6 +60,18 @@ def test_no_other_weight_is_much_better_even_on_drawn_hearts(
     assert _error(example, data, mask, chosen) < best + 0.5
 
 
+def test_small_weights_are_told_apart_by_exact_solves_as_sense_has_them() -> None:
+    entropy = [0x48454C44, 0x4F5554, 3, 2]
+    example = draw_example(
+        np.random.default_rng(entropy), matrix=(128, 128), phases=2, coils=16, modality="cine"
+    )
+    mask = draw_mask("random", 8, shape=(2, 128, 128), acs=20, rng=np.random.default_rng([*entropy, 1]))
+    data = (example.kspace * mask[:, None]).astype(np.complex64)
+    best = min(_error(example, data, mask, float(weight)) for weight in WEIGHTS)
+    chosen = tikhonov_weight(data, mask, _maps(example))
+    assert _error(example, data, mask, chosen) < best + 0.8  # 1.2 with the Krylov space alone
+
+
 def test_the_weight_depends_on_signal_over_noise_only() -> None:
     example = _heart(1.0)
     mask = draw_mask("random", 4, shape=(2, 96, 96), acs=16, rng=np.random.default_rng(1))
