@@ -12,7 +12,9 @@ from recon_node.settings import Settings
 
 
 @click.command("serve", short_help="Run the MRD server that scanners connect to.")
-@setting_options("server.host", "server.port", "server.out", "server.health_port", "server.status_port")
+@setting_options(
+    "server.host", "server.port", "server.out", "server.health_port", "server.status_port", "server.frames"
+)
 @click.option("--to", "destination", metavar="DEST", help="Also deliver every series there.")
 @recon_options
 def command(

@@ -14,6 +14,7 @@ from recon_node.cli.options import (
     WARNING,
     prep_options,
     recon_options,
+    setting_options,
     settings_from,
 )
 from recon_node.core.errors import SourceError
@@ -44,6 +45,7 @@ from recon_node.core.errors import SourceError
 @click.option("--to", "destination", metavar="DEST", help="Also deliver the DICOM, as `export` does.")
 @recon_options
 @prep_options
+@setting_options("server.frames")
 def command(
     input_: str,
     output: str,

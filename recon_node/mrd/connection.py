@@ -250,7 +250,7 @@ class ServerConnection(ScanConnection):
             self._capture = captures.start(self.scan_id, peer=self.peer)
         watch = self._watch(transport)
         session = self._session = WireSession(
-            self.scan_id, reader, outbox.put, peer=self.peer, on_frame=watch
+            self.scan_id, reader, outbox.put, peer=self.peer, on_frame=watch, offer=outbox.offer
         )
         session.capture = self._capture
         on_session(session)

@@ -121,6 +121,7 @@ class GadgetConnection(ScanConnection):
             config=ScanConfig(properties=properties),
             expects=TARGETS[self._module.target],
             forward=self._forward,
+            offer=outbox.offer,
         )
         on_session(session)
         answered(session, lambda: self._work(session, properties, series), self._module.rescue)

@@ -68,6 +68,8 @@ class GadgetSession(WireSession):
         Whether the data that is used is passed on as well, for a chain with other gadgets behind.
     first_series : int
         Image series index that the handler's series 1 gets in the chain.
+    offer : callable, optional
+        As for `WireSession`.
     """
 
     def __init__(
@@ -82,8 +84,9 @@ class GadgetSession(WireSession):
         expects: MessageId,
         forward: bool = False,
         first_series: int = 1,
+        offer: Callable[[bytes], bool] = lambda data: False,
     ) -> None:
-        super().__init__(scan_id, reader, send, peer=peer)
+        super().__init__(scan_id, reader, send, peer=peer, offer=offer)
         self.first_series = first_series
         self._headers = headers
         self._config = config
@@ -93,6 +96,10 @@ class GadgetSession(WireSession):
     def reply(self, images: ImageSeries, **options: Any) -> bool:
         """Send images; beside those of other gadgets they lie as these do, directions turned with them."""
         return super().reply(as_others_do(images) if self._forward else images, **options)
+
+    def show(self, images: ImageSeries, **options: Any) -> bool:
+        """Send images that are no answer, lying as `reply` has them."""
+        return super().show(as_others_do(images) if self._forward else images, **options)
 
     def text(self, line: str) -> bool:
         """Log a line: Gadgetron refuses TEXT from a module."""

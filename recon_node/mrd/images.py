@@ -38,6 +38,7 @@ def image_messages(
     verdict: Verdict | None = None,
     pixels: PixelType = "float32",
     attributes: Mapping[str, Values] | None = None,
+    phases: tuple[int, int] | None = None,
 ) -> list[ImageMessage]:
     """One MRD IMAGE message per cardiac phase.
 
@@ -56,6 +57,8 @@ def image_messages(
         (value = stored x RescaleSlope), or ``complex64``.
     attributes : mapping, optional
         More meta attributes; they replace those of the same name.
+    phases : (int, int), optional
+        Place of the first image on the phase axis, and how many there are, where `images` are some of them.
 
     Returns
     -------
@@ -66,9 +69,12 @@ def image_messages(
     data, slope = _pixels(images.data, pixels)
     meta = _attributes(images, description, verdict, slope, np.abs(images.data) / slope)
     meta.update(attributes or {})
+    first, count = phases or (0, len(data))
     messages = []
     for phase, image in enumerate(data):
         head = _head(images, phase, series_index)
+        head["phase"] = first + phase
+        head["image_index"] = (images.index.slice * count + first + phase + 1) % (1 << 16)
         head["image_type"] = IMAGE_TYPES["complex" if pixels == "complex64" else "magnitude"]
         text = meta_xml({**meta, **_times(images, phase)})
         messages.append(ImageMessage(head=head, attributes=text, data=image[None, None]))
@@ -88,7 +94,6 @@ def _pixels(data: NDArray[np.complex64], pixels: PixelType) -> tuple[NDArray[Any
 
 def _head(images: ImageSeries, phase: int, series_index: int) -> NDArray[Any]:
     geometry, index = images.geometry, images.index
-    phases = images.data.shape[0]
     head = np.zeros(1, IMAGE_HEADER)
     head["version"] = 1
     head["field_of_view"] = geometry.fov_mm
@@ -97,9 +102,7 @@ def _head(images: ImageSeries, phase: int, series_index: int) -> NDArray[Any]:
         head[name] = getattr(geometry, name)
     for name in ("slice", "contrast", "set", "repetition"):
         head[name] = getattr(index, name)
-    head["phase"] = phase
     head["image_series_index"] = series_index
-    head["image_index"] = (index.slice * phases + phase + 1) % (1 << 16)
     if images.acquisition_times_s is not None:
         head["acquisition_time_stamp"] = _stamp(images.acquisition_times_s[phase] * 1000)
     if images.trigger_times_ms is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 
 from recon_node.core.errors import SourceError
 from recon_node.mrd.transport import SocketTransport
@@ -25,7 +26,8 @@ class Outbox:
     def __init__(self, transport: SocketTransport, *, max_bytes: int) -> None:
         self._transport = transport
         self._max_bytes = max_bytes
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: deque[tuple[bytes | memoryview, bool]] = deque()
+        """Messages, and whether the peer has to take them."""
         self._queued = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -41,13 +43,24 @@ class Outbox:
             self._changed.wait_for(
                 lambda: self.failure is not None or not self._queued or self._queued + size <= self._max_bytes
             )
-            if self.failure is not None:
-                return False
-            self._start()
-            self._queue.append(data)
-            self._queued += size
-            self._changed.notify_all()
-            return True
+            return self._take(data, needed=True)
+
+    def offer(self, data: bytes | memoryview) -> bool:
+        """Queue messages that the peer may leave, where none waits; False if they were left out.
+
+        However long the peer takes none, that is no failure until something waits behind them.
+        """
+        with self._changed:
+            return not self._queued and not self._closing and self._take(data, needed=False)
+
+    def _take(self, data: bytes | memoryview, *, needed: bool) -> bool:
+        if self.failure is not None:
+            return False
+        self._start()
+        self._queue.append((data, needed))
+        self._queued += len(data)
+        self._changed.notify_all()
+        return True
 
     def _start(self) -> None:
         if self._thread is None:
@@ -64,15 +77,19 @@ class Outbox:
             self._thread.join()
         return self.failure is None
 
+    def _urgent(self, *, needed: bool) -> bool:
+        """Whether the peer has to take what is being sent, or something waits behind it."""
+        return needed or bool(self._queue) or self._closing
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closing)
                 if not self._queue:
                     return
-                data = self._queue.popleft()
+                data, needed = self._queue.popleft()
             try:
-                self._transport.send(data)
+                self._transport.send(data, urgent=partial(self._urgent, needed=needed))
             except SourceError as error:
                 with self._changed:
                     self.failure = error

@@ -6,7 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Protocol
 
 from recon_node.core.errors import ProtocolError
@@ -27,6 +27,7 @@ from recon_node.mrd.messages import (
     image_bytes,
     text_bytes,
 )
+from recon_node.mrd.meta import Values
 from recon_node.mrd.request import ScanConfig, config_from_name, config_from_text, parameters_from_json
 from recon_node.mrd.wire import decode
 
@@ -80,6 +81,20 @@ class ScanSession(Protocol):
         pixels: PixelType = "float32",
     ) -> bool:
         """Send images now; False (never an exception) if the peer is gone."""
+
+    def show(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int,
+        description: str,
+        phases: tuple[int, int],
+        attributes: Mapping[str, Values],
+    ) -> bool:
+        """Send images that are no answer, where they keep none waiting; False if they were left out.
+
+        They are neither counted nor kept with the scan. Any thread may call it.
+        """
 
     def send_image(self, image: ImageMessage) -> bool:
         """Send one image as it is; False if the peer is gone."""
@@ -171,10 +186,47 @@ class Answering(ABC):
         self.images += len(messages)
         return self._put(b"".join(map(image_bytes, messages)))
 
+    def show(
+        self,
+        images: ImageSeries,
+        *,
+        series_index: int,
+        description: str,
+        phases: tuple[int, int],
+        attributes: Mapping[str, Values],
+    ) -> bool:
+        """Send images that are no answer, where they keep none waiting; False if they were left out.
+
+        Parameters
+        ----------
+        images : ImageSeries
+        series_index : int
+            As for `reply`.
+        description : str
+            Of the series.
+        phases : (int, int)
+            See `images.image_messages`.
+        attributes : mapping
+            Meta attributes beside those of all images.
+        """
+        messages = image_messages(
+            images,
+            series_index=series_index + self.first_series - 1,
+            description=description,
+            phases=phases,
+            attributes={**self.attributes, **attributes},
+        )
+        return self._offer(b"".join(map(image_bytes, messages)))
+
     def send_image(self, image: ImageMessage) -> bool:
         """Send one image as it is; False if the peer is gone."""
         self.images += 1
         return self._put(image_bytes(image))
+
+    def _offer(self, data: bytes) -> bool:
+        """Take the bytes of messages that nobody has to get; False if they were left out."""
+        del data
+        return False
 
     @abstractmethod
     def _put(self, data: bytes | memoryview) -> bool:
@@ -194,6 +246,8 @@ class WireSession(Answering):
         Address of the peer; empty where it has none.
     on_frame : callable, optional
         Sees every frame before it is decoded (recording, limits).
+    offer : callable, optional
+        Takes the bytes of messages that the peer may leave; returns False where they were left out.
     """
 
     def __init__(
@@ -204,6 +258,7 @@ class WireSession(Answering):
         *,
         peer: str = "",
         on_frame: Callable[[Frame], None] | None = None,
+        offer: Callable[[bytes], bool] = lambda data: False,
     ) -> None:
         super().__init__(scan_id)
         self.reader = reader
@@ -211,6 +266,7 @@ class WireSession(Answering):
         self.peer = peer
         self._send = send
         self._on_frame = on_frame
+        self._offered = offer
         self._first: Frame | None = None
         self.readouts = 0
         self.ignored = Counter[str]()
@@ -271,6 +327,9 @@ class WireSession(Answering):
             self._gone = True
             log.warning("peer went away before its images were sent", extra={"scan": self._scan_id})
         return not self._gone
+
+    def _offer(self, data: bytes) -> bool:
+        return not self._gone and self._offered(data)
 
     def _next(self) -> Frame | None:
         frame = self.reader.next_frame()

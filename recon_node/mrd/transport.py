@@ -9,6 +9,7 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 from recon_node.core.errors import ProtocolError, TruncatedStream
 
@@ -134,8 +135,14 @@ class SocketTransport:
     def _limit_calls(self, option: int, seconds: float) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(0, int(seconds * 1e6)))
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: bytes | memoryview, *, urgent: Callable[[], bool] = lambda: True) -> None:
         """Send all of `data`.
+
+        Parameters
+        ----------
+        data : bytes or memoryview
+        urgent : callable
+            Whether the peer has to take it by now; time before that does not count.
 
         Raises
         ------
@@ -149,6 +156,9 @@ class SocketTransport:
             began = time.monotonic()
             deadline = began + self._send_seconds
             while left:
+                if not urgent():
+                    began = time.monotonic()
+                    deadline = began + self._send_seconds
                 self._check_rate(time.monotonic() - began)
                 try:
                     with self._session:

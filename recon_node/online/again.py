@@ -45,6 +45,7 @@ class Following:
         self.attributes = session.attributes
         self.capture = session.capture
         self.text = session.text
+        self.show = session.show
 
     @property
     def peer_gone(self) -> bool:

@@ -102,7 +102,7 @@ class Deferral:
 
     def _answer(self, session: ScanSession, settings: Settings) -> None:
         quick = settings.replace("recon", method=settings.recon.fallback)
-        for done in self._node.slices(session, quick):
+        for done in self._node.slices(session, quick, arriving=True):
             images = done.result.images
             name = " ".join(filter(None, (images.header.protocol, images.made_by.method, "quick look")))
             session.reply(images, verdict=done.result.verdict, description=name)

@@ -40,6 +40,12 @@ class Metrics:
         self.latency_seconds = self._histogram(
             "slice_latency_seconds", "Last line of a slice to its DICOM on disk"
         )
+        self.frames = self._counter(
+            "frames", "Frames for preliminary images by what became of them", "outcome"
+        )
+        self.frame_seconds = self._histogram(
+            "frame_latency_seconds", "Last line of a frame to its preliminary image"
+        )
         self.stage_seconds = self._histogram("stage_seconds", "Time in a stage per slice", "stage")
         self.build = Info("recon_node_build", "What runs here", registry=self.registry)
         self.tell_build()
@@ -86,6 +92,12 @@ class Metrics:
         self.instances.inc(instances)
         if latency_seconds is not None:
             self.latency_seconds.observe(latency_seconds)
+
+    def on_frame(self, outcome: str, latency_seconds: float | None) -> None:
+        """What became of a frame's preliminary image, and how long after its last line that was sent."""
+        self.frames.labels(outcome).inc()
+        if latency_seconds is not None:
+            self.frame_seconds.observe(latency_seconds)
 
     def watch_spool(self, counts: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
         """Show the spool's entries by destination and state (`Spool.counts`)."""

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from recon_node.core.disk import check_room
@@ -20,6 +21,7 @@ from recon_node.delivery import Spool
 from recon_node.mrd.session import ScanSession
 from recon_node.online.answer import answer
 from recon_node.online.device_queue import DeviceQueue
+from recon_node.online.frames import with_frames
 from recon_node.online.metrics import Metrics
 from recon_node.online.prefetch import Prefetch
 from recon_node.online.retention import mark_not_queued
@@ -92,6 +94,7 @@ class Node:
         *,
         spool: Spool | None = None,
         background: bool = False,
+        arriving: bool = False,
     ) -> None:
         """Reconstruct one scan: each slice to DICOM, to the spool, and back to the session.
 
@@ -104,6 +107,8 @@ class Node:
             In place of the node's own.
         background : bool
             Whether slices of scans at a console go first.
+        arriving : bool
+            As for `slices`.
 
         Raises
         ------
@@ -122,7 +127,9 @@ class Node:
         queue = None if spool is None else self._queue(spool, session.scan_id, settings)
         progress = Progress(session)
         with self._watch(session, background) as told:
-            for done in self.slices(session, settings, background=background, writer=writer, queue=queue):
+            for done in self.slices(
+                session, settings, background=background, arriving=arriving, writer=writer, queue=queue
+            ):
                 result = done.result
                 latency = None if background else time.monotonic() - done.arrived
                 self.metrics.on_slice(done.seconds, result.verdict.verdict, len(done.instances), latency)
@@ -146,12 +153,14 @@ class Node:
         settings: Settings,
         *,
         background: bool = False,
+        arriving: bool = False,
         writer: SeriesWriter | None = None,
         queue: Queue | None = None,
         wanted: Callable[[SliceIndex], bool] = lambda index: True,
     ) -> Iterator[Slice]:
         """The row for a scan that arrives: reading goes on meanwhile, and one slice at a time has the device.
 
+        With `arriving` a peer watches its scan, and gets preliminary images where the settings want these.
         `wanted` is as for `recon_node.pipeline.row.row`.
 
         Raises
@@ -161,7 +170,8 @@ class Node:
         """
         again = session.capture is not None and session.capture.open  # then another try comes first
         place = self.device_queue.place(priority=settings.delivery.priority, background=background)
-        return row(
+        rows = partial(
+            row,
             session,
             Pipeline(settings),
             writer=writer,
@@ -171,6 +181,16 @@ class Node:
             salvage=settings.server.on_vanish == "finish",
             hurry=not background and not again,
             wanted=wanted,
+        )
+        if not arriving:
+            return rows()
+        return with_frames(
+            settings,
+            lambda watch: rows(watch=watch),
+            session.show,
+            say=session.text,
+            on_frame=self.metrics.on_frame,
+            last_data=lambda: session.last_data,
         )
 
 

@@ -57,12 +57,12 @@ def reconstruct(
     """
     arriving = session.capture
     if arriving is None or not arriving.open:
-        node.reconstruct(session, settings, spool=spool)
+        node.reconstruct(session, settings, spool=spool, arriving=True)
         return
     arriving.describe(kind="direct", **described(session, settings, properties))
     following = Following(session)
     try:
-        node.reconstruct(following, settings, spool=spool)
+        node.reconstruct(following, settings, spool=spool, arriving=True)
     except _FINAL:
         raise
     except Exception as error:

@@ -6,15 +6,20 @@ holds the slices in flight only, and an error is one line and an exit code.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from recon_node.core.errors import ReconNodeError, SourceError
+from recon_node.core.types import ImageSeries
 from recon_node.mrd.images import image_messages
+from recon_node.mrd.messages import ImageMessage
 from recon_node.online.answer import answers, held_line
+from recon_node.online.frames import with_frames
 from recon_node.online.pipes import ImageSink, Protocols, open_pipe, open_sink, with_noise
 from recon_node.online.prefetch import Prefetch
 from recon_node.pipeline.result import Slice
@@ -78,13 +83,15 @@ def reconstruct_stream(
         sink = _Sink(open_sink(output, source, protocol))
         scan = with_noise(source, noise)
         try:
-            for done in row(
+            rows = partial(
+                row,
                 scan,
                 pipeline,
                 writer=writer,
                 ahead=lambda prepared: Prefetch(prepared, settings.server.slices_ahead),
                 hurry=True,
-            ):
+            )
+            for done in with_frames(settings, lambda watch: rows(watch=watch), sink.show, say=say):
                 summary.images += sink.send(done)
                 summary.series.append(summary_entry(done, source="stream"))
                 if not done.result.held:
@@ -104,29 +111,39 @@ class _Sink:
     def __init__(self, sink: ImageSink) -> None:
         self._sink = sink
         self._broken: OSError | None = None
+        self._sending = threading.Lock()
 
     def send(self, done: Slice) -> int:
         """Images of one slice that left."""
-        if self._broken is not None:
-            return 0
         messages = [
             message
             for index, images, verdict, words in answers(done.result)
             for message in image_messages(images, series_index=index, verdict=verdict, description=words)
         ]
-        try:
-            for message in messages:
-                self._sink.image(message)
-        except OSError as error:
-            self._broken = error
-            return 0
-        return len(messages)
+        return len(messages) if self._sent(messages) else 0
+
+    def show(self, images: ImageSeries, **options: Any) -> bool:
+        """Send a preliminary image, given as `recon_node.mrd.images.image_messages` takes it."""
+        return self._sent(image_messages(images, **options))
+
+    def _sent(self, messages: Sequence[ImageMessage]) -> bool:
+        with self._sending:
+            if self._broken is not None:
+                return False
+            try:
+                for message in messages:
+                    self._sink.image(message)
+            except OSError as error:
+                self._broken = error
+                return False
+            return True
 
     def close(self) -> None:
         """End the stream, so that whoever reads has what is whole."""
         try:
-            if self._broken is None:
-                self._sink.close()
+            with self._sending:
+                if self._broken is None:
+                    self._sink.close()
         except OSError as error:
             self._broken = error
 

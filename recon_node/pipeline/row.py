@@ -32,6 +32,7 @@ from recon_node.pipeline.stages import calibrate, finished, judge, prompt
 from recon_node.pipeline.stopwatch import Stopwatch
 from recon_node.pipeline.troubles import Troubles
 from recon_node.pipeline.write import SeriesWriter
+from recon_node.prep.placed import OnLines
 from recon_node.settings import ReconSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def row(
     measure: Measure | None = None,
     each: Each = map,
     hurry: bool = False,
+    watch: OnLines | None = None,
 ) -> Iterator[Slice]:
     """Every slice of a scan, as soon as its last line was read, and after it is safe on disk.
 
@@ -91,6 +93,8 @@ def row(
     hurry : bool
         Somebody waits: where the method fails outright the fallback's images leave, marked as such. Without
         it the scan fails, to be tried again.
+    watch : callable, optional
+        Looks on while lines arrive.
 
     Yields
     ------
@@ -110,7 +114,7 @@ def row(
         The scan cannot be reconstructed.
     """
     troubles = Troubles()
-    with ahead(prepare(source, pipeline.settings.prep, salvage=salvage)) as scan:
+    with ahead(prepare(source, pipeline.settings.prep, salvage=salvage, watch=watch)) as scan:
         asked = (prepared for prepared in scan if wanted(prepared.kspace.index))
         work = partial(
             _attempt,

@@ -16,6 +16,7 @@ from recon_node.core.threads import one_blas_thread
 from recon_node.core.types import KSpace
 from recon_node.files.open import open_source
 from recon_node.prep import Preparation, RetrospectiveGating, compress_coils
+from recon_node.prep.placed import OnLines
 from recon_node.settings import PrepSettings
 
 _MOST_TOLD = 3
@@ -35,7 +36,11 @@ class Prepared:
 
 
 def prepare(
-    source: Source, settings: PrepSettings | None = None, *, salvage: bool = True
+    source: Source,
+    settings: PrepSettings | None = None,
+    *,
+    salvage: bool = True,
+    watch: OnLines | None = None,
 ) -> Iterator[Prepared]:
     """Whitened, sorted k-space of each slice of a source, as soon as its last line was read.
 
@@ -47,6 +52,8 @@ def prepare(
         Orientation, dynamic dimension, noise, gating, coil compression.
     salvage : bool
         Where the source breaks off: still hand out the slices that had all of their lines.
+    watch : callable, optional
+        Looks on while lines arrive.
 
     Yields
     ------
@@ -62,7 +69,7 @@ def prepare(
     """
     options = settings or PrepSettings()
     stream = _Broken(source)
-    preparation = _preparation(source, options)
+    preparation = _preparation(source, options, watch)
     identity = ScanIdentity(source.headers)
     slices = _sorted(stream, preparation, identity)
     while True:
@@ -105,7 +112,7 @@ class _Broken:
             self.error = error
 
 
-def _preparation(source: Source, options: PrepSettings) -> Preparation:
+def _preparation(source: Source, options: PrepSettings, watch: OnLines | None) -> Preparation:
     gating = None
     if options.gating == "retrospective":
         gating = RetrospectiveGating(
@@ -118,6 +125,7 @@ def _preparation(source: Source, options: PrepSettings) -> Preparation:
         dynamic=options.dynamic,
         gating=gating,
         limits=ScanLimits(held_bytes=options.memory_mb << 20),
+        watch=watch,
     )
 
 

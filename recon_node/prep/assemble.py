@@ -14,7 +14,13 @@ from recon_node.core.fft import centred_ifft
 from recon_node.core.grid import central
 from recon_node.core.scan import ScanHeader, SliceGeometry
 from recon_node.core.types import KSpace, Sampling
-from recon_node.prep.calibration import CalibrationSum, central_block, central_window, phase_average
+from recon_node.prep.calibration import (
+    Block,
+    CalibrationSum,
+    averaged_block,
+    central_window,
+    phase_average,
+)
 from recon_node.prep.clock import read_clock
 from recon_node.prep.contradictions import (
     Reference,
@@ -138,10 +144,6 @@ def assemble(buffer: SliceBuffer, calibration: CalibrationSum | None, context: S
             )
         )
     return out
-
-
-Block = tuple[NDArray[np.complex64], float]
-"""Calibration data `(coil, ay, ax)`, and the standard deviation that unit noise has in them."""
 
 
 def _phases(
@@ -296,29 +298,20 @@ def _calibration(
     """Calibration lines of their own first, then lines every phase has, then the average over phases."""
     width = context.calibration_width
     if reference is not None:
-        block = _block(reference[0][:, partition], reference[1][partition], width)
+        block = averaged_block(reference[0][:, partition], reference[1][partition], width)
         if block is not None:
             return block
     window = (slice(None), slice(None), *(central_window(n, width) for n in mask.shape[1:]))
     data, mask = data[window], mask[window[1:]]
     mean, count = phase_average(data, mask)
-    block = _block(mean, np.where(count == len(mask), count, 0), width) if sampling.acs else None
+    block = averaged_block(mean, np.where(count == len(mask), count, 0), width) if sampling.acs else None
     if block is None and len(mask) > 1:
-        block = _block(mean, count, width)
+        block = averaged_block(mean, count, width)
         if block is not None:
             notes.append("no calibration lines common to all phases: the average over phases calibrates")
     if block is None:
         notes.append("no calibration lines: the centre of k-space is not fully sampled")
     return block
-
-
-def _block(mean: NDArray[np.complex64], count: NDArray[Any], width: int) -> Block | None:
-    """The calibration block of lines averaged `count` times, and the noise left of a unit of it."""
-    block = central_block(count > 0, width)
-    if block is None:
-        return None
-    noise = float(np.sqrt(np.mean(1.0 / count[block])))
-    return np.ascontiguousarray(mean[:, block[0], block[1]]), noise
 
 
 def _watch_edges(

@@ -19,6 +19,8 @@ from recon_node.prep.slices import SliceBuffer
 LEAST_LINES = 8
 SAME_FOV = 0.02
 """Relative difference of fields of view whose k-space lines are the same lines."""
+Block = tuple[NDArray[np.complex64], float]
+"""Calibration data `(coil, ay, ax)`, and the standard deviation that unit noise has in them."""
 
 
 class CalibrationSum:
@@ -43,6 +45,12 @@ class CalibrationSum:
         """Average `(coil, row, kx)` and how often each sample was measured `(row, kx)`."""
         mean = self._sum / np.maximum(self._count, 1).astype(np.float32)
         return mean.astype(np.complex64, copy=False), self._count
+
+    def copy(self) -> CalibrationSum:
+        """What came so far."""
+        other = CalibrationSum(*self.shape)
+        other._sum[:], other._count[:] = self._sum, self._count
+        return other
 
     def on_grid(self, rows: int, columns: int) -> CalibrationSum:
         """The same around the centre of another grid, whose fields of view are the same."""
@@ -209,6 +217,15 @@ def central_block(mask: NDArray[np.bool_], width: int) -> tuple[slice, slice] | 
     if 2 * half_y < LEAST_LINES or 2 * half_x < LEAST_LINES:
         return None
     return slice(ny // 2 - half_y, ny // 2 + half_y), slice(nx // 2 - half_x, nx // 2 + half_x)
+
+
+def averaged_block(mean: NDArray[np.complex64], count: NDArray[Any], width: int) -> Block | None:
+    """The calibration block of lines averaged `count` times, and the noise left of a unit of it."""
+    block = central_block(count > 0, width)
+    if block is None:
+        return None
+    noise = float(np.sqrt(np.mean(1.0 / count[block])))
+    return np.ascontiguousarray(mean[:, block[0], block[1]]), noise
 
 
 def _half(full_lines: NDArray[np.bool_], width: int) -> int:

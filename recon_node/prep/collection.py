@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recon_node.core.budget import ScanMemory, kspace_bytes
 from recon_node.core.errors import InconsistentReadouts, LimitReached, UnsupportedScan
 from recon_node.core.scan import ScanHeader, SliceIndex
-from recon_node.prep.counters import name_of, slice_indices
+from recon_node.prep.counters import along_time, name_of, slice_indices
 from recon_node.prep.expectation import could_complete, is_complete
 from recon_node.prep.notebook import Notebook
 from recon_node.prep.places import APART_MM, MOST_PLACES, clusters, finite_positions
@@ -183,10 +183,8 @@ class SliceCollection:
             self._memory.hold(kspace_bytes(max(phases, have * 3 // 2) - have, *buffer.shape), what)
 
     def _phase_counters(self, idx: NDArray[Any], header: ScanHeader) -> NDArray[np.intp]:
-        counters = idx[self._dynamic].astype(np.intp)
+        counters = along_time(idx, header, self._dynamic)
         limit = header.limits.get(self._dynamic)
-        if limit is not None and bool((counters >= limit.minimum).all()):
-            counters -= limit.minimum
         if self._dynamic != "phase" and idx["phase"].any():
             raise UnsupportedScan(
                 f"scan has several phases and {self._dynamic}s along the phase axis: choose dynamic='phase'"

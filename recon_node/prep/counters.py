@@ -44,6 +44,17 @@ def _placed(counters: NDArray[Any], centre: int, size: int, name: str) -> NDArra
     return places
 
 
+def along_time(idx: NDArray[Any], header: ScanHeader, dynamic: str) -> NDArray[np.intp]:
+    """Place on the phase axis of each line, by the counter `dynamic`, from the first that the header has."""
+    counters: NDArray[np.intp] = idx[dynamic].astype(np.intp)
+    limit = header.limits.get(dynamic)
+    return (
+        counters - limit.minimum
+        if limit is not None and bool((counters >= limit.minimum).all())
+        else counters
+    )
+
+
 def slice_indices(
     idx: NDArray[Any], encoding: int, dynamic: str
 ) -> tuple[list[SliceIndex], NDArray[np.intp], SliceIndex]:

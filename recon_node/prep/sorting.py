@@ -27,6 +27,7 @@ from recon_node.prep.geometry import odd_normal, slice_geometry
 from recon_node.prep.intake import Intake
 from recon_node.prep.kinds import Kind, has_any, kinds
 from recon_node.prep.notebook import Notebook
+from recon_node.prep.placed import OnLines, PlacedLines
 from recon_node.prep.places import Place, Places
 from recon_node.prep.plausible import plausible, refuse
 from recon_node.prep.readout import Lines
@@ -59,6 +60,8 @@ class Preparation:
         Sorts readouts into cardiac phases by their heartbeats, instead of by the phase counter.
     limits : ScanLimits, optional
         Of the memory that the scan may take.
+    watch : callable, optional
+        Looks on while lines arrive.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Preparation:
         calibration_width: int = 24,
         gating: RetrospectiveGating | None = None,
         limits: ScanLimits | None = None,
+        watch: OnLines | None = None,
     ) -> None:
         self._memory = ScanMemory(limits)
         for header in headers:
@@ -100,6 +104,7 @@ class Preparation:
         self._slices = SliceCollection(self._headers, self._dynamic, self._book, self._memory)
         self._calibrations = Calibrations(self._headers, self._memory)
         self._places = Places()
+        self._watch = watch
         self._refused: list[str] = []
 
     @property
@@ -214,6 +219,20 @@ class Preparation:
             if imaging.any():
                 part = lines if imaging.all() else _select(lines, imaging)
                 self._slices.add(part, rows[imaging], encoding, shape)
+            if self._watch is not None:
+                self._watch(self._placed(encoding, lines, rows))
+
+    def _placed(self, encoding: int, lines: Lines, rows: NDArray[np.intp]) -> PlacedLines:
+        return PlacedLines(
+            encoding=encoding,
+            lines=lines,
+            rows=rows,
+            header=self._headers[encoding],
+            grid=self._intake.grids[encoding],
+            dynamic=self._dynamic,
+            orientation=self._orientation,
+            whitened=self._intake.whitened,
+        )
 
     def _shape(self, lines: Lines, encoding: int) -> tuple[int, int, int]:
         _, ny, nz = self._headers[encoding].encoded_matrix

@@ -91,6 +91,9 @@ class ServerSettings(Checked):
     mode: Literal["direct", "deferred", "retrieve", "echo"] = setting("direct", peer="mode", openrecon=True)
     """`deferred` answers with the fallback's images and makes the method's after the connection has closed;
     `retrieve` hands back what was deferred, to who sent it; `echo` only says what came."""
+    frames: Literal["off", "sliding"] = setting("off", peer="frames", openrecon=True)
+    """`sliding` sends a preliminary image of each frame while the lines of its slice still arrive, by SENSE
+    with what has come so far; nothing of them is written, delivered or judged."""
     deferred: Filename = setting("~/.local/state/recon-node/deferred", path="path")
     """Folder of deferred scans, unless `record` names one for every scan."""
     deferred_limit_mb: int = setting(20_000, limit=True, ge=0, le=_MOST_MB, unit="MB")
