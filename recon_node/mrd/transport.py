@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -156,7 +157,8 @@ class SocketTransport:
             began = time.monotonic()
             deadline = began + self._send_seconds
             while left:
-                if not urgent():
+                pressed = urgent()
+                if not pressed:
                     began = time.monotonic()
                     deadline = began + self._send_seconds
                 self._check_rate(time.monotonic() - began)
@@ -164,9 +166,8 @@ class SocketTransport:
                     with self._session:
                         done = self.socket.send(left)
                 except _WAITS as wait:
-                    self._wait(
-                        wait, select.POLLOUT, deadline, "the peer stopped receiving: time limit reached"
-                    )
+                    until = deadline if pressed else math.inf
+                    self._wait(wait, select.POLLOUT, until, "the peer stopped receiving: time limit reached")
                 except (OSError, ValueError) as error:
                     raise TruncatedStream(f"the connection broke while sending: {error}") from error
                 else:
