@@ -1,12 +1,14 @@
 """What the node adds to a scan: its work beside the network, and the wait for the first DICOM file.
 
-Run: ``python -m benchmarks.realtime [--method NAME ...] [--slices 4] [--phases 12] [--matrix 128] [--json]``
+Run: ``python -m benchmarks.realtime [--method NAME ...] [--slices 4] [--phases 12] [--matrix 128] [--coils 8]
+[--frames off|sliding] [--order segments|frames] [--tr-ms 3] [--json]``
 
 A simulated scan is sent by ``recon-node send --realtime``, a process of its own, at the pace of its
 acquisition time stamps. Work is the node's CPU time (a busy machine does not change it), less the CPU time
 inside the reconstructor, as a fraction of the scan's duration. Latency is wall time from the arrival of a
 slice's last line to its DICOM files on the disk, network included: median, 95th percentile, worst, and how
-many slices took how long.
+many slices took how long. With ``--frames sliding`` the same of the last line of a frame and its preliminary
+image; ``--order frames`` sends frame after frame, as real-time sequences do.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.frame_order import in_frame_order
 from recon_node.core.acquisition import TIME_STAMP_UNIT_MS
 from recon_node.core.scan import Readouts
 from recon_node.core.types import ImageSeries
@@ -32,6 +36,8 @@ from recon_node.online.serve import serving
 from recon_node.pipeline.row import Pipeline
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
+
+_SPREAD = {"median": "median", "95 %": "p95", "worst": "worst"}
 
 
 class Timed:
@@ -58,18 +64,33 @@ def scan_seconds(raw: Path) -> float:
     return float(np.ptp(stamps)) * TIME_STAMP_UNIT_MS / 1000
 
 
-def measure(method: str, *, slices: int, phases: int, matrix: int, acceleration: int = 8) -> dict[str, Any]:
-    """Send one scan in real time to a node with `method`."""
+def measure(
+    method: str,
+    *,
+    slices: int,
+    phases: int,
+    matrix: int,
+    coils: int = 8,
+    acceleration: int = 8,
+    frames: str = "off",
+    tr_ms: float | None = None,
+) -> dict[str, Any]:
+    """Send one scan in real time to a node with `method`; frame after frame where `tr_ms` is given."""
     with tempfile.TemporaryDirectory(prefix="realtime") as name:
         folder = Path(name)
         raw = folder / "scan.h5"
-        shape = {"coils": 8, "slices": slices, "phases": phases, "matrix": matrix}
+        shape = {"coils": coils, "slices": slices, "phases": phases, "matrix": matrix}
         simulate_scan(raw, acceleration=acceleration, pattern="random", seed=3, **shape)
+        if tr_ms is not None:
+            in_frame_order(raw, folder / "ordered.h5", tr_ms=tr_ms)
+            raw = folder / "ordered.h5"
         settings = Settings().replace("recon", method=method, device="cpu", threads=1)
         settings = settings.replace(
-            "server", port=0, out=str(folder / "dicom"), deferred=str(folder / "deferred")
+            "server", port=0, out=str(folder / "dicom"), deferred=str(folder / "deferred"), frames=frames
         )
         latencies: list[float] = []
+        shown: list[float] = []
+        outcomes: Counter[str] = Counter()
         with serving(settings) as running:
             methods = Pipeline(settings).methods
             network = Timed(methods.chosen)
@@ -80,7 +101,13 @@ def measure(method: str, *, slices: int, phases: int, matrix: int, acceleration:
                 latencies.append(latency_seconds)
                 told(seconds, verdict, instances, latency_seconds)
 
+            def on_frame(outcome: str, latency_seconds: float | None) -> None:
+                outcomes[outcome] += 1
+                if latency_seconds is not None:
+                    shown.append(latency_seconds)
+
             running.node.metrics.on_slice = on_slice
+            running.node.metrics.on_frame = on_frame
             command = [sys.executable, "-m", "recon_node", "send", str(raw), "--realtime"]
             before = time.process_time()
             subprocess.run([*command, "--port", str(running.server.port)], check=True, capture_output=True)
@@ -94,15 +121,25 @@ def measure(method: str, *, slices: int, phases: int, matrix: int, acceleration:
         "network_cpu_s": network.seconds,
         "other_cpu_s": spent - network.seconds,
         "overhead": (spent - network.seconds) / duration,
-        "latency_median_s": statistics.median(latencies),
-        "latency_p95_s": float(np.quantile(latencies, 0.95)),
-        "latency_worst_s": max(latencies),
+        **spread("latency", latencies),
         "latencies_s": latencies,
+        **({"frames": dict(outcomes), **spread("frame", shown), "frames_s": shown} if outcomes else {}),
+    }
+
+
+def spread(name: str, seconds: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and worst; nothing where nothing was measured."""
+    if not seconds:
+        return {}
+    return {
+        f"{name}_median_s": statistics.median(seconds),
+        f"{name}_p95_s": float(np.quantile(seconds, 0.95)),
+        f"{name}_worst_s": max(seconds),
     }
 
 
 def histogram(latencies: list[float], bins: int = 8) -> str:
-    """Lines of bars, a character a slice."""
+    """Lines of bars, a character a slice or frame."""
     counts, edges = np.histogram(latencies, bins)
     return "\n".join(
         f"{low:8.2f} to {high:6.2f} s {'#' * int(count)}"
@@ -117,11 +154,18 @@ def report(found: dict[str, Any]) -> None:
         f"CPU: network {found['network_cpu_s']:.1f} s, everything else {found['other_cpu_s']:.2f} s = "
         f"{100 * found['overhead']:.1f} % of the scan"
     )
-    print(
-        f"last line of a slice to its DICOM on disk: median {found['latency_median_s']:.2f} s, "
-        f"95 % {found['latency_p95_s']:.2f} s, worst {found['latency_worst_s']:.2f} s"
-    )
-    print(histogram(found["latencies_s"]))
+    told("last line of a slice to its DICOM on disk", "latency", found, found["latencies_s"])
+    if "frames" in found:
+        print("frames: " + ", ".join(f"{count} {outcome}" for outcome, count in found["frames"].items()))
+        told("last line of a frame to its preliminary image", "frame", found, found["frames_s"])
+
+
+def told(what: str, name: str, found: dict[str, Any], seconds: list[float]) -> None:
+    """Print one spread and its histogram."""
+    if seconds:
+        parts = ((words, found[f"{name}_{key}_s"]) for words, key in _SPREAD.items())
+        print(f"{what}: " + ", ".join(f"{words} {value:.2f} s" for words, value in parts))
+        print(histogram(seconds))
 
 
 def main() -> None:
@@ -130,10 +174,24 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--phases", type=int, default=12)
     parser.add_argument("--matrix", type=int, default=128)
+    parser.add_argument("--coils", type=int, default=8)
+    parser.add_argument("--acceleration", type=int, default=8)
+    parser.add_argument("--frames", choices=["off", "sliding"], default="off")
+    parser.add_argument("--order", choices=["segments", "frames"], default="segments")
+    parser.add_argument("--tr-ms", type=float, default=3.0, help="with --order frames")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     for method in options.method:
-        found = measure(method, slices=options.slices, phases=options.phases, matrix=options.matrix)
+        found = measure(
+            method,
+            slices=options.slices,
+            phases=options.phases,
+            matrix=options.matrix,
+            coils=options.coils,
+            acceleration=options.acceleration,
+            frames=options.frames,
+            tr_ms=options.tr_ms if options.order == "frames" else None,
+        )
         if options.json:
             print(json.dumps(found))
         else:

@@ -40,7 +40,7 @@ ATTRIBUTES: Mapping[str, str | tuple[str, ...]] = {
     "TrustReasons": "preliminary: made before the slice was complete, never checked",
 }
 """Meta attributes of preliminary images."""
-_NICE = 10
+_NICE = 5
 """How far the thread stands back on a busy processor, where the system lets a thread do so."""
 _MOST_FAILURES = 3
 """In a row, after which a scan gets no more of them."""
@@ -115,7 +115,11 @@ class Frames:
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system gives no thread
+            self._failed(error)
+            self._ended = True
         return self
 
     def __exit__(
@@ -124,7 +128,8 @@ class Frames:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        self._thread.join(_LINGER_S)
+        if self._thread.ident is not None:
+            self._thread.join(_LINGER_S)
 
     def watch(self, placed: PlacedLines) -> None:
         """Take lines; neither raises nor waits."""

@@ -211,19 +211,31 @@ def test_segments_and_deferred_scans_get_them_too(segmented, tmp_path: Path) -> 
     assert len(final(client.images)) == 2 * PHASES
 
 
-@pytest.mark.parametrize("where", [(FrameMaker, "make"), (FrameWindow, "see")], ids=["image", "lines"])
+class NoThread(threading.Thread):
+    """What the system refuses."""
+
+    def start(self) -> None:
+        if self.name == "frames":
+            raise RuntimeError("can't start new thread for Secret^Patient")
+        super().start()
+
+
+@pytest.mark.parametrize("where", ["image", "lines", "thread"])
 def test_what_goes_wrong_with_a_frame_stays_with_it(
-    where: tuple[type, str], by_frames, usual, tmp_path: Path, monkeypatch, caplog
+    where: str, by_frames, usual, tmp_path: Path, monkeypatch, caplog
 ) -> None:
     def fails(self, given) -> None:
-        raise MemoryError("no room for Secret^Patient")
+        raise RuntimeError("no room for Secret^Patient")
 
-    monkeypatch.setattr(*where, fails)
+    if where == "thread":
+        monkeypatch.setattr(online.threading, "Thread", NoThread)
+    else:
+        monkeypatch.setattr(*{"image": (FrameMaker, "make"), "lines": (FrameWindow, "see")}[where], fails)
     with serving(settings_in(tmp_path)) as running:
         client = sent(running.server.port, by_frames, "sliding")
     assert (final(client.images), dicom(tmp_path)) == usual
     assert not early(client.images)
-    assert caplog.text.count("a preliminary image failed (MemoryError") == 1
+    assert caplog.text.count("a preliminary image failed (RuntimeError") == 1
     assert "Secret" not in caplog.text
     assert any("0 preliminary images of" in text for text in client.texts)
     assert not any(text.startswith("ERR") for text in client.texts)

@@ -180,7 +180,7 @@ def label_of_the_node() -> dict:
 
 def test_the_label_offers_the_settings_with_their_choices_and_defaults() -> None:
     parameters = {p["id"]: p for p in label_of_the_node()["parameters"]}
-    assert [*parameters] == ["config", "method", "fallback", "policy", "mode"]
+    assert [*parameters] == ["config", "method", "fallback", "policy", "mode", "frames"]
     assert parameters["method"]["type"] == "choice"
     assert parameters["method"]["default"] == Settings().recon.method
     assert [v["id"] for v in parameters["fallback"]["values"]] == [*CLASSICAL]
@@ -200,7 +200,7 @@ def test_what_the_label_offers_is_what_the_server_reads_back() -> None:
     sent = json.dumps({"parameters": {p["id"]: p["default"] for p in tree["parameters"]}})
     config = parameters_from_json(sent)
     assert config.name == "default"
-    assert set(config.properties) == {"method", "fallback", "policy", "mode"}
+    assert set(config.properties) == {"method", "fallback", "policy", "mode", "frames"}
     assert set(config.properties) <= set(PROPERTIES)
 
 
