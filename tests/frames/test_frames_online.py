@@ -91,6 +91,12 @@ class Peer:
         self._thread.join(PATIENCE_S)
         assert self._closed
 
+    def vanish(self) -> None:
+        """Break the connection off, where it is still there."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE_S)
+
     @property
     def images(self) -> list[ImageMessage]:
         return [message for message in self.answered if isinstance(message, ImageMessage)]
@@ -113,7 +119,11 @@ class Peer:
 @contextmanager
 def peer(port: int) -> Iterator[Peer]:
     with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as sock:
-        yield Peer(sock)
+        client = Peer(sock)
+        try:
+            yield client
+        finally:
+            client.vanish()
 
 
 def sent(port: int, scan, frames: str) -> Peer:
