@@ -41,7 +41,7 @@ class BartKt:
     static_spatial: float = 0.15
     penalty: float = 0.02
     """Of ADMM's constraints (``-u``): how quickly it converges, not to what."""
-    iterations: int = 40
+    iterations: int = 60
 
     def options(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
         """Of ``bart pics``, for a mask `(phase, ky, kx)`."""
