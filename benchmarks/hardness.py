@@ -29,6 +29,7 @@ from recon_node.settings import ReconSettings
 from recon_node.simulate import Example, ScanDescription, draw_example
 from recon_node.simulate.detail import HEARTS
 
+CONDITIONS = (("uniform", 8.0), ("random", 16.0), ("radial", 16.0))
 SIDE_MM = 96.0
 """Of the part around a drawn heart: about as large as the 64 x 64 pixels around real ones."""
 
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["sense", "kt"])
     given = parser.parse_args()
     cines = () if given.hearts is None else few(read_cines(given.hearts, only=given.only), given.scans)
-    study = HeartStudy(cines=cines, methods=tuple(given.methods))
+    study = HeartStudy(cines=cines, methods=tuple(given.methods), conditions=CONDITIONS)
     groups = {f"drawn, {kind}": drawn_cases(study, kind, given.scans) for kind in HEARTS}
     if cines:
         groups["real"] = heart_cases(study)

@@ -30,7 +30,7 @@ from recon_node.simulate.cine import scan_of_cine, scan_window
 from recon_node.simulate.example import FullScan
 from recon_node.solvers.operator import SenseOperator
 from recon_node.solvers.tikhonov import tikhonov
-from recon_node.solvers.weight import tikhonov_weight
+from recon_node.solvers.weight import solutions, tikhonov_weight
 
 WEIGHTS = np.geomspace(3e-4, 0.5, 18)
 CONDITIONS = (
@@ -80,15 +80,24 @@ def losses(scan: FullScan, entropy: list[int], pattern: str, rate: float) -> NDA
     operator = SenseOperator(maps.data, mask, torch.device("cpu"))
     target = operator.matched(kspace.data)
 
-    def quality(weight: float) -> tuple[float, float]:
-        images = operator.to_grid(tikhonov(operator, target, weight, iterations=60))[:, 0]
+    def quality(solved: torch.Tensor) -> tuple[float, float]:
+        images = operator.to_grid(solved)[:, 0]
         return (
             series_metrics(images, scan.images, normalise=False).psnr,
             series_metrics(images[window], scan.images[window], normalise=False).psnr,
         )
 
-    tried = np.array([quality(float(weight)) for weight in WEIGHTS])
-    chosen = np.array(quality(tikhonov_weight(kspace.data, mask, maps.data)))
+    def solve(weight: float) -> torch.Tensor:
+        return tikhonov(operator, target, weight, iterations=60)
+
+    if operator.lines:
+        every = [solve(float(weight)) for weight in WEIGHTS]
+    else:  # the same conjugate gradients, all weights at once
+        frames = [SenseOperator(maps.data, mask[i : i + 1], operator.device) for i in range(FRAMES)]
+        found = [solutions(one, target[i : i + 1], WEIGHTS) for i, one in enumerate(frames)]
+        every = [torch.cat(parts) for parts in zip(*found, strict=True)]
+    tried = np.array([quality(one) for one in every])
+    chosen = np.array(quality(solve(tikhonov_weight(kspace.data, mask, maps.data))))
     lost = tried.max(axis=0) - tried
     return np.append(np.maximum(tried.max(axis=0) - chosen, 0), lost.max(axis=1).min())
 

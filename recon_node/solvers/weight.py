@@ -171,15 +171,30 @@ def _best(
         off = np.square(np.abs(operator.to_grid(made)) - np.abs(image[None])).sum(axis=(0, 1))
         return float(sum(np.log(max(float(part.sum()), 1e-30)) for part in (off, off[middle])))
 
-    found = _least(np.array([error(made) for made in _solutions(operator, target)]))
+    found = _least(np.array([error(made) for made in solutions(operator, target, _WEIGHTS)]))
     if not operator.lines or found > EXACT_BELOW:
         return found
     systems = LineSystems.of(operator)
     return _least(np.array([error(systems.solve(target, float(weight))) for weight in _WEIGHTS]))
 
 
-def _solutions(operator: SenseOperator, target: Tensor) -> list[Tensor]:
-    """``(A^H A + w)^-1 target`` for every weight, from one Krylov space."""
+def solutions(operator: SenseOperator, target: Tensor, weights: NDArray[np.float64]) -> list[Tensor]:
+    """``(A^H A + w)^-1 target`` of one frame for every weight, from one Krylov space.
+
+    Parameters
+    ----------
+    operator : SenseOperator
+        Of one frame.
+    target : Tensor
+        `(1, map, x, y)`: ``A^H y``.
+    weights : ndarray
+        `(n,)` above 0.
+
+    Returns
+    -------
+    list of Tensor
+        Like `target`; where conjugate gradients would solve, what `POINT_STEPS` of them come to.
+    """
     length = float(torch.linalg.vector_norm(target))
     basis, most = [target / length], LINE_STEPS if operator.lines else POINT_STEPS
     along: list[float] = []
@@ -196,7 +211,7 @@ def _solutions(operator: SenseOperator, target: Tensor) -> list[Tensor]:
         beside.append(size)
         basis.append(step / size)
     values, turn = np.linalg.eigh(np.diag(along) + np.diag(beside, 1) + np.diag(beside, -1))
-    shares = length * (turn[None] * (turn[0] / (values + _WEIGHTS[:, None]))[:, None]).sum(axis=2)
+    shares = length * (turn[None] * (turn[0] / (values + weights[:, None]))[:, None]).sum(axis=2)
     mixed = torch.from_numpy(shares.astype(np.complex64)) @ torch.stack(basis).flatten(1)
     return [one.reshape(target.shape) for one in mixed]
 
