@@ -8,7 +8,8 @@ acquisition time stamps. Work is the node's CPU time (a busy machine does not ch
 inside the reconstructor, as a fraction of the scan's duration. Latency is wall time from the arrival of a
 slice's last line to its DICOM files on the disk, network included: median, 95th percentile, worst, and how
 many slices took how long. With ``--frames sliding`` the same of the last line of a frame and its preliminary
-image; ``--order frames`` sends frame after frame, as real-time sequences do.
+image, and the CPU time of both the images and the looking on while lines arrive; ``--order frames`` sends
+frame after frame, as real-time sequences do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,34 @@ from recon_node.core.scan import Readouts
 from recon_node.core.types import ImageSeries
 from recon_node.files.open import open_source
 from recon_node.methods.table import check_method
+from recon_node.online.frames import Frames
 from recon_node.online.serve import serving
+from recon_node.pipeline.frames import FrameMaker
 from recon_node.pipeline.row import Pipeline
 from recon_node.settings import Settings
 from recon_node.simulate import simulate_scan
 
 _SPREAD = {"median": "median", "95 %": "p95", "worst": "worst"}
+
+
+@contextmanager
+def timed(kind: type, name: str) -> Iterator[list[float]]:
+    """CPU seconds of every call of a method of a class."""
+    seconds: list[float] = []
+    real = getattr(kind, name)
+
+    def counted(self: Any, *arguments: Any) -> Any:
+        start = time.thread_time()
+        try:
+            return real(self, *arguments)
+        finally:
+            seconds.append(time.thread_time() - start)
+
+    setattr(kind, name, counted)
+    try:
+        yield seconds
+    finally:
+        setattr(kind, name, real)
 
 
 class Timed:
@@ -91,7 +116,11 @@ def measure(
         latencies: list[float] = []
         shown: list[float] = []
         outcomes: Counter[str] = Counter()
-        with serving(settings) as running:
+        with (
+            timed(FrameMaker, "make") as making,
+            timed(Frames, "watch") as looking,
+            serving(settings) as running,
+        ):
             methods = Pipeline(settings).methods
             network = Timed(methods.chosen)
             object.__setattr__(methods, "chosen", network)
@@ -124,6 +153,8 @@ def measure(
         **spread("latency", latencies),
         "latencies_s": latencies,
         **({"frames": dict(outcomes), **spread("frame", shown), "frames_s": shown} if outcomes else {}),
+        **spread("frame_cpu", making),
+        **spread("line_cpu", looking),
     }
 
 
@@ -157,6 +188,10 @@ def report(found: dict[str, Any]) -> None:
     told("last line of a slice to its DICOM on disk", "latency", found, found["latencies_s"])
     if "frames" in found:
         print("frames: " + ", ".join(f"{count} {outcome}" for outcome, count in found["frames"].items()))
+        print(
+            f"CPU: an image {found['frame_cpu_median_s']:.3f} s, worst {found['frame_cpu_worst_s']:.3f} s; looking "
+            f"on {1000 * found['line_cpu_median_s']:.2f} ms for every message of lines"
+        )
         told("last line of a frame to its preliminary image", "frame", found, found["frames_s"])
 
 

@@ -2,7 +2,7 @@
 
 They are made in a thread of their own, with what the row has sorted already, and keep nobody waiting: while
 one is made, of all frames that come only the newest stays; whoever reads slowly gets fewer; the thread gives
-way to others on the processor. Whatever goes wrong with them is logged, and stays with them. An image of a
+way where there is one processor. Whatever goes wrong with them is logged, and stays with them. An image of a
 slice never leaves behind the slice's own images.
 """
 
@@ -41,7 +41,7 @@ ATTRIBUTES: Mapping[str, str | tuple[str, ...]] = {
 }
 """Meta attributes of preliminary images."""
 _NICE = 5
-"""How far the thread stands back on a busy processor, where the system lets a thread do so."""
+"""How far the thread stands back where there is no second processor."""
 _MOST_FAILURES = 3
 """In a row, after which a scan gets no more of them."""
 _LINGER_S = 10.0
@@ -169,8 +169,8 @@ class Frames:
             self._count("dropped")
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
-            with contextlib.suppress(OSError):
+        if sys.platform == "linux" and len(os.sched_getaffinity(0)) == 1:
+            with contextlib.suppress(OSError):  # of this thread alone
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (waiting := self._next()) is not None:
             try:

@@ -28,6 +28,7 @@ MOST_CALIBRATIONS = 64
 """Slices whose calibration lines are kept, likewise."""
 ENOUGH = 0.75
 """Share of the announced lines of a frame below which no flag and no other frame makes it complete."""
+_FIRST, _LAST, _REVERSE = map(int, (Flag.FIRST_IN_PHASE, Flag.LAST_IN_PHASE | LAST, Flag.IS_REVERSE))
 _SHARING = ("phase", "repetition")
 """Counters along which neighbours show nearly the same, so that lines may be borrowed."""
 
@@ -78,7 +79,7 @@ class FrameWindow:
         Those of slabs, of echo planar readouts and of a matrix that contradicts its header are left out.
         """
         header, head = placed.header, placed.lines.head
-        backwards = has_any(head["flags"], Flag.IS_REVERSE).any()
+        backwards = has_any(head["flags"], _REVERSE).any()
         if header.encoded_matrix[2] > 1 or placed.grid.announced is not None or backwards:
             return []
         kind = kinds(head["flags"])
@@ -123,8 +124,8 @@ class FrameWindow:
         self._bytes += size
         self._touched[key] = None
         self._touched.move_to_end(key)
-        frame.begun |= bool(has_any(piece.lines.head["flags"], Flag.FIRST_IN_PHASE).any())
-        flagged = has_any(piece.lines.head["flags"], Flag.LAST_IN_PHASE | LAST).any()
+        frame.begun |= bool(has_any(piece.lines.head["flags"], _FIRST).any())
+        flagged = has_any(piece.lines.head["flags"], _LAST).any()
         if flagged and _enough(frame, placed.header):
             done.append(self._complete(key, index, placed))
         return done
