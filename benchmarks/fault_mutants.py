@@ -64,6 +64,15 @@ def cmrxrecon(scan: Path, path: Path) -> Path:
     return path
 
 
+def cmrx4dflow(scan: Path, path: Path) -> Path:
+    kspace = _noise(2, 2, 2, 2, 8, 8)
+    pairs = np.empty(kspace.shape, dtype=_PAIR)
+    pairs["real"], pairs["imag"] = kspace.real, kspace.imag
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("kdata_full", data=pairs, chunks=(1, 1, 2, 2, 8, 8), compression="gzip")
+    return path
+
+
 def _noise(*shape: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     values: np.ndarray = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
@@ -125,31 +134,33 @@ def in_a_fork(words: list[str]) -> Ended:
         _helpers().put(helper)
 
 
-def mutants(name: str, write: Callable[[Path, Path], Path], file_name: str, count: int) -> None:
+def replayed(path: Path, config: Path) -> list[str]:
+    out = path.with_name(f"out-{path.stem}")
+    return ["replay", str(path), "--out", str(out), "--config", str(config), "-q"]
+
+
+def mutants(
+    name: str,
+    write: Callable[[Path, Path], Path],
+    file_name: str,
+    count: int,
+    words: Callable[[Path, Path], list[str]] = replayed,
+) -> None:
     def experiments(folder: Path, short: bool) -> Iterator[Verdict]:
         scan, config = small_scan(folder)
         data = write(scan, folder / file_name).read_bytes()
         rng = random.Random(name)
-        suffix = Path(file_name).suffix
         number = 8 if short else count
 
-        def replayed(number: int, content: bytes) -> Ended:
-            path = folder / f"{number}{suffix}"
+        def tried(number: int, content: bytes) -> Ended:
+            path = folder / f"{number}" / file_name
+            path.parent.mkdir()
             path.write_bytes(content)
-            words = [
-                "replay",
-                str(path),
-                "--out",
-                str(folder / f"out{number}"),
-                "--config",
-                str(config),
-                "-q",
-            ]
-            return in_a_fork(words)
+            return in_a_fork(words(path, config))
 
         contents = [data, *(mutated(data, rng) for _ in range(number - 1))]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for at, ended in enumerate(pool.map(replayed, range(number), contents)):
+            for at, ended in enumerate(pool.map(tried, range(number), contents)):
                 yield judged(ended, whole=at == 0)
 
     KINDS.append((f"mutated file: {name}", experiments))
@@ -167,5 +178,6 @@ def judged(ended: Ended, *, whole: bool = False) -> Verdict:
 mutants("HDF5 of ISMRMRD", ismrmrd_hdf5, "scan.h5", 900)
 mutants("HDF5 of fastMRI", fastmri, "scan.h5", 350)
 mutants("HDF5 of CMRxRecon", cmrxrecon, "scan.mat", 350)
+mutants("HDF5 of CMRx4DFlow", cmrx4dflow, "kdata.mat", 250)
 mutants("ISMRMRD stream", ismrmrd_stream, "scan.mrd", 700)
 mutants("MRD 2 stream", mrd2_stream, "scan.mrd", 700)

@@ -40,7 +40,7 @@ from benchmarks import fault_kinds
 from benchmarks.fault_kinds import Verdict
 from benchmarks.fault_node import GOOD_S, MOST_MB
 
-PORTS_AND_FILES = ("node:", "module:", "mutated file:", "hostile file:")
+PORTS_AND_FILES = ("node:", "module:", "mutated file:", "hostile file:", "hostile package:")
 
 
 @dataclass

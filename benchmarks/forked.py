@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -55,14 +56,26 @@ class Ended:
 
 
 class Forked:
-    """Runs commands; one at a time, each in a fork of a warm process."""
+    """Runs commands; one at a time, each in a fork of a warm process.
+
+    Parameters
+    ----------
+    packages : Path, optional
+        Folder with more installed packages.
+    """
+
+    def __init__(self, packages: Path | None = None) -> None:
+        self._packages = packages
 
     def __enter__(self) -> Self:
+        more = [] if self._packages is None else [str(self._packages)]
+        path = os.pathsep.join([*more, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.forked"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | {"PYTHONPATH": path},
         )
         return self
 
@@ -129,9 +142,12 @@ def _wait(child: int, until: float) -> tuple[int, resource.struct_rusage]:
 
 def main() -> None:
     import importlib
+    import threading
     import warnings
 
-    from recon_node.cli import run
+    from recon_node.cli import run, thread_ended
+
+    threading.excepthook = thread_ended
 
     for name in _WARM:
         importlib.import_module(name)

@@ -15,9 +15,11 @@ from typing import NoReturn
 import click
 
 from recon_node.cli.common import Group, common_options, dressed
-from recon_node.core.errors import ReconNodeError, one_line
+from recon_node.core.errors import ReconNodeError, one_line, where_it_failed
 from recon_node.core.version import __version__
 from recon_node.online.signals import leave
+
+log = logging.getLogger(__name__)
 
 COMMANDS = {
     "demo": "A simulated beating heart from raw data to PACS, with a report.",
@@ -93,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C."""
     signal.signal(signal.SIGTERM, _stop)
     sys.unraisablehook = _lost
+    threading.excepthook = thread_ended
     leave(run(arguments))
 
 
@@ -133,6 +136,13 @@ def _lost(unraisable: sys.UnraisableHookArgs) -> None:
     again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), sent))
     again.daemon = True
     again.start()
+
+
+def thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Tell of a thread that an exception ended: one line, without its text, which might quote a header."""
+    if ended.exc_value is not None:
+        name = "?" if ended.thread is None else ended.thread.name
+        log.error("thread %s ended: %s", name, where_it_failed(ended.exc_value))
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:

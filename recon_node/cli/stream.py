@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -70,7 +72,8 @@ def command(
     click.echo(WARNING, err=True)
     with ExitStack() as stack:
         source = _opened(stack, input_, "rb", sys.stdin.buffer)
-        sink = _opened(stack, output, "wb", sys.stdout.buffer)
+        standard = stack.enter_context(_for_images_alone()) if output == "-" else sys.stdout.buffer
+        sink = _opened(stack, output, "wb", standard)
         if sink.isatty():
             raise click.UsageError("standard output is a terminal: give --output FILE, or a pipe")
         from recon_node.online.stream import reconstruct_stream
@@ -99,3 +102,22 @@ def _opened(stack: ExitStack, name: str, mode: str, standard: BinaryIO) -> Binar
         return cast("BinaryIO", stack.enter_context(Path(name).open(mode)))
     except OSError as error:
         raise SourceError(f"{name}: {error.strerror}") from error
+
+
+@contextmanager
+def _for_images_alone() -> Iterator[BinaryIO]:
+    """Standard output; what else is printed meanwhile, by other packages too, goes to standard error."""
+    out = sys.stdout.buffer
+    with redirect_stdout(sys.stderr):
+        try:
+            number = out.fileno()
+        except OSError:  # no file
+            yield out
+            return
+        out.flush()
+        with os.fdopen(os.dup(number), "wb") as own:
+            os.dup2(sys.stderr.fileno(), number)
+            try:
+                yield own
+            finally:
+                os.dup2(own.fileno(), number)

@@ -31,8 +31,22 @@ def below(folder: Path, *values: str) -> Path:
     PermissionError
         It would lie elsewhere, because a symbolic link leads out of `folder`.
     """
-    path = folder.joinpath(*map(path_component, values))
-    if not path.resolve().is_relative_to(folder.resolve()):
+    return inside(folder, folder.joinpath(*map(path_component, values)))
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """A path below `folder`, as it is.
+
+    Raises
+    ------
+    PermissionError
+        It lies elsewhere, because a symbolic link leads out of `folder`.
+    """
+    try:
+        found = path.resolve()
+    except RuntimeError:  # a link to itself leads nowhere
+        return path
+    if not found.is_relative_to(folder.resolve()):
         raise PermissionError(f"{path} leads out of {folder}")
     return path
 

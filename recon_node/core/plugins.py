@@ -11,6 +11,8 @@ from typing import Any
 from recon_node.core.errors import ConfigError
 
 UNKNOWN_VERSION = "unknown"
+FAILURES = (Exception, SystemExit)
+"""What other people's code may raise: `sys.exit` is no way to end a node, nor a thread of it."""
 _LONGEST = 120
 
 
@@ -40,7 +42,7 @@ def imported(who: str, address: str) -> Any:
         target: Any = import_module(module)
         for part in filter(None, path.split(".")):
             target = getattr(target, part)
-    except Exception as error:
+    except FAILURES as error:
         what = who if address in who else f"{who}: {address[:80]}"
         raise ConfigError(f"{what} cannot be imported ({told(error)}): is its package installed?") from error
     return target
@@ -64,7 +66,7 @@ def forget() -> None:
     package_of.cache_clear()
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """One short line of somebody else's exception."""
     line = next(iter(str(error).splitlines()), "")[:_LONGEST]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -110,19 +110,25 @@ class DicomSlice:
         read: dict[Path, Dataset] = {}
         images = []
         for frame in self.frames:
-            if frame.path not in read:
-                read = {frame.path: pydicom.dcmread(frame.path)}
-            ds = read[frame.path]
             try:
+                if frame.path not in read:
+                    read = {frame.path: pydicom.dcmread(frame.path)}
+                ds = read[frame.path]
                 stored = ds.pixel_array.reshape(-1, *frame.plane.shape)[frame.number or 0]
+                slope = float(_value(ds, "RescaleSlope", frame.number, 1.0))
+                intercept = float(_value(ds, "RescaleIntercept", frame.number, 0.0))
             except Exception as error:
                 raise DicomError(f"{frame.path.name}: its pixels cannot be read ({error!s:.80})") from error
-            slope = float(_value(ds, "RescaleSlope", frame.number, 1.0))
-            intercept = float(_value(ds, "RescaleIntercept", frame.number, 0.0))
+            if not max(abs(slope), abs(intercept)) < _MOST_RESCALED:
+                raise DicomError(
+                    f"{frame.path.name}: rescaled by {slope:g} and {intercept:g}: no usable values"
+                )
             images.append(np.asarray(stored, np.float32) * np.float32(slope) + np.float32(intercept))
         return np.stack(images)
 
 
+_MOST_RESCALED = 1e12
+"""Slope and intercept: beyond, squares of differences are no single-precision numbers."""
 _Members = list[tuple[Dataset, _Frame]]
 """Images of one slice."""
 
@@ -150,7 +156,10 @@ def read_slices(folder: Path) -> tuple[list[DicomSlice], list[str]]:
         if ds is None:
             continue
         images += 1
-        unusable |= _sorted_in(ds, path, groups)
+        try:
+            unusable |= _sorted_in(ds, path, groups)
+        except Exception as error:  # noqa: BLE001 - whatever a damaged value makes pydicom stumble over
+            unusable.add(f"{path.name}: a value cannot be read ({type(error).__name__}): cannot be compared")
     if not images:
         raise DicomError(f"{folder}: no DICOM image lies here")
     found = [_slice(members, quantity) for (_, quantity), slices in groups.items() for members in slices]
@@ -234,6 +243,8 @@ def _plane(ds: Dataset, number: int | None) -> Plane | None:
         return None
     x, y, z = map(float, position)
     turned = tuple(map(float, orientation))
+    if not np.isfinite([x, y, z, *turned]).all() or not all(0 < float(size) < np.inf for size in spacing):
+        return None
     return Plane(
         position=(x, y, z),
         across=(turned[0], turned[1], turned[2]),

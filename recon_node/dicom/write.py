@@ -12,6 +12,7 @@ from recon_node.core import durable
 from recon_node.core.choices import Compression, Format, Mark
 from recon_node.core.errors import DicomError
 from recon_node.core.folders import PLAIN, filled, pseudonym
+from recon_node.core.names import inside
 from recon_node.core.types import ImageSeries
 from recon_node.dicom.build import Pixels, SeriesTemplate, build_series
 from recon_node.dicom.modules import DEFAULT_SITE, Site
@@ -96,10 +97,10 @@ def write_series(
     )
     if form != "mr":
         whole, instance = encode_multiframe(template, form)
-        target = Path(folder) / _folder(images, whole, folders, stack)
+        target = _inside(Path(folder), _folder(images, whole, folders, stack))
         write_folder(target, [("0001.dcm", instance)], fsync=fsync)
         return [_written(target / "0001.dcm", whole.file_meta, template, str(whole.SeriesInstanceUID), 1)]
-    target = Path(folder) / _folder(images, template.shared, folders, stack)
+    target = _inside(Path(folder), _folder(images, template.shared, folders, stack))
     numbers = template.instance_numbers
     names = [f"{number:04d}.dcm" for number in numbers]
     write_folder(target, zip(names, encode_series(template), strict=True), fsync=fsync)
@@ -127,6 +128,13 @@ def _folder(images: ImageSeries, ds: Dataset, folders: str, stack: str | None) -
     }
     unique = series if stack is None else f"{series}/{place}"
     return filled(folders, values, unique=unique, whole_series=stack is None)
+
+
+def _inside(folder: Path, name: Path) -> Path:
+    try:
+        return inside(folder, folder / name)
+    except PermissionError as error:
+        raise DicomError(f"cannot write DICOM files: a link leads out of {folder}: remove it") from error
 
 
 def _written(

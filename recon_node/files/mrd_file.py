@@ -18,6 +18,7 @@ import numpy as np
 
 from recon_node.core.errors import SourceError, TruncatedStream
 from recon_node.core.scan import Readouts, ScanHeader, Waveform
+from recon_node.files.plain import open_plain
 from recon_node.mrd.frames import FrameReader, WireLimits
 from recon_node.mrd.header import parse_header
 from recon_node.mrd.messages import ID, MessageId
@@ -55,7 +56,7 @@ class MrdFileSource:
         self._next: int | None = None
         self._limits = WireLimits()
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError as error:
             raise SourceError(f"{path.name}: no such file") from error

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 
-from recon_node.core.errors import ConfigError, NoKSpace, ReconNodeError, SourceError
-from recon_node.core.plugins import imported, installed, told
+from recon_node.core.errors import NoKSpace, SourceError
+from recon_node.core.plugins import imported, installed
 from recon_node.core.protocols import OpenSource
 from recon_node.files.array_source import ArraySource
 from recon_node.files.cmrx4dflow import holds_flow, open_cmrx4dflow
 from recon_node.files.cmrxrecon import holds_kspace, open_cmrxrecon
 from recon_node.files.companions import what_it_is
 from recon_node.files.fastmri import holds_fastmri, open_fastmri
+from recon_node.files.foreign import held
 from recon_node.files.hdf5 import Hdf5Source, open_hdf5, reading
 from recon_node.files.mrd_file import MrdFileSource
-from recon_node.files.plain import check_plain
+from recon_node.files.plain import open_plain
 from recon_node.mrd.v2.encode import MAGIC
 from recon_node.mrd.v2.source import open_v2
 
@@ -96,7 +96,8 @@ def formats() -> Iterator[Format]:
     """
     for name, entry in installed(GROUP).items():
         who = f"file format {name}"
-        yield _checked(who, imported(who, entry.value))
+        target = held(who, imported(who, entry.value))
+        yield Format(recognises=target.recognises, open=target.open, suffixes=target.suffixes)
     yield from FORMATS
 
 
@@ -166,34 +167,9 @@ def _is_hdf5(start: bytes) -> bool:
     return any(start[at : at + 8] == HDF5_SIGNATURE for at in _USER_BLOCKS)
 
 
-def _checked(who: str, target: Any) -> Format:
-    """A foreign format whose failures are errors of this package."""
-    if not all(hasattr(target, name) for name in ("recognises", "open", "suffixes")):
-        raise ConfigError(f"{who}: expected recognises(path, start), open(path, group) and suffixes")
-
-    def recognises(path: Path, start: bytes) -> bool:
-        return bool(_tried(who, path, lambda: target.recognises(path, start)))
-
-    def opened(path: Path, group: str | None) -> OpenSource:
-        source: OpenSource = _tried(who, path, lambda: target.open(path, group))
-        return source
-
-    return Format(recognises=recognises, open=opened, suffixes=tuple(target.suffixes))
-
-
-def _tried(who: str, path: Path, work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except ReconNodeError:
-        raise
-    except Exception as error:
-        raise SourceError(f"{path.name}: {who} failed: {told(error)}") from error
-
-
 def _first_bytes(path: Path) -> bytes:
-    check_plain(path)
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             start = file.read(_USER_BLOCKS[-1] + 8)
     except FileNotFoundError as error:
         raise SourceError(f"{path.name}: no such file") from error

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError, ModelError, ReconNodeError
-from recon_node.core.plugins import UNKNOWN_VERSION, imported, installed, package_of, told
+from recon_node.core.plugins import FAILURES, UNKNOWN_VERSION, imported, installed, package_of, told
 from recon_node.core.protocols import Reconstructor
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy, TextEmbedding
 from recon_node.methods.record import LoadedMethod, MethodOptions, MethodRecord
@@ -51,20 +51,20 @@ def foreign_method(chosen: str) -> MethodRecord:
 
 def _described(chosen: str, target: Any) -> MethodRecord:
     """What a class, a function that makes a reconstructor, or a reconstructor says of itself."""
-    name = str(getattr(target, "name", "")) if isinstance(getattr(target, "name", ""), str) else ""
+    name = _text(_part(chosen, target, "name")) or ""
     summary = (inspect.getdoc(target) or "").split("\n", 1)[0]
     return MethodRecord(
         name=chosen if not is_address(chosen) else name or chosen.rpartition(":")[2],
         summary=summary[:100],
         load=lambda options: _loaded(chosen, target, options),
         limits=lambda options, loaded: _said(chosen, loaded.reconstructor, "limits", Limits),
-        learned=getattr(target, "learned", True) is not False,
+        learned=_part(chosen, target, "learned") is not False,
     )
 
 
 def _loaded(chosen: str, target: Any, options: MethodOptions) -> LoadedMethod:
     made = _made(chosen, target, options) if callable(target) else target
-    if not callable(getattr(made, "reconstruct", None)):
+    if not callable(_part(chosen, made, "reconstruct")):
         raise ConfigError(
             f"method {chosen}: {type(made).__name__} has no method reconstruct(kspace, maps, text): see "
             "docs/plugins.md"
@@ -74,7 +74,7 @@ def _loaded(chosen: str, target: Any, options: MethodOptions) -> LoadedMethod:
         reconstructor=made,
         encoder=None if encoder is None else load_encoder(encoder),
         trained_on=_said(chosen, made, "trained_on", TrainedOn),
-        validated=getattr(made, "validated", False) is True,
+        validated=_part(chosen, made, "validated") is True,
     )
 
 
@@ -88,13 +88,21 @@ def _made(chosen: str, target: Callable[..., Any], options: MethodOptions) -> An
         return target(**{name: value for name, value in offered.items() if name in wanted})
     except ReconNodeError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         raise ConfigError(f"method {chosen} cannot be made: {told(error)}") from error
+
+
+def _part(chosen: str, made: object, name: str) -> Any:
+    """An attribute; None where it is not there."""
+    try:
+        return getattr(made, name, None)
+    except FAILURES as error:
+        raise ConfigError(f"method {chosen}: its {name} cannot be read: {told(error)}") from error
 
 
 def _said(chosen: str, made: object, name: str, kind: type[T]) -> T | None:
     """What a method declares of itself, None where it says nothing."""
-    value = getattr(made, name, None)
+    value = _part(chosen, made, name)
     if value is None or isinstance(value, kind):
         return value
     raise ConfigError(
@@ -126,7 +134,7 @@ class Guarded:
             made = self.inner.reconstruct(kspace, maps, text)
         except ReconNodeError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise ModelError(f"method {self.name} failed: {told(error)}") from error
         images = series(kspace, self._grid(made, kspace), self.name, {})
         return replace(images, made_by=self._made_by(made))
@@ -150,8 +158,8 @@ class Guarded:
             method=self.name,
             version=said.version if self.version == UNKNOWN_VERSION else self.version,
             package=self.package,
-            weights=said.weights or _text(getattr(self.inner, "weights", None)),
-            weights_sha256=said.weights_sha256 or _text(getattr(self.inner, "weights_sha256", None)),
+            weights=said.weights or _text(_part(self.name, self.inner, "weights")),
+            weights_sha256=said.weights_sha256 or _text(_part(self.name, self.inner, "weights_sha256")),
             settings=said.settings,
         )
 
@@ -165,12 +173,12 @@ def hosted(method: Reconstructor) -> Reconstructor:
     """A reconstructor as the node calls it: one of this package as it is, any other held to its promises."""
     if type(method).__module__.partition(".")[0] == __name__.partition(".")[0]:
         return method
-    return _held(_text(getattr(method, "name", None)) or type(method).__name__, method)
+    return _held(_text(_part(type(method).__name__, method, "name")) or type(method).__name__, method)
 
 
 def _held(name: str, inner: Reconstructor) -> Guarded:
     package, release = package_of(type(inner).__module__)
-    own = _text(getattr(inner, "version", None)) or _text(getattr(type(inner), "__version__", None))
+    own = _text(_part(name, inner, "version")) or _text(_part(name, type(inner), "__version__"))
     return Guarded(name=name, inner=inner, version=own or release, package=package)
 
 

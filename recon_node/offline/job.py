@@ -20,7 +20,7 @@ from recon_node.core.scan import SliceIndex
 from recon_node.core.types import KSpace
 from recon_node.core.version import __version__
 from recon_node.files.open import open_scans
-from recon_node.files.plain import check_plain
+from recon_node.files.plain import open_plain
 from recon_node.images import Scaling, finish
 from recon_node.methods.zero_filled import ZeroFilled
 from recon_node.offline.journal import MINE, Notes
@@ -268,8 +268,7 @@ def settings_key(settings: Settings, pipeline: Pipeline, extras: Extras) -> str:
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
-    check_plain(path)
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

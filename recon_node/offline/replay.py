@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recon_node.core import durable
 from recon_node.core.errors import ConfigError
+from recon_node.core.names import inside
 from recon_node.core.scan import SliceIndex
 from recon_node.offline.engine import run_jobs
 from recon_node.offline.job import Extras, FileResult, Job
 from recon_node.offline.journal import KNOWN, MINE, ROOM, left_over
-from recon_node.offline.ledger import LOCK, Ledger
+from recon_node.offline.ledger import FILE, LOCK, Ledger
 from recon_node.offline.summary import Summary
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.write import SeriesWriter
 from recon_node.settings import Settings
 
 SUMMARY = "summary.json"
+OWN = (SUMMARY, LOCK, ROOM, FILE, f"{FILE}-wal", f"{FILE}-shm", "report", "nifti")
+"""Names beside the images' folders."""
 Progress = Callable[[int], None]
 
 
@@ -84,6 +89,7 @@ def replay(
     if workers == 1 and scheduler is None:
         Pipeline(settings)
     out.mkdir(parents=True, exist_ok=True)
+    _check_links(out)
     with alone(out), Ledger(out) as ledger, _room(out, ledger, resume=resume):
         jobs = [
             Job(
@@ -103,6 +109,21 @@ def replay(
         if summary is None:
             whole.write()
     return whole.results(inputs)
+
+
+def _check_links(out: Path) -> None:
+    """What has a name of a replay's own in the output folder has to lie there.
+
+    Raises
+    ------
+    ConfigError
+        A link leads out of it: its target would be written to, or emptied.
+    """
+    for name in OWN:
+        try:
+            inside(out, out / name)
+        except PermissionError as error:
+            raise ConfigError(f"{error}: remove the link, or choose another --out") from error
 
 
 class _Told:
@@ -144,7 +165,8 @@ def alone(out: Path) -> Iterator[None]:
     ConfigError
         Somebody does.
     """
-    with (out / LOCK).open("w", encoding="utf-8") as lock:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # of a link nothing is made or emptied
+    with os.fdopen(os.open(out / LOCK, flags, durable.PRIVATE_MODE), "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -10,6 +10,7 @@ from recon_node.delivery import DeliveryWorker, Spool, open_destination
 
 FOREIGN = """
 import shutil
+import sys
 from pathlib import Path
 from recon_node.core.errors import PacsMisconfigured, PacsRejected
 
@@ -21,6 +22,8 @@ class Shelf:
     def send(self, files):
         if self.level == "full":
             raise OSError("no room on the shelf")
+        if self.level == "away":
+            sys.exit(3)
         if self.level == "locked":
             raise PacsMisconfigured("the shelf is locked")
         if self.level == "picky":
@@ -58,7 +61,9 @@ def test_it_takes_its_options_from_the_settings(shelf: str, instances: Callable[
     assert isinstance(outcome.error, PacsRejected)
 
 
-@pytest.mark.parametrize(("level", "error"), [("full", PacsUnreachable), ("locked", PacsMisconfigured)])
+@pytest.mark.parametrize(
+    ("level", "error"), [("full", PacsUnreachable), ("away", PacsUnreachable), ("locked", PacsMisconfigured)]
+)
 def test_what_concerns_the_whole_destination_is_raised(
     shelf: str, instances: Callable[..., list[Path]], level: str, error: type[Exception]
 ) -> None:

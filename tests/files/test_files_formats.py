@@ -30,6 +30,23 @@ class Failing(Boxed):
     def open(path, group):
         raise KeyError("no lid")
 
+class Exiting(Boxed):
+    class open(Hdf5Source):
+        def __init__(self, path, group):
+            super().__init__(path.with_suffix(".h5"), group=group)
+        def __iter__(self):
+            raise SystemExit(3)
+
+class Odd(Boxed):
+    class open(Hdf5Source):
+        def __init__(self, path, group):
+            super().__init__(path.with_suffix(".h5"), group=group)
+        def __iter__(self):
+            yield 7
+
+class Numbered(Boxed):
+    suffixes = 5
+
 nothing = object()
 """
 
@@ -70,6 +87,9 @@ def test_files_of_the_built_in_formats_are_still_read_by_them(
         ("boxes:Missing", ConfigError, "cannot be imported"),
         ("absent_package:Boxed", ConfigError, "cannot be imported"),
         ("boxes:nothing", ConfigError, "expected recognises"),
+        ("boxes:Numbered", ConfigError, "expected recognises"),
+        ("boxes:Exiting", SourceError, "file format boxed failed: SystemExit: 3"),
+        ("boxes:Odd", SourceError, "file format boxed gave a int"),
         ("boxes:Failing", SourceError, "file format boxed failed: KeyError"),
     ],
 )
@@ -77,8 +97,8 @@ def test_a_broken_format_is_one_clear_error(
     boxed: Path, install: Callable[..., None], target: str, error: type[Exception], word: str
 ) -> None:
     install("boxes", FOREIGN, recon_node__sources=f"boxed = {target}")
-    with pytest.raises(error, match=word) as caught:
-        open_source(boxed)
+    with pytest.raises(error, match=word) as caught, open_source(boxed) as source:
+        list(source)
     assert len(str(caught.value)) <= 300
     assert "\n" not in str(caught.value)
 

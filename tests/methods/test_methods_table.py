@@ -24,6 +24,7 @@ from recon_node.testing import Scene
 from recon_node.trust import Limits, TrainedOn
 
 CODE = '''
+import sys
 import dataclasses
 import numpy as np
 from recon_node.core.fft import centred_ifft
@@ -83,6 +84,19 @@ class Posing(Plain):
 
 class Declaring(Plain):
     limits = {"heldout_ratio": 1}
+
+class Leaving(Plain):
+    def __init__(self):
+        sys.exit(3)
+
+class Exiting(Plain):
+    def reconstruct(self, kspace, maps, text):
+        sys.exit(3)
+
+class Unreadable(Plain):
+    @property
+    def encoder(self):
+        raise LookupError("no encoder")
 
 class NoMethod:
     pass
@@ -304,6 +318,8 @@ def test_one_that_learned_nothing_may_stand_in_and_others_may_not() -> None:
         ("mine:Missing", "cannot be imported"),
         ("no_such_module:Plain", "cannot be imported"),
         ("mine:Unmakeable", "cannot be made: FileNotFoundError: weights.bin"),
+        ("mine:Leaving", "cannot be made: SystemExit: 3"),
+        ("mine:Unreadable", "its encoder cannot be read: LookupError"),
         ("mine:NoMethod", "has no method reconstruct"),
         ("mine:Posing", "calls itself 'sense'"),
         ("mine:Declaring", "declares limits as dict, expected Limits"),
@@ -328,6 +344,7 @@ def test_a_method_that_cannot_be_had_is_one_line_and_exit_status_2(
     ("name", "word"),
     [
         ("Failing", "method Failing failed: KeyError: 'layer 3"),
+        ("Exiting", "method Exiting failed: SystemExit: 3"),
         ("OfAnotherShape", r"returned \(48, 40\) complex64, expected"),
         ("Integers", "returned .* int64, expected"),
         ("Nothing", "returned NoneType, expected"),

@@ -373,3 +373,22 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mrd")
     [result] = replay([tmp_path / "pipe.mrd"], tmp_path / "out", Settings())
     assert "is no plain file" in str(result.error)
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", ".replay.lock", "nifti", "report", ".replay", "{study}"])
+def test_a_link_out_of_the_output_folder_is_not_followed(heart: Path, tmp_path: Path, name: str) -> None:
+    plain, out, outside = tmp_path / "plain", tmp_path / "out", tmp_path / "outside"
+    replay([heart], plain, SETTINGS)
+    (study,) = {path.parent.parent.name for path in plain.rglob("*.dcm")}
+    out.mkdir()
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    target = outside / "precious" if "." in name else outside
+    (out / name.format(study=study)).symlink_to(target)
+    try:
+        told = " ".join(result.error or "" for result in replay([heart], out, SETTINGS))
+    except ConfigError as error:
+        told = str(error)
+    assert "leads out of" in told
+    assert [path.name for path in outside.iterdir()] == ["precious"]
+    assert (outside / "precious").read_text() == "precious"

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 import yaml
 
+import recon_node
 from benchmarks.stream_cuts import FORMATS, cut
 from recon_node.cli import run
 from recon_node.core.acquisition import AcquisitionFlag
@@ -297,3 +298,32 @@ def test_exit_codes_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(["stream", "--input", str(tmp_path / "absent"), "--output", str(tmp_path / "out")]) == 1
     assert "No such file" in capsys.readouterr().err
     assert run([*command, "--method", "nothing"]) == 2
+
+
+PRINTING = """
+import os
+import numpy as np
+class Printing:
+    learned = False
+    def reconstruct(self, kspace, maps, text):
+        print("printed by python")
+        os.write(1, b"printed by C")
+        return np.ones((len(kspace.data), *kspace.data.shape[2:]), np.complex64)
+"""
+
+
+def test_what_other_packages_print_is_not_among_the_images(ismrmrd_stream: bytes, tmp_path: Path) -> None:
+    (tmp_path / "printing.py").write_text(PRINTING)
+    command = [sys.executable, "-m", "recon_node", "stream", "--method", "printing:Printing"]
+    done = subprocess.run(
+        command,
+        input=ismrmrd_stream,
+        capture_output=True,
+        check=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(recon_node.__file__).parents[1]}"},
+    )
+    assert len(ismrmrd_images(done.stdout)) == 16
+    assert b"printed by" not in done.stdout
+    assert b"printed by python" in done.stderr
+    assert b"printed by C" in done.stderr

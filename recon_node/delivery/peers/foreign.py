@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -13,12 +14,15 @@ from recon_node.core.errors import (
     PacsMisconfigured,
     PacsUnreachable,
     ReconNodeError,
+    where_it_failed,
 )
-from recon_node.core.plugins import imported, told
+from recon_node.core.plugins import FAILURES, imported, told
 from recon_node.core.protocols import Destination
 from recon_node.delivery.instance import Instance
 from recon_node.delivery.outcome import Outcome
 from recon_node.delivery.peers.sender import OneByOne
+
+log = logging.getLogger(__name__)
 
 GROUP = "recon_node.destinations"
 """Entry point group: the name is the scheme of addresses, what it names opens one."""
@@ -56,14 +60,19 @@ class ForeignDestination(OneByOne):
             return Outcome(file, error)
         except ReconNodeError as error:
             raise PacsUnreachable(f"{self._name}: {error}") from error
-        except Exception as error:
+        except FAILURES as error:
             raise PacsUnreachable(f"{self._name} failed: {told(error)}") from error
         return Outcome(file)
 
     def holds(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
         """What the package says is there, where it has a `holds`; see `recon_node.delivery.asking`."""
         holds = getattr(self._inner, "holds", None)
-        found: Mapping[str, bool] | None = None if holds is None else holds(instances)
+        try:
+            found: Mapping[str, bool] | None = None if holds is None else holds(instances)
+        except ReconNodeError:
+            raise
+        except FAILURES as error:
+            raise PacsUnreachable(f"{self._name} failed: {told(error)}") from error
         return found
 
     def echo(self) -> float:
@@ -83,12 +92,15 @@ class ForeignDestination(OneByOne):
             return float(echo())
         except ReconNodeError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise PacsUnreachable(f"{self._name} failed: {told(error)}") from error
 
     def close(self) -> None:
         """Let go of what the package keeps open, where it has a `close`."""
-        getattr(self._inner, "close", lambda: None)()
+        try:
+            getattr(self._inner, "close", lambda: None)()
+        except FAILURES as error:
+            log.warning("a destination of another package cannot be closed: %s", where_it_failed(error))
 
 
 def open_foreign(
@@ -107,7 +119,7 @@ def open_foreign(
         inner = target(address, **options)
     except ReconNodeError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         raise ConfigError(f"{who} cannot be opened: {told(error)}") from error
     if not callable(getattr(inner, "send", None)):
         raise ConfigError(f"{who}: {type(inner).__name__} has no method send(files): see docs/plugins.md")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError, DataError, ReconNodeError
-from recon_node.core.plugins import imported, installed, told
+from recon_node.core.plugins import FAILURES, imported, installed, told
 from recon_node.methods.table import is_address
 
 F32 = NDArray[np.float32]
@@ -111,7 +111,7 @@ def _made(name: str, target: Any) -> Any:
         return target() if callable(target) else target
     except ReconNodeError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         raise ConfigError(f"segmenter {name} cannot be made: {told(error)}") from error
 
 
@@ -133,7 +133,7 @@ class _Held:
             found = self._inner.segment(images)
         except ReconNodeError:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise DataError(f"segmenter {self.name} failed: {told(error)}") from error
         if not isinstance(found, Segmentation) or len(found.cavity) != len(images.images):
             raise DataError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from recon_node.core.errors import DataError
-from recon_node.lab.cines.matrix import restored
+from recon_node.lab.cines.matrix import check_finite, restored
 from recon_node.simulate import NOMINAL_FIELDS_T
 from recon_node.simulate.cine import Cine
 
@@ -71,10 +71,20 @@ def read_series(series: Series) -> list[Cine]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's remarks on values that nothing here looks at
-        heads = [_read(path, series.name) for path in series.files]
-        for head in heads:
-            _check(head, series.name)
-        frames = [frame for head in heads for frame in _frames(head, series.name)]
+        try:
+            return _clips(series)
+        except DataError:
+            raise
+        except Exception as error:  # whatever a damaged value makes pydicom stumble over
+            kind = type(error).__name__
+            raise DataError(f"{series.name}: a value cannot be read ({kind}): copy the files anew") from error
+
+
+def _clips(series: Series) -> list[Cine]:
+    heads = [_read(path, series.name) for path in series.files]
+    for head in heads:
+        _check(head, series.name)
+    frames = [frame for head in heads for frame in _frames(head, series.name)]
     first = heads[0]
     if len({frame.pixels.shape for frame in frames}) > 1:
         sizes = sorted({frame.pixels.shape for frame in frames})
@@ -163,6 +173,7 @@ def _clip(head: pydicom.Dataset, frames: Sequence[_Frame], name: str) -> Cine:
     if pixel is None or len(pixel) != 2:
         raise DataError(f"{name}: no pixel size (PixelSpacing), expected mm")
     stack = np.stack([frame.pixels for frame in ordered])
+    check_finite(name, stack)
     images, pixel_mm = restored(
         np.abs(stack), (float(pixel[0]), float(pixel[1])), matrix=_matrix(head, stack.shape[1:])
     )

@@ -21,6 +21,8 @@ MOST_PIXELS = 1 << 28
 """Of one file: 1 GB as float32."""
 SMALLEST = 0.4
 """Share of the matrix that was acquired at least."""
+_FAINTEST, _BRIGHTEST = 1e-15, 1e15
+"""Beyond, the squares that spectra are made of are no single-precision numbers."""
 _BESIDE = 0.04
 """Share of the matrix that is averaged on each side of a fall."""
 
@@ -41,7 +43,7 @@ def check_size(name: str, shape: Sequence[int]) -> None:
 
 
 def check_finite(name: str, images: NDArray[Any]) -> None:
-    """See that images are numbers.
+    """See that images are numbers that can be reckoned with.
 
     Raises
     ------
@@ -50,6 +52,12 @@ def check_finite(name: str, images: NDArray[Any]) -> None:
     """
     if not np.isfinite(images).all():
         raise DataError(f"{name}: found pixels that are no finite numbers: copy the file anew")
+    brightest = float(np.abs(images).max())
+    if brightest and not _FAINTEST < brightest < _BRIGHTEST:
+        raise DataError(
+            f"{name}: the brightest pixel is {brightest:.3g}, expected {_FAINTEST:g} to {_BRIGHTEST:g}: "
+            "copy the file anew"
+        )
 
 
 def acquired_shape(images: F32) -> tuple[int, int]:

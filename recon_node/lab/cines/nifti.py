@@ -34,7 +34,9 @@ def read_nifti(path: Path, name: str) -> list[Cine]:
         data = np.asarray(image.dataobj)
         zooms = [float(size) for size in image.header.get_zooms()]
         units = image.header.get_xyzt_units()
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, ArithmeticError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever nibabel stumbles over: codes of types and units, sizes, packing
         raise DataError(
             f"{name}: the NIfTI file cannot be read ({type(error).__name__}): copy it anew"
         ) from error

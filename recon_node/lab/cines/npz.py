@@ -6,7 +6,6 @@ Where known ``trigger_ms``, ``field_t`` and ``slice_mm`` (place along the slice'
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,11 @@ def read_arrays(path: Path, name: str, wanted: Callable[[str], bool]) -> dict[st
         _check_sizes(path, name, wanted)
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if wanted(key)}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever zipfile and numpy stumble over: encryption, versions, words of a head
         raise DataError(
             f"{name}: the npz file cannot be read ({type(error).__name__}): copy it anew"
         ) from error

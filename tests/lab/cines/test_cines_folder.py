@@ -138,6 +138,13 @@ def test_the_acquisition_matrix_of_the_header_goes_before_what_the_spectrum_show
     assert cine.images.mean() == pytest.approx(beating().mean(), rel=0.02)
 
 
+def _damaged_value(folder: Path) -> None:
+    """A position that is no number; no writer would."""
+    series(folder, beating(), ImagePositionPatient=[0, 0, 1.25])
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1.25", b"1.T5"))
+
+
 def _mixed(folder: Path) -> None:
     uid = generate_uid()
     save(dicom(beating()[0], uid, 1), folder / "1.dcm")
@@ -151,6 +158,7 @@ BAD = {
     "pixel size": lambda f: series(f, beating(), PixelSpacing=None),
     "segmentation": lambda f: series(f, beating(), Modality="SEG"),
     "mixed sizes": _mixed,
+    "a value cannot be read": _damaged_value,
 }
 
 
@@ -183,6 +191,7 @@ def test_a_folder_of_nothing_but_bad_series_says_what_is_wrong(tmp_path: Path, w
         ({"cine": beating()[:1]}, "one frame"),
         ({"images": beating()}, "no array `cine`"),
         ({"cine": beating() * np.float32("nan")}, "finite"),
+        ({"cine": beating() * np.float32(1e30)}, "the brightest pixel is"),
     ],
 )
 def test_an_npz_file_that_is_no_cine_says_why(
@@ -244,15 +253,36 @@ def _huge_nifti(path: Path) -> None:
     path.write_bytes(bytes(head))
 
 
+def _locked(path: Path) -> None:
+    """Its arrays are encrypted, as the archive has it."""
+    np.savez(path, cine=beating(), pixel_mm=[1.5, 1.5])
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(mark)
+        while at >= 0:
+            data[at + place] |= 1
+            at = data.find(mark, at + 1)
+    path.write_bytes(bytes(data))
+
+
+def _unknown_kind(path: Path) -> None:
+    _huge_nifti(path)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<hh", data, 70, 4096, 16)
+    path.write_bytes(bytes(data))
+
+
 @pytest.mark.parametrize(
     ("name", "write", "word"),
     [
         ("a.npz", lambda path: _claiming(path, (100_000, 100_000, 1000)), "expected at most"),
         ("a.npz", lambda path: _claiming(path, (2, 0, 8)), "no empty axis"),
         ("a.npz", _not_finite, "no finite numbers"),
+        ("a.npz", _locked, "cannot be read .RuntimeError"),
         ("a.nii", _huge_nifti, "expected at most"),
+        ("a.nii", _unknown_kind, "cannot be read .HeaderDataError"),
     ],
-    ids=["huge", "empty", "not finite", "huge NIfTI"],
+    ids=["huge", "empty", "not finite", "encrypted", "huge NIfTI", "unknown kind"],
 )
 def test_a_file_that_claims_more_than_there_is_is_refused_unread(name, write, word, tmp_path: Path) -> None:
     if name.endswith(".nii"):

@@ -207,3 +207,22 @@ def test_frames_that_a_file_cannot_hold_are_not_counted(tmp_path: Path) -> None:
     slices, unusable = read_slices(tmp_path / "a")
     assert len(unusable) == 1
     assert sum(len(one.frames) for one in slices) == 3
+
+
+def test_damaged_values_cost_the_images_that_have_them(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", size=32, spacing=2.25)
+    write_series(tmp_path / "b", size=32, spacing=2.25)
+    one = tmp_path / "a" / "1.dcm"
+    one.write_bytes(one.read_bytes().replace(rb"2.25\2.25", rb"2.25\2.T5"))
+    two = pydicom.dcmread(tmp_path / "a" / "2.dcm")
+    two.ImagePositionPatient = ["1e400", "0", "0"]
+    two.save_as(tmp_path / "a" / "2.dcm")
+    found = compare_folders(tmp_path / "a", tmp_path / "b")
+    assert [row["frames"] for row in found.rows] == [2]
+    assert any("1.dcm: a value cannot be read (ValueError)" in note for note in found.notes)
+    assert any("no position, orientation or pixel size" in note for note in found.notes)
+    steep = pydicom.dcmread(tmp_path / "b" / "0.dcm")
+    steep.RescaleSlope = "1e300"
+    steep.save_as(tmp_path / "b" / "0.dcm")
+    with pytest.raises(DicomError, match=r"0\.dcm: rescaled by 1e"):
+        compare_folders(tmp_path / "a", tmp_path / "b")
