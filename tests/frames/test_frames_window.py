@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from benchmarks.frame_order import in_frame_order
 from recon_node.core.acquisition import AcquisitionFlag as Flag
-from recon_node.core.scan import Limit, SliceIndex
+from recon_node.core.scan import Limit, Readouts, SliceIndex
+from recon_node.files.open import open_source
 from recon_node.pipeline.frames import FrameLines, FrameMaker, FrameWindow, window
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import prepare
@@ -192,3 +194,17 @@ def test_interleaved_frames_calibrate_together_and_borrow_of_each_other(tmp_path
         assert image is not None
         error = np.abs(image.data[0]) - wanted[phase]
         assert np.linalg.norm(error) < 0.1 * np.linalg.norm(wanted[phase])
+
+
+def test_the_benchmark_sends_frame_after_frame_at_its_own_pace(
+    heart: tuple[Path, Path], tmp_path: Path
+) -> None:
+    in_frame_order(heart[0], tmp_path / "ordered.h5", tr_ms=5.0)
+    with open_source(tmp_path / "ordered.h5") as source:
+        heads = np.concatenate([block.head for block in source if isinstance(block, Readouts)])
+    heads = heads[heads["flags"] & np.uint64(Flag.IS_NOISE_MEASUREMENT) == 0]
+    frames = list(zip(heads["idx"]["slice"].tolist(), heads["idx"]["phase"].tolist(), strict=True))
+    assert frames == sorted(frames)
+    assert set(np.diff(heads["acquisition_time_stamp"].astype(int)).tolist()) == {2}
+    ends = np.flatnonzero(heads["flags"] & np.uint64(Flag.LAST_IN_PHASE))
+    assert [frames[end] for end in ends] == sorted(set(frames))
