@@ -12,11 +12,17 @@ centre pixel comes first. `SenseOperator.to_grid` brings them back.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recon_node.solvers.response import response
+
+CACHE_BYTES = 1 << 21
+"""Embedded coil images (`response`) that a CPU works on together."""
 LINES = (-1,)
 POINTS = (-2, -1)
 
@@ -52,6 +58,9 @@ class SenseOperator:
         self._mask = torch.from_numpy(moved.astype(np.float32)).to(device).unsqueeze(1)
         size = mask.shape[1] if self.lines else mask.shape[1] * mask.shape[2]
         self._scale = float(size) ** -0.5
+        self._response = response(self._mask) if self.lines else self._mask
+        self._lengths = [self._response.shape[axis] for axis in self.axes]
+        self._coils = self._coil_parts()
 
     @property
     def maps(self) -> Tensor:
@@ -102,16 +111,17 @@ class SenseOperator:
 
     def normal(self, images: Tensor, frames: slice = slice(None)) -> Tensor:
         """``A^H A x``: `(frame, map, x, y)` to the same, one frame at a time to stay in cache."""
-        out = torch.empty_like(images)
-        weights = self._mask[frames] * self._scale**2
-        for i in range(images.shape[0]):
-            kspace = self._transformed(images[i : i + 1])
-            kspace *= weights[i : i + 1]
-            out[i : i + 1] = self._back(kspace)
+        out = torch.zeros_like(images)
+        weights = self._response[frames] / math.prod(self._lengths)
+        for coils in self._coils:
+            for image, weight, total in zip(images, weights, out, strict=True):
+                kspace = self._transformed(image[None], coils, self._lengths)
+                kspace *= weight
+                total.add_(self._back(kspace, coils)[0])
         return out
 
     def coverage(self) -> Tensor:
-        """``sum_c |S_c|^2`` of each map, `(map, x, y)`: 1 inside the support, 0 outside."""
+        """``totalc |S_c|^2`` of each map, `(map, x, y)`: 1 inside the support, 0 outside."""
         return self._maps.abs().square().sum(dim=1)
 
     def to_grid(self, images: Tensor) -> NDArray[np.complex64]:
@@ -125,15 +135,27 @@ class SenseOperator:
         moved = np.fft.ifftshift(array, axes=(-2, -1)).swapaxes(-2, -1)
         return torch.from_numpy(np.ascontiguousarray(moved)).to(self.device)
 
-    def _transformed(self, images: Tensor) -> Tensor:
-        coil_images: Tensor = images[:, 0, None] * self._maps[0]
+    def _coil_parts(self) -> list[slice]:
+        """Coils whose embedded transforms stay in a CPU's cache together; elsewhere, and unembedded, all."""
+        coils, points = self._maps.shape[1], self._maps.shape[-1]
+        if self._lengths[-1] == points or self.device.type != "cpu":
+            return [slice(None)]
+        one = self._maps.dtype.itemsize * self._maps.shape[-2] * self._lengths[-1]
+        step = max(1, CACHE_BYTES // one)
+        return [slice(i, i + step) for i in range(0, coils, step)]
+
+    def _transformed(
+        self, images: Tensor, coils: slice = slice(None), lengths: list[int] | None = None
+    ) -> Tensor:
+        coil_images: Tensor = images[:, 0, None] * self._maps[0, coils]
         for i in range(1, self._maps.shape[0]):
-            coil_images += images[:, i, None] * self._maps[i]
-        kspace: Tensor = torch.fft.fftn(coil_images, dim=self.axes)
+            coil_images += images[:, i, None] * self._maps[i, coils]
+        kspace: Tensor = torch.fft.fftn(coil_images, s=lengths, dim=self.axes)
         return kspace
 
-    def _back(self, kspace: Tensor) -> Tensor:
-        coil_images: Tensor = torch.fft.ifftn(kspace, dim=self.axes, norm="forward")
+    def _back(self, kspace: Tensor, coils: slice = slice(None)) -> Tensor:
+        longer: Tensor = torch.fft.ifftn(kspace, dim=self.axes, norm="forward")
+        coil_images = longer[..., : self._maps.shape[-2], : self._maps.shape[-1]]
         if self._maps.shape[0] == 1:
-            return coil_images.mul_(self._conjugate[0]).sum(dim=1, keepdim=True)
-        return torch.stack([(coil_images * c).sum(dim=1) for c in self._conjugate], dim=1)
+            return coil_images.mul_(self._conjugate[0, coils]).sum(dim=1, keepdim=True)
+        return torch.stack([(coil_images * c[coils]).sum(dim=1) for c in self._conjugate], dim=1)

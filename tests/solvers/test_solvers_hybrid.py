@@ -4,6 +4,7 @@ import torch
 
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.solvers.operator import SenseOperator
+from recon_node.solvers.response import response
 
 CPU = torch.device("cpu")
 
@@ -33,10 +34,14 @@ def test_the_adjoint_passes_the_dot_product_test(kind: str, shape: tuple[int, in
 
 
 @pytest.mark.parametrize("kind", ["lines", "points"])
-def test_the_normal_operator_is_adjoint_after_forward(kind: str) -> None:
+@pytest.mark.parametrize("points", [12, 17, 34, 191])
+def test_the_normal_operator_is_adjoint_after_forward_also_at_large_prime_lengths(
+    kind: str, points: int
+) -> None:
     rng = np.random.default_rng(2)
-    operator = SenseOperator(complex_noise(rng, 2, 4, 12, 10), mask_of(kind, rng, (3, 12, 10)), CPU)
-    x = torch.from_numpy(complex_noise(rng, 3, 2, 10, 12))
+    maps = complex_noise(rng, 2, 4, points, 10)
+    operator = SenseOperator(maps, mask_of(kind, rng, (3, points, 10)), CPU)
+    x = torch.from_numpy(complex_noise(rng, 3, 2, 10, points))
     torch.testing.assert_close(
         operator.normal(x), operator.adjoint(operator.forward(x)), rtol=1e-4, atol=1e-4
     )
@@ -68,3 +73,17 @@ def test_the_normal_operator_equals_two_dimensional_transforms_there_and_back(ki
     operator = SenseOperator(maps, mask, CPU)
     found = operator.to_grid(operator.normal(operator.from_grid(image[:, None])))[:, 0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("points", [16, 17, 97, 191])
+def test_no_transform_of_lines_has_a_large_prime_length(points: int) -> None:
+    mask = (torch.rand(2, points, generator=torch.Generator().manual_seed(4)) < 0.3).float()
+    weights = response(mask)
+    length = weights.shape[-1]
+    assert length == points or length >= 2 * points - 1
+    while length % 2 == 0:
+        length //= 2
+    for factor in (3, 5, 7, 11, 13):
+        while length % factor == 0:
+            length //= factor
+    assert length == 1
