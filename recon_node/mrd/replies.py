@@ -9,6 +9,9 @@ from functools import partial
 from recon_node.core.errors import SourceError
 from recon_node.mrd.transport import SocketTransport
 
+_LITTLE = 8
+"""The part of an outbox's bytes that may wait before messages that the peer may leave."""
+
 
 class Outbox:
     """A bounded queue of messages before one socket.
@@ -30,6 +33,8 @@ class Outbox:
         """Messages, and whether the peer has to take them."""
         self._queued = 0
         self._changed = threading.Condition()
+        self._offered = False
+        """Whether messages that the peer may leave have not left."""
         self._closing = False
         self._sending = False
         self.failure: SourceError | None = None
@@ -46,12 +51,15 @@ class Outbox:
             return self._take(data, needed=True)
 
     def offer(self, data: bytes | memoryview) -> bool:
-        """Queue messages that the peer may leave, where none waits; False if they were left out.
+        """Queue messages that the peer may leave, where none such, and little else, waits; False if left out.
 
         However long the peer takes none, that is no failure until something waits behind them.
         """
         with self._changed:
-            return not self._queued and not self._closing and self._take(data, needed=False)
+            if self._offered or self._closing or self._queued > self._max_bytes // _LITTLE:
+                return False
+            self._offered = self._take(data, needed=False)
+            return self._offered
 
     def _take(self, data: bytes | memoryview, *, needed: bool) -> bool:
         if self.failure is not None:
@@ -98,4 +106,5 @@ class Outbox:
                 return
             with self._changed:
                 self._queued -= len(data)
+                self._offered &= needed
                 self._changed.notify_all()

@@ -476,11 +476,16 @@ def test_an_image_that_nobody_has_to_take_waits_without_a_limit(pair) -> None:
         transport.send(data)
 
 
-def test_no_more_than_one_is_queued_and_none_behind_an_answer(pair) -> None:
+def test_no_more_than_one_is_queued_and_none_behind_much_else(pair) -> None:
     transport, far = pair
     outbox = Outbox(transport, max_bytes=1 << 24)
-    data = bytes(1 << 20)
+    data, received = bytes(1 << 20), bytearray()
+    assert outbox.put(data)
     assert outbox.offer(data)
+    assert not outbox.offer(data)
+    while len(received) < 2 * len(data):
+        received.extend(far.recv(1 << 16))
+    assert outbox.put(bytes(1 << 22))
     assert not outbox.offer(data)
     far.close()
     assert not outbox.finish()
