@@ -66,7 +66,7 @@ LEAST_REACH = 0.1
 """How far clean scans go at least, in the logarithm of a measure from its median."""
 FARTHER = 1.25
 """Limits lie so many times as far as any good clean scan went."""
-MOST = {"predicted_nmse": 1.5 * NMSE_TIMES}
+MOST = {"predicted_nmse": 1.25 * NMSE_TIMES}
 """Limits that lie no farther from the median, whatever clean scans do: an image beyond it is likely bad."""
 LEAST = 19
 """Clean scans that limits can be made of."""
@@ -165,31 +165,35 @@ def _limits(clean: Sequence[Record]) -> tuple[dict[str, Limit], dict[str, dict[s
             if own := _values(some, name):
                 usual.setdefault(group, {})[name] = float(np.median(own))
     reach = _reach(clean, usual)
+    of_real = reach | _reach([one for one in clean if one["source"] == "real"], usual)
     tables = {
-        group: {name: _limit(name, value, math.exp(FARTHER * reach[name])) for name, value in some.items()}
+        group: {name: _limit(name, value, math.exp(FARTHER * far[name])) for name, value in some.items()}
         for group, some in usual.items()
+        for far in (reach if group.startswith(DRAWN) else of_real,)
     }
     default = tables.pop("")
-    real = [some for group, some in tables.items() if not group.startswith(DRAWN)] or list(tables.values())
+    scanned = [some for group, some in tables.items() if not group.startswith(DRAWN)] or [*tables.values()]
     for name in BY_GROUP:  # sampling that nobody measured has the widest of these
-        if found := [some[name] for some in real if name in some]:
+        if found := [some[name] for some in scanned if name in some]:
             default[name] = max(found, key=lambda limit: limit.warn)
     return default, tables
 
 
 def _reach(clean: Sequence[Record], usual: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """How far any of the clean scans goes from what is usual, in the logarithm of each measure."""
-    return {
-        name: max(
-            LEAST_REACH,
-            *(
-                math.log(values[0] / _usual_of(one, name, usual))
-                for one in clean
-                if (values := _values([one], name))
-            ),
-        )
-        for name in usual[""]
-    }
+    """How far any of the clean scans goes from what is usual, in the logarithm of each measure.
+
+    Of measures that enough of them have: the limits of real scans are of real ones, where there are some.
+    """
+    found = {}
+    for name in usual[""]:
+        far = [
+            math.log(values[0] / _usual_of(one, name, usual))
+            for one in clean
+            if (values := _values([one], name))
+        ]
+        if len(far) >= LEAST:
+            found[name] = max(LEAST_REACH, *far)
+    return found
 
 
 def _usual_of(record: Record, name: str, usual: Mapping[str, Mapping[str, float]]) -> float:
@@ -270,7 +274,7 @@ def _bounded(model: ErrorModel, records: Sequence[Record]) -> ErrorModel:
         left = residual(one, model)
         drawn = one["source"] == "drawn"
         everything = DRAWN if drawn and some_real else EVERYTHING
-        for group in {*groups_of_record(one), everything, *([DRAWN] if drawn else [])}:
+        for group in dict.fromkeys((*groups_of_record(one), everything, *([DRAWN] if drawn else []))):
             pools[group].append(left)
     quantiles = {
         group: quantile

@@ -169,12 +169,12 @@ def test_a_segmenter_has_a_name_or_an_address_and_is_held_to_its_word() -> None:
 
 
 def check_network(network: AcdcNetwork) -> None:
-    images = SliceImages(images=np.stack([ring(40, 20), ring(25, 20)]), pixel_mm=(2.5, 2.5), centre=(48, 48))
+    images = SliceImages(images=np.stack([ring(60, 30), ring(40, 30)]), pixel_mm=(2.5, 2.5), centre=(48, 48))
     found = network.segment(images)
     assert found.pixel_mm == (FIELD_MM / 32, FIELD_MM / 32)
     cavity, wall = found.areas_cm2()
-    assert cavity == pytest.approx(np.pi * np.array([4.0, 2.5]) ** 2, rel=0.15)
-    assert wall == pytest.approx(np.pi * np.array([6.0**2 - 4.0**2, 4.5**2 - 2.5**2]), rel=0.2)
+    assert cavity == pytest.approx(np.pi * np.array([6.0, 4.0]) ** 2, rel=0.15)
+    assert wall == pytest.approx(np.pi * np.array([9.0**2 - 6.0**2, 7.0**2 - 4.0**2]), rel=0.2)
 
 
 def test_a_network_is_shown_the_heart_and_its_classes_become_areas(
@@ -202,6 +202,30 @@ class Session:
     def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
         x = given["input"]
         return [np.concatenate([0 * x, 0 * x - 10, x - 0.3, 3 * x - 1.7], axis=1)]
+
+
+class Blinded(Session):
+    """Sees nothing where there is something bright in the upper part of an image."""
+
+    def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        (scores,) = super().run(None, given)
+        if given["input"][0, 0, :8].max() > 0.5:
+            scores[:, 1:] -= 2
+        return [scores]
+
+
+def test_a_ventricle_lost_in_one_frame_is_looked_for_from_all_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Blinded)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    (tmp_path / "net.onnx").write_bytes(NETWORK)
+    frames = np.stack([ring(50, 20)] * 5)
+    frames[3, 8:18, 44:54] = 1  # above the heart
+    images = SliceImages(images=frames, pixel_mm=(2.5, 2.5), centre=(48, 48))
+    cavity, _ = AcdcNetwork(tmp_path / "net.onnx").segment(images).areas_cm2()
+    assert cavity[3] == pytest.approx(cavity[0], rel=0.1)
+    assert cavity[0] == pytest.approx(np.pi * 5.0**2, rel=0.15)
 
 
 def test_the_network_runs_the_same_without_the_real_runtime(

@@ -192,6 +192,17 @@ def test_a_run_is_judged_by_limits_that_another_one_made(tmp_path):
     assert write_reports(cases, tmp_path)["judged_by"] == "limits made of other hearts"
 
 
+def test_limits_of_real_scans_are_no_wider_for_what_a_drawn_one_does():
+    drawn = list(invented(60, seed=1))
+    drawn[1]["measures"]["spike"] = 300.0
+    real = [
+        {**one, "source": "real", "heart": f"real {place}"} for place, one in enumerate(invented(60, seed=2))
+    ]
+    assert make_limits(drawn).default["spike"].warn > 300
+    assert make_limits([*drawn, *real]).default["spike"].warn < 30
+    assert make_limits([*drawn, *real[:15]]).default["spike"].warn > 300  # too few to say how far they go
+
+
 def test_bounds_hold_as_often_as_they_promise_on_new_hearts():
     held = []
     for seed in range(12):
