@@ -264,6 +264,6 @@ def spool(folder: Path, short: bool) -> Iterator[Verdict]:
             config.write_text(settings.format(root / "spool"))
             words = ["export", str(folder / "one.dcm"), "--to", str(root / "share"), "--config", str(config)]
             verdict = judged(in_a_fork(words))
-            kept = (outside / "precious").read_text() == "precious"
-            verdict.outside = int(not kept)
+            precious = outside / "precious"
+            verdict.outside = int(not precious.is_file() or precious.read_text() != "precious")
             yield verdict

@@ -76,6 +76,7 @@ _BOUNDS = ("ssim_at_least", "psnr_at_least")
 _HIDDEN = ("entry", "scaling")
 """For the node's own use."""
 SHOWN = tuple(name for name in _COLUMNS if name not in _HIDDEN)
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
 _SAFE = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
 
@@ -170,7 +171,7 @@ def query(folder: Path, where: str) -> list[dict[str, Any]]:
     Raises
     ------
     SourceError
-        There is no ledger.
+        There is no ledger, or it is damaged.
     ConfigError
         The condition is none; the message names the columns.
     """
@@ -191,6 +192,10 @@ def query(folder: Path, where: str) -> list[dict[str, Any]]:
         )
         return [dict(zip(SHOWN, row, strict=True)) for row in cursor]
     except (sqlite3.Error, sqlite3.Warning) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise SourceError(
+                f"{path}: the ledger is damaged ({error}): move it away, or restore it"
+            ) from error
         raise ConfigError(
             f"ledger query {where[:60]!r}: {error}; expected a condition on {', '.join(SHOWN[:24])}..."
         ) from error

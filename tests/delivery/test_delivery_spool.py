@@ -322,3 +322,16 @@ def test_destination_names_become_one_folder_each(spool: Spool, instances: Insta
     (spool.folder / "index.sqlite3").unlink()
     with Spool(spool.folder) as again:
         assert sorted(again.counts()) == sorted(names)
+
+
+@pytest.mark.parametrize("name", ["owners", "incoming", "waiting", "owners/1", "waiting/pacs"])
+def test_a_link_in_the_spool_is_told_and_nothing_behind_it_touched(tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    place = tmp_path / "spool" / name
+    place.parent.mkdir(parents=True)
+    place.symlink_to(outside)
+    with pytest.raises(ConfigError, match=f"{place.name} in it is a link"):
+        Spool(tmp_path / "spool")
+    assert (outside / "precious").read_text() == "precious"

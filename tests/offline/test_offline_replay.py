@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import nibabel
 import numpy as np
 import pydicom
@@ -24,7 +25,7 @@ import pytest
 from pyarrow import parquet
 
 from recon_node.cli import run
-from recon_node.core.errors import ConfigError, ReconNodeError
+from recon_node.core.errors import ConfigError, ReconNodeError, SourceError
 from recon_node.files.open import open_source
 from recon_node.offline.job import Extras
 from recon_node.offline.ledger import query
@@ -167,6 +168,28 @@ def test_a_condition_that_is_none_is_told_and_changes_nothing(
     with pytest.raises(ConfigError, match="expected a condition on input"):
         query(tmp_path, where)
     assert len(query(tmp_path, "")) == 3
+
+
+def test_a_terminal_shows_the_most_important_columns(
+    heart: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay([heart], tmp_path, SETTINGS)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["ledger", "query", "slice < 2", "--out", str(tmp_path)]) == 0
+    head, *rows, last = click.unstyle(capsys.readouterr().out).splitlines()
+    assert head.split()[:3] == ["input", "slice", "status"]
+    assert [row.split()[1:4] for row in rows] == [
+        ["0", "done", "view-sharing"],
+        ["1", "done", "view-sharing"],
+    ]
+    assert last.startswith("2 rows")
+
+
+def test_a_damaged_ledger_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(SourceError, match=r"ledger is damaged .*not a database"):
+        query(tmp_path, "trust = 'warn'")
 
 
 def test_a_folder_without_a_ledger_is_told(tmp_path: Path) -> None:

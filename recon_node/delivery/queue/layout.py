@@ -16,6 +16,7 @@ truth, the index follows.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -69,8 +70,21 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+def _check_own(*paths: Path) -> None:
+    """What lies in a spool is its own: it is swept, moved and deleted."""
+    for path in paths:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path.name} in it is a link, expected a folder or file of its own")
+
+
 class Layout:
-    """The folders of one spool."""
+    """The folders of one spool.
+
+    Raises
+    ------
+    OSError
+        They cannot be made, or a link is among them.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,6 +93,8 @@ class Layout:
         self._ballast = root / "ballast"
         for folder in (root, self.incoming, self.owners, *(root / s for s in STATES)):
             folder.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
+        for folder in (self.incoming, self.owners, *(root / s for s in STATES)):
+            _check_own(folder, *folder.iterdir())
 
     def folder(self, state: State, destination: str) -> Path:
         """Folder of a state and destination (not made here)."""

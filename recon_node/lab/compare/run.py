@@ -15,6 +15,7 @@ from PIL import Image
 
 from recon_node.core import durable
 from recon_node.core.errors import DataError, DicomError
+from recon_node.core.names import printable
 from recon_node.dicom.read import read_slices
 from recon_node.lab.compare.figures import Compared, compare_pair
 from recon_node.lab.compare.register import pairs
@@ -90,7 +91,7 @@ def compare_folders(a: Path, b: Path, *, out: Path | None = None, scale: bool = 
         rows.append({**compared.as_dict(), **shown})
     comparison = Comparison(rows=rows, notes=notes, failed=failed)
     if out is not None:
-        _write(comparison, pictures, out)
+        _write(comparison, pictures, out, folders=(printable(a), printable(b)))
     return comparison
 
 
@@ -111,7 +112,9 @@ def picture(compared: Compared) -> bytes:
     return stream.getvalue()
 
 
-def _write(comparison: Comparison, pictures: Mapping[str, bytes], out: Path) -> None:
+def _write(
+    comparison: Comparison, pictures: Mapping[str, bytes], out: Path, *, folders: tuple[str, str]
+) -> None:
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, data in pictures.items():
         durable.write_bytes(out / name, data, sync=False)
@@ -130,6 +133,7 @@ def _write(comparison: Comparison, pictures: Mapping[str, bytes], out: Path) -> 
         notes=[*comparison.failed, *comparison.notes],
         pictures={name: png_uri(data) for name, data in pictures.items()},
         times=ERROR_TIMES,
+        folders=folders,
         files=[TABLE, SUMMARY],
     )
 
