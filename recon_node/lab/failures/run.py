@@ -188,9 +188,10 @@ def _hearts(study: FailureStudy, source: str) -> Iterator[tuple[str, int, Condit
             yield source, number, conditions[number % len(conditions)], None, number < study.scans
         return
     number = 0
+    every = max(1, -(-len(conditions) * len(study.cines) // max(1, study.scans)))
     for turn in range(len(conditions)):
         for place, cine in enumerate(study.cines):
-            faulty = (number % max(1, -(-len(conditions) * len(study.cines) // max(1, study.scans)))) == 0
+            faulty = study.scans > 0 and number % every == 0
             yield source, number, conditions[(place + turn) % len(conditions)], cine, faulty
             number += 1
 

@@ -18,6 +18,7 @@ from recon_node.lab.failures.run import CASES, read
 from recon_node.lab.failures.score import auroc, is_bad, medians, summarise
 from recon_node.methods.registry import make_methods
 from recon_node.settings import ReconSettings
+from recon_node.simulate.cine import Cine
 from recon_node.trust import Limit, load_limits, save_limits
 
 STUDY = FailureStudy(
@@ -64,6 +65,13 @@ def test_a_study_of_other_hearts_or_methods_takes_nothing_for_its_own(folder, me
         assert run(dataclasses.replace(STUDY, **change), methods, tmp_path, minutes=0) == []
     other = make_methods(ReconSettings(method="zero-filled", device="cpu"))
     assert run(STUDY, other, tmp_path, minutes=0) == []
+
+
+def test_without_hearts_for_faults_real_ones_are_left_alone_too():
+    cine = Cine(images=np.ones((4, 48, 48), np.float32), pixel_mm=(2.0, 2.0))
+    real = dataclasses.replace(STUDY, cines=(cine,), clean=0, conditions=(("random", 4), ("radial", 8)))
+    assert dataclasses.replace(real, scans=0).total == 2
+    assert dataclasses.replace(real, scans=1).total == 3 + 2 * 2  # a drawn and a real heart have both faults
 
 
 def test_a_run_whose_time_is_over_begins_nothing_new(folder, methods, tmp_path):
