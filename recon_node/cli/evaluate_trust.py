@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from recon_node.simulate.cine import Cine
 
 
-def _kinds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return () if value is None else words(context, parameter, value)
-
-
 def _levels(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     """Strengths; none where each heart gets another."""
     if value == "turn":
@@ -57,7 +53,7 @@ def _conditions(_: click.Context, __: click.Parameter, value: str) -> tuple[tupl
     show_default=True,
     help="Folder for cases.jsonl, which a run that was stopped goes on from, and the reports.",
 )
-@click.option("--kinds", callback=_kinds, help="Kinds of failure, separated by commas [all].")
+@click.option("--kinds", callback=words, help="Kinds of failure, separated by commas [all].")
 @click.option(
     "--strengths",
     default="turn",

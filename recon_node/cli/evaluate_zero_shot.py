@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     from recon_node.settings import ReconSettings
 
 
-def _words(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return () if value is None else words(context, parameter, value)
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
-    return () if value is None else numbers(context, parameter, value)
-
-
 @click.command("zero-shot", short_help="A network on scanners and patients it never saw.")
 @click.option(
     "--out",
@@ -42,8 +34,8 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
     show_default=True,
     help="Folder for cases.jsonl, which a run that was stopped goes on from, and the reports.",
 )
-@click.option("--vendors", callback=_words, help="Of drawn scans, separated by commas [all].")
-@click.option("--fields", callback=_numbers, metavar="TESLA,...", help="Of drawn scans [all].")
+@click.option("--vendors", callback=words, help="Of drawn scans, separated by commas [all].")
+@click.option("--fields", callback=numbers, metavar="TESLA,...", help="Of drawn scans [all].")
 @click.option(
     "--scans", type=click.IntRange(0), default=2, show_default=True, help="Drawn hearts on each scanner."
 )

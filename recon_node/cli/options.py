@@ -41,17 +41,19 @@ def method_names(context: click.Context, parameter: click.Parameter, value: str)
     return tuple(name for name in names if method_name(context, parameter, name))
 
 
-def numbers(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
-    """Callback: numbers separated by commas."""
+def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Callback: numbers separated by commas; none where none are given."""
+    if value is None:
+        return ()
     try:
         return tuple(float(part) for part in value.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{value!r}: expected numbers separated by commas") from error
 
 
-def words(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-    """Callback: words separated by commas."""
-    return tuple(part.strip() for part in value.split(","))
+def words(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Callback: words separated by commas; none where none are given."""
+    return () if value is None else tuple(part.strip() for part in value.split(","))
 
 
 def config_option(function: F) -> F:

@@ -117,13 +117,15 @@ def _check_links(out: Path) -> None:
     Raises
     ------
     ConfigError
-        A link leads out of it: its target would be written to, or emptied.
+        A link leads out of it: its target would be written to, or emptied. Or it is a pipe or a device.
     """
     for name in OWN:
         try:
             inside(out, out / name)
         except PermissionError as error:
             raise ConfigError(f"{error}: remove the link, or choose another --out") from error
+        if (out / name).exists() and not ((out / name).is_file() or (out / name).is_dir()):
+            raise ConfigError(f"{out / name}: is a pipe or a device: remove it, or choose another --out")
 
 
 class _Told:

@@ -415,3 +415,9 @@ def test_a_link_out_of_the_output_folder_is_not_followed(heart: Path, tmp_path: 
     assert "leads out of" in told
     assert [path.name for path in outside.iterdir()] == ["precious"]
     assert (outside / "precious").read_text() == "precious"
+
+
+def test_a_pipe_in_place_of_the_ledger_is_told_at_once(heart: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ledger.sqlite")
+    with pytest.raises(ConfigError, match="is a pipe or a device"):
+        replay([heart], tmp_path, SETTINGS)
