@@ -32,7 +32,8 @@ class BartKt:
 
     They are the best of those tried on two real clips that no comparison shows (Sunnybrook SCD2 and bivme),
     apart for scans whose frames all sample the same points, as the node's k-t has them. At BART's own penalty
-    of its ADMM (0.5) so many iterations are far from the minimum: 1 to 2 dB below it.
+    of its ADMM (0.5) so many iterations are far from the minimum: 1 to 2 dB below it. Where all frames sample
+    the same lines they are not enough at this penalty either; several hundred would be.
     """
 
     temporal: float = 0.3
