@@ -18,6 +18,8 @@ from recon_node.pipeline.stages import calibrate
 from recon_node.prep import compress_coils
 from recon_node.settings import Settings
 
+WEIGHT = 1e-3
+"""Tikhonov weight of SENSE: near those that are found for slices, which takes longer than a frame may."""
 _KEPT = 16
 """Slices whose coil maps are kept."""
 
@@ -31,15 +33,15 @@ class _Calibrated:
     coils: int
     """Virtual ones."""
     maps: CoilMaps
-    sense: Sense
     frames: int = 0
     """That it has served."""
 
 
 class FrameMaker:
-    """Makes the images of frames, on the CPU; coil maps and the weight of SENSE serve several frames.
+    """Makes the images of frames, on the CPU; coil maps serve several frames.
 
-    They are made anew where more lines around the centre have come, and every `WINDOW` frames.
+    They are made anew where more lines around the centre have come, and every `WINDOW` frames where no lines
+    are flagged as calibration.
 
     Parameters
     ----------
@@ -50,6 +52,7 @@ class FrameMaker:
     def __init__(self, settings: Settings) -> None:
         self._prep = settings.prep
         self._coils = settings.coils
+        self._sense = Sense(device="cpu", regularisation=WEIGHT)
         self._known: OrderedDict[SliceIndex, _Calibrated] = OrderedDict()
 
     def make(self, frame: FrameLines) -> ImageSeries | None:
@@ -66,14 +69,13 @@ class FrameMaker:
         block = kspace.calibration
         if known is None and block is None:
             return None
-        if block is not None and (known is None or _outdated(known, block)):
+        if block is not None and (known is None or _outdated(known, block, frame)):
             known = self._known[series] = self._calibrated(kspace, block)
         assert known is not None  # noqa: S101 - for the type checker
         self._known.move_to_end(series)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
-        images = known.sense.reconstruct(self._compressed(kspace, known), known.maps)
-        known.sense = known.sense.like(images.made_by)
+        images = self._sense.reconstruct(self._compressed(kspace, known), known.maps)
         known.frames += 1
         return finish(images, shape=kspace.recon_shape or kspace.data.shape[-2:])
 
@@ -85,7 +87,6 @@ class FrameMaker:
             calibration=block,
             coils=compressed.data.shape[1],
             maps=calibrate(compressed, self._coils),
-            sense=Sense(device="cpu"),
         )
 
     def _compressed(self, kspace: KSpace, known: _Calibrated) -> KSpace:
@@ -96,6 +97,7 @@ class FrameMaker:
         return compress_coils(same, known.coils, method=self._prep.compression)
 
 
-def _outdated(known: _Calibrated, block: NDArray[np.complex64]) -> bool:
-    """Whether the calibration block has grown, or has served long enough."""
-    return known.frames >= WINDOW or block.size > known.calibration.size
+def _outdated(known: _Calibrated, block: NDArray[np.complex64], frame: FrameLines) -> bool:
+    """Whether the calibration block has grown; or, where it moves with the window, has served long enough."""
+    old = known.frames >= WINDOW and frame.reference is None
+    return old or block.size > known.calibration.size
