@@ -8,9 +8,10 @@ measured image is; it is sampled through the scan's own coils and mask, with the
 reconstructed with every weight. The weight whose error is least, in the whole image and in its middle alike
 (the geometric mean of both), is taken: the whole has more air and fat, which want larger weights than hearts.
 
-All weights together cost what one costs: Krylov spaces of :math:`A^H A + \lambda I` do not depend on
-:math:`\lambda` (Lanczos; Frommer and Maass, SIAM J Sci Comput 20:1831, 1999). Where whole lines are sampled,
-every column is a problem of its own, and some of them do.
+Where whole lines are sampled, every column is a problem of its own that SENSE solves exactly: some of them
+do, and few weights, first far apart, then nearer to the best of them. Where they are not, all weights together
+cost what one costs: Krylov spaces of :math:`A^H A + \lambda I` do not depend on :math:`\lambda` (Lanczos;
+Frommer and Maass, SIAM J Sci Comput 20:1831, 1999).
 """
 
 from __future__ import annotations
@@ -34,11 +35,10 @@ SMALLEST, LARGEST = 1e-4, 0.5
 """Bounds of the weight."""
 COLUMNS = 32
 """Image columns that are acted out where each is a problem of its own."""
-LINE_STEPS, POINT_STEPS = 100, 60
-"""Of Lanczos' method: where SENSE is solved exactly, and where it takes conjugate gradients."""
-EXACT_BELOW = 1e-3
-"""Weight from which on down `LINE_STEPS` are too few to tell it from larger ones: SENSE, which is solved
-exactly there, amplifies noise that they have not reached yet."""
+STEPS = 60
+"""Of Lanczos' method, as many as SENSE takes conjugate gradients."""
+_APART = 4
+"""Weights of those below that are tried first, where each takes a solve of its own: every fourth."""
 MIDDLE = 0.4
 """Share of each axis that counts as the middle of the image."""
 _WEIGHTS = np.geomspace(SMALLEST, LARGEST, 25)
@@ -171,11 +171,16 @@ def _best(
         off = np.square(np.abs(operator.to_grid(made)) - np.abs(image[None])).sum(axis=(0, 1))
         return float(sum(np.log(max(float(part.sum()), 1e-30)) for part in (off, off[middle])))
 
-    found = _least(np.array([error(made) for made in solutions(operator, target, _WEIGHTS)]))
-    if not operator.lines or found > EXACT_BELOW:
-        return found
+    if not operator.lines:
+        return _least(np.array([error(made) for made in solutions(operator, target, _WEIGHTS)]))
     systems = LineSystems.of(operator)
-    return _least(np.array([error(systems.solve(target, float(weight))) for weight in _WEIGHTS]))
+    errors, apart, tried = np.full(len(_WEIGHTS), np.inf), _APART, range(0, len(_WEIGHTS), _APART)
+    while apart:
+        for i in tried:
+            errors[i] = error(systems.solve(target, float(_WEIGHTS[i])))
+        best, apart = int(np.argmin(errors)), apart // 2
+        tried = [i for i in (best - apart, best + apart) if 0 <= i < len(errors) and np.isinf(errors[i])]
+    return _least(errors)
 
 
 def solutions(operator: SenseOperator, target: Tensor, weights: NDArray[np.float64]) -> list[Tensor]:
@@ -193,10 +198,10 @@ def solutions(operator: SenseOperator, target: Tensor, weights: NDArray[np.float
     Returns
     -------
     list of Tensor
-        Like `target`; where conjugate gradients would solve, what `POINT_STEPS` of them come to.
+        Like `target`; what `STEPS` conjugate gradients come to.
     """
     length = float(torch.linalg.vector_norm(target))
-    basis, most = [target / length], LINE_STEPS if operator.lines else POINT_STEPS
+    basis = [target / length]
     along: list[float] = []
     beside: list[float] = []
     while True:
@@ -206,7 +211,7 @@ def solutions(operator: SenseOperator, target: Tensor, weights: NDArray[np.float
         if beside:
             step = step - beside[-1] * basis[-2]
         size = float(torch.linalg.vector_norm(step))
-        if len(basis) == most or size < 1e-6:
+        if len(basis) == STEPS or size < 1e-6:
             break
         beside.append(size)
         basis.append(step / size)
