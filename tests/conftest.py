@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from recon_node.core.plugins import forget
@@ -20,6 +21,9 @@ from recon_node.core.plugins import forget
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")  # on a busy machine one example may take long
 
 MAY_BE_ABSENT = re.compile(
     r"CUDA|docker compose|recorded session not here|the recording .* beside|measured k-space not here"

@@ -9,9 +9,9 @@ reconstructed with every weight. The weight whose error is least, in the whole i
 (the geometric mean of both), is taken: the whole has more air and fat, which want larger weights than hearts.
 
 Where whole lines are sampled, every column is a problem of its own that SENSE solves exactly: some of them
-do, and few weights, first far apart, then nearer to the best of them. Where they are not, all weights together
-cost what one costs: Krylov spaces of :math:`A^H A + \lambda I` do not depend on :math:`\lambda` (Lanczos;
-Frommer and Maass, SIAM J Sci Comput 20:1831, 1999).
+do, and few weights, first far apart, then nearer to the best of them. Where they are not, all weights
+together cost what one costs: Krylov spaces of :math:`A^H A + \lambda I` do not depend on :math:`\lambda`
+(Lanczos; Frommer and Maass, SIAM J Sci Comput 20:1831, 1999).
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _best(
     if not operator.lines:
         return _least(np.array([error(made) for made in solutions(operator, target, _WEIGHTS)]))
     systems = LineSystems.of(operator)
-    errors, apart, tried = np.full(len(_WEIGHTS), np.inf), _APART, range(0, len(_WEIGHTS), _APART)
+    errors, apart = np.full(len(_WEIGHTS), np.inf), _APART
+    tried = list(range(0, len(_WEIGHTS), _APART))
     while apart:
         for i in tried:
             errors[i] = error(systems.solve(target, float(_WEIGHTS[i])))

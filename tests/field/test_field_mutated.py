@@ -35,7 +35,6 @@ def test_no_mutated_header_passes_wrong(
     beyond: list[float] = []
 
     @settings(
-        deadline=None,
         max_examples=HOW_MANY,
         suppress_health_check=[HealthCheck.too_slow],
         derandomize=True,

@@ -34,7 +34,7 @@ configs = st.builds(
 
 
 @given(configs)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_configuration_survives_json(config):
     assert CardioMMConfig.from_json(config.to_json()) == config
 

@@ -51,7 +51,7 @@ def inside(x: torch.Tensor) -> torch.Tensor:
 
 
 @given(down=st.floats(-3, 3), across=st.floats(-3, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_shift_is_found_within_a_fifth_of_a_pixel(down, across):
     motion = find_motion(torch.stack([blobs(0, 0), blobs(down, across)]), 3, periodic=False)
     found = inside(motion[0, offsets(3).index(1)])

@@ -250,7 +250,7 @@ def test_a_stream_cut_anywhere_is_answered_with_err_and_close(serve, scan_file: 
     assert answer_to(server.port, stream) == b"\x04\0"
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_stream_with_changed_bytes_never_stops_the_server(serve, helpers, data: st.DataObject) -> None:
     if not hasattr(helpers, "fuzzed"):
