@@ -113,7 +113,7 @@ def test_a_plan_with_a_mistake_and_a_folder_of_another_plan_are_one_clear_line(t
         file.write_text(SMALL.replace(*change))
         with pytest.raises(ConfigError, match=wrong):
             load_plan(file)
-    with pytest.raises(ConfigError, match=r"no plan of that name \(small\)"):
+    with pytest.raises(ConfigError, match=r"no plan of that name \(paired, small\)"):
         load_plan(tmp_path / "gone")
     file.write_text(SMALL)
     planned(load_plan(file), tmp_path / "out")
