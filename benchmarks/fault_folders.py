@@ -26,6 +26,11 @@ _RACE_S = 6.0
 _RACES = 20
 
 
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
 def odd_folder(name: str) -> Callable[[Experiments], Experiments]:
     def register(make: Experiments) -> Experiments:
         KINDS.append((f"hostile file: {name}", make))
@@ -124,7 +129,7 @@ def watched(folder: Path, short: bool) -> Iterator[Verdict]:
         lambda: (inside / "random.h5").symlink_to("/dev/urandom"),
         lambda: os.mkfifo(inside / "pipe.mrd"),
         lambda: (inside / "pipe.h5").symlink_to("pipe.mrd"),
-        lambda: socket.socket(socket.AF_UNIX).bind(str(inside / "socket.mrd")),
+        lambda: _socket(inside / "socket.mrd"),
         (inside / "folder.mrd").mkdir,
         lambda: os.link(outside / "real.mrd", inside / "hard.mrd"),
         lambda: (inside / "outside.mrd").symlink_to(outside / "real.mrd"),

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,19 @@ MAY_BE_ABSENT = re.compile(
 def golden() -> ModuleType:
     """benchmarks/golden.py: weights by formula and comparisons with the golden files."""
     return importlib.import_module("benchmarks.golden")
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], bool]:
+    """Whether a condition becomes true in time."""
+
+    def wait(condition: Callable[[], object], seconds: float = 60.0) -> bool:
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.02)
+        return bool(condition())
+
+    return wait
 
 
 @pytest.fixture(autouse=True)

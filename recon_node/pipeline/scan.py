@@ -85,7 +85,7 @@ def prepare(
             break
         if stream.error is None or (salvage and kspace.lines_found >= kspace.lines_expected):
             yield Prepared(
-                kspace=_compressed(kspace, options),
+                kspace=compressed(kspace, options),
                 source_id=identity.hex,
                 arrived=getattr(source, "last_data", time.monotonic()),
                 seconds=time.perf_counter() - asked,
@@ -140,7 +140,8 @@ def _sorted(stream: _Broken, preparation: Preparation, identity: ScanIdentity) -
 
 
 @one_blas_thread()
-def _compressed(kspace: KSpace, options: PrepSettings) -> KSpace:
+def compressed(kspace: KSpace, options: PrepSettings) -> KSpace:
+    """K-space of virtual coils, where the settings want them and a calibration shows them."""
     if options.compression == "none" or kspace.calibration is None:
         return kspace
     return compress_coils(kspace, options.virtual_coils, method=options.compression)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -95,16 +94,3 @@ def by_frames(heart: tuple[Path, Path]) -> Scan:
 @pytest.fixture(scope="session")
 def segmented(heart: tuple[Path, Path]) -> Scan:
     return scan_of(heart[0], segment=8)
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], bool]:
-    """Whether a condition becomes true in time."""
-
-    def wait(condition: Callable[[], object], seconds: float = 60.0) -> bool:
-        end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.02)
-        return bool(condition())
-
-    return wait

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,16 +53,3 @@ def vanish() -> Callable[[int, bytes, str], None]:
                 pass
 
     return send
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], bool]:
-    """Whether a condition becomes true in time."""
-
-    def wait(condition: Callable[[], object], seconds: float = 60.0) -> bool:
-        end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.02)
-        return bool(condition())
-
-    return wait

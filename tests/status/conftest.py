@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,16 +36,3 @@ def settings(tmp_path: Path) -> Callable[..., Settings]:
 def browser(tmp_path: Path, component: Callable[[str], str]) -> Iterator[Browser]:
     with Browser(component("chromium"), tmp_path / "profile") as opened:
         yield opened
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], bool]:
-    """Whether a condition becomes true in time."""
-
-    def wait(condition: Callable[[], object], seconds: float = 30.0) -> bool:
-        end = time.monotonic() + seconds
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.05)
-        return bool(condition())
-
-    return wait

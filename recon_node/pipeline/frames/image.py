@@ -14,6 +14,7 @@ from recon_node.images import finish
 from recon_node.methods.sense import Sense
 from recon_node.pipeline.frames.lines import FrameLines
 from recon_node.pipeline.frames.window import WINDOW
+from recon_node.pipeline.scan import compressed
 from recon_node.pipeline.stages import calibrate
 from recon_node.prep import compress_coils
 from recon_node.settings import Settings
@@ -80,13 +81,9 @@ class FrameMaker:
         return finish(images, shape=kspace.recon_shape or kspace.data.shape[-2:])
 
     def _calibrated(self, kspace: KSpace, block: NDArray[np.complex64]) -> _Calibrated:
-        compressed = kspace
-        if self._prep.compression != "none":
-            compressed = compress_coils(kspace, self._prep.virtual_coils, method=self._prep.compression)
+        virtual = compressed(kspace, self._prep)
         return _Calibrated(
-            calibration=block,
-            coils=compressed.data.shape[1],
-            maps=calibrate(compressed, self._coils),
+            calibration=block, coils=virtual.data.shape[1], maps=calibrate(virtual, self._coils)
         )
 
     def _compressed(self, kspace: KSpace, known: _Calibrated) -> KSpace:
