@@ -12,6 +12,7 @@ business whatever the environment says, also where a library was loaded before `
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +37,12 @@ class _Limit:
         self._lock = threading.Lock()
         self._users = 0
         self._before: Any = None
+        self._modules = 0
+        self._libraries: Any = None
 
     def enter(self) -> None:
         with self._lock:
-            limiter = _limited()  # each time: libraries may have been loaded since, some count by thread
+            limiter = self._limited()  # each time: libraries may have been loaded since, some count by thread
             if self._users == 0:
                 self._before = limiter
             self._users += 1
@@ -51,11 +54,17 @@ class _Limit:
                 OpenBLASController.clear_controlling_thread(force=True)
                 self._before.restore_original_limits()
 
+    def _limited(self) -> Any:
+        """Matrix products get one thread from now on, whichever thread has set their number before.
 
-def _limited() -> Any:
-    """Matrix products get one thread from now on, whichever thread has set their number before."""
-    OpenBLASController.clear_controlling_thread(force=True)
-    return ThreadpoolController().select(user_api="blas").limit(limits=1)
+        Libraries are looked for again where a module was imported since: reading the process's map takes longer
+        than a small product.
+        """
+        OpenBLASController.clear_controlling_thread(force=True)
+        if len(sys.modules) != self._modules:
+            self._libraries = ThreadpoolController().select(user_api="blas")
+            self._modules = len(sys.modules)
+        return self._libraries.limit(limits=1)
 
 
 _limit = _Limit()
