@@ -57,8 +57,8 @@ class _Limit:
     def _limited(self) -> Any:
         """Matrix products get one thread from now on, whichever thread has set their number before.
 
-        Libraries are looked for again where a module was imported since: reading the process's map takes longer
-        than a small product.
+        Libraries are looked for again where a module was imported since: reading the map of the process takes
+        longer than a small product.
         """
         OpenBLASController.clear_controlling_thread(force=True)
         if len(sys.modules) != self._modules:
