@@ -1,8 +1,9 @@
 """What Dask workers do: one task reads a file and writes its series, a task a slice makes the images.
 
 The task of a file prepares its slices one after the other and keeps a few of them in its worker's memory,
-where Dask runs their tasks by preference; a worker without work takes one over. Writing is in the order of
-the file, whoever made the images: so windows, names and bytes are those of one process.
+where their tasks are run, too, unless another worker has less to do: this is asked before a slice is handed
+over, as Dask's own stealing looks about once a second, which is a third of a slice. Writing is in the order
+of the file, whoever made the images: so windows, names and bytes are those of one process.
 """
 
 from __future__ import annotations
@@ -138,10 +139,32 @@ class _Spread:
 
     def _submitted(self, work: Work, prepared: Prepared) -> _AtWork:
         data = self._client.scatter(prepared, hash=False)
+        preferred = self._least_busy()
         future = self._client.submit(
-            reconstruct_slice, work, data, self._tries, pure=False, resources=self._resources
+            reconstruct_slice,
+            work,
+            data,
+            self._tries,
+            pure=False,
+            resources=self._resources,
+            workers=preferred,
+            allow_other_workers=bool(preferred),
         )
         return _AtWork(prepared=prepared, data=data, future=future)
+
+    def _least_busy(self) -> list[str] | None:
+        """The worker to prefer; none, which is this one, where it has nothing of this file to do."""
+        if all(one.future.done() for one in self._at_work):
+            return None
+        info = self._client.scheduler_info(n_workers=-1)["workers"]
+        threads = {address: one["nthreads"] for address, one in info.items() if self._can(one)}
+        tasks = self._client.processing()
+        slices = {address: sum(map(_is_slice, tasks.get(address, ()))) for address in threads}
+        here = get_worker().address
+        return sorted(threads, key=lambda one: (slices[one] / threads[one], one != here))[:1] or None
+
+    def _can(self, worker: Mapping[str, Any]) -> bool:
+        return self._resources.keys() <= worker.get("resources", {}).keys()
 
     def _next(self, work: Work) -> Attempt:
         one = self._at_work.popleft()
@@ -161,6 +184,11 @@ class _Spread:
         if self._mark is not None:
             self._mark.unlink(missing_ok=True)
             self._mark = None
+
+
+def _is_slice(key: object) -> bool:
+    """Whether a task is one of `reconstruct_slice`, by the name that Dask gives it."""
+    return str(key).startswith(reconstruct_slice.__name__)
 
 
 def _lost(prepared: Prepared, reason: str) -> Attempt:

@@ -57,10 +57,16 @@ def hearts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def scheduler() -> Iterator[str]:
     """Somebody's scheduler with two workers, one of them tagged with a graphics card; in this process."""
+    with cluster_of(card={"resources": {"GPU": 1}}, plain={}) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def cluster_of(**options_by_name: dict[str, object]) -> Iterator[str]:
+    """Address of a scheduler in this process, with workers of those names."""
     plain = {"nthreads": 1, "dashboard_address": "127.0.0.1:0"}
     workers = {
-        "card": {"cls": Worker, "options": {**plain, "resources": {"GPU": 1}}},
-        "plain": {"cls": Worker, "options": plain},
+        name: {"cls": Worker, "options": {**plain, **options}} for name, options in options_by_name.items()
     }
     options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with SpecCluster(
@@ -159,6 +165,33 @@ def test_slices_go_to_workers_tagged_with_a_graphics_card(
     results = replay(hearts, tmp_path / "out", SETTINGS, scheduler=scheduler, extras=extras)
     assert [result.error for result in results] == [None, None]
     assert where.read_text().split() == ["card"] * 8
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Each slice is at work until its neighbour has begun, too."""
+
+    folder: str
+
+    def __call__(self, kspace: KSpace) -> KSpace:
+        number = kspace.index.slice
+        Path(self.folder, str(number)).write_text(get_worker().name)
+        end = time.monotonic() + 60
+        while not Path(self.folder, str(number ^ 1)).exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return kspace
+
+
+def test_slices_of_one_file_are_at_work_at_the_same_time(hearts: list[Path], tmp_path: Path) -> None:
+    where = tmp_path / "where"
+    where.mkdir()
+    extras = Extras(undersample=Meeting(str(where)))  # type: ignore[arg-type]
+    with cluster_of(one={}, other={}) as address:
+        (result,) = replay([hearts[0]], tmp_path / "out", SETTINGS, scheduler=address, extras=extras)
+    assert result.error is None
+    names = [(where / str(number)).read_text() for number in range(4)]
+    assert {names[0], names[1]} == {names[2], names[3]} == {"one", "other"}
 
 
 def test_what_a_replay_does_beside_works_by_any_worker(scheduler: str, tmp_path: Path) -> None:
