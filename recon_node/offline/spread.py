@@ -164,7 +164,7 @@ class _Spread:
         return sorted(threads, key=lambda one: (slices[one] / threads[one], one != here))[:1] or None
 
     def _can(self, worker: Mapping[str, Any]) -> bool:
-        return self._resources.keys() <= worker.get("resources", {}).keys()
+        return set(self._resources) <= set(worker.get("resources", ()))
 
     def _next(self, work: Work) -> Attempt:
         one = self._at_work.popleft()
