@@ -30,13 +30,14 @@ from recon_node.solvers.device import one_thread
 from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.fista import fista
 from recon_node.solvers.operator import SenseOperator
+from recon_node.solvers.planes import in_planes
 from recon_node.solvers.spectrum import edge_weights, spectral_prior
 from recon_node.solvers.tikhonov import tikhonov
 from recon_node.solvers.total_variation import TotalVariation
 from recon_node.solvers.unfolding import unfold, unfolds
 
 Prior: TypeAlias = Callable[[float], Callable[[Tensor], Tensor]]
-"""Given a number, the proximal operator of a prior divided by it."""
+"""Given a number, the proximal operator of a prior divided by it, on series in planes."""
 
 START_ITERATIONS = 15
 """Conjugate-gradient iterations of the first guess."""
@@ -209,7 +210,7 @@ class _Problem:
         return fista(
             lambda x: (operator.normal(x) + pull * x) / scale,
             self._target / scale,
-            prior(scale),
+            in_planes(prior(scale)),
             iterations=count,
             start=start,
         )

@@ -17,9 +17,9 @@ class TotalVariation:
 
     `D` are differences of cyclic neighbours of a complex series. Projected gradients on the dual
     (Chambolle, J Math Imaging Vis 20:89, 2004), started from the dual variable of the call before:
-    within an iterative reconstruction a few steps a call are enough. Real and imaginary parts lie in
-    separate planes, every buffer is reused, and a few frames go through all differences at once: each of
-    these is several times faster than arithmetic with whole complex series.
+    within an iterative reconstruction a few steps a call are enough. Every buffer is reused, and a few
+    frames go through all differences at once: either is several times faster than arithmetic with whole
+    series.
 
     Parameters
     ----------
@@ -37,40 +37,39 @@ class TotalVariation:
         self._terms = [(weight, axis) for weight, axis in pairs if isinstance(weight, Tensor) or weight > 0]
         self._steps = steps
         self._stride = _STRIDE / (4 * max(1, len(self._terms)))
-        self._planes = torch.empty(0)
-        self._made = False
+        self._primal = torch.empty(0)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Apply to a complex series `(frame, ..., x, y)`."""
-        if not self._made:
-            self._make_room(x)
-        self._planes[0], self._planes[1] = x.real, x.imag
+    def __call__(self, planes: Tensor) -> Tensor:
+        """Apply to a series `(2, frame, ..., x, y)` of real planes (`planes`).
+
+        What comes back is overwritten by the next call.
+        """
+        if self._primal.shape != planes.shape:
+            self._make_room(planes)
         if any(axis == _TIME for _, axis in self._terms):
-            self._solve(self._parts)
+            self._solve(planes, self._parts)
         else:  # frames know nothing of each other: each stays in the cache until it is done
             for part in self._parts:
-                self._solve([part])
-        return torch.complex(self._primal[0], self._primal[1])
+                self._solve(planes, [part])
+        return self._primal
 
-    def _solve(self, parts: list[slice]) -> None:
+    def _solve(self, planes: Tensor, parts: list[slice]) -> None:
         for _ in range(self._steps):
-            self._to_primal(parts)
+            self._to_primal(planes, parts)
             for part in parts:
                 for dual, (weight, axis) in zip(self._duals, self._terms, strict=True):
                     self._climb(dual, weight, axis, part)
-        self._to_primal(parts)
+        self._to_primal(planes, parts)
 
-    def _make_room(self, x: Tensor) -> None:
-        self._planes = x.real.new_empty(2, *x.shape)
-        self._primal = torch.empty_like(self._planes)
-        self._duals = [torch.zeros_like(self._planes) for _ in self._terms]
-        frame = self._planes[:, :1]
-        several = len(x) if x.device.type != "cpu" else _PART_BYTES // (4 * frame.numel())
-        step = min(len(x), max(1, several))
-        self._parts = [slice(i, min(i + step, len(x))) for i in range(0, len(x), step)]
-        self._buffer = torch.empty_like(self._planes[:, :step])
-        self._power = torch.empty_like(self._planes[0, :step])
-        self._made = True
+    def _make_room(self, planes: Tensor) -> None:
+        self._primal = torch.empty_like(planes)
+        self._duals = [torch.zeros_like(planes) for _ in self._terms]
+        frames = planes.shape[1]
+        several = frames if planes.device.type != "cpu" else _PART_BYTES // (4 * planes[:, :1].numel())
+        step = min(frames, max(1, several))
+        self._parts = [slice(i, min(i + step, frames)) for i in range(0, frames, step)]
+        self._buffer = torch.empty_like(planes[:, :step])
+        self._power = torch.empty_like(planes[0, :step])
 
     def _climb(self, dual: Tensor, weight: float | Tensor, axis: int, part: slice) -> None:
         """One gradient step of a dual variable, then back to magnitudes of at most `weight`."""
@@ -81,11 +80,11 @@ class TotalVariation:
         torch.mul(some[0], some[0], out=power).addcmul_(some[1], some[1])
         some.mul_(power.clamp_min_(weight**2).rsqrt_().mul_(weight))
 
-    def _to_primal(self, parts: list[slice]) -> None:
+    def _to_primal(self, planes: Tensor, parts: list[slice]) -> None:
         for part in parts:
             primal = self._primal[:, part]
             buffer = self._buffer[:, : primal.shape[1]]
-            primal.copy_(self._planes[:, part])
+            primal.copy_(planes[:, part])
             for dual, (_, axis) in zip(self._duals, self._terms, strict=True):
                 primal.sub_(_difference(dual, axis, -1, buffer, part))
 

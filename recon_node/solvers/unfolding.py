@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recon_node.solvers.air import air_pull
 from recon_node.solvers.exact import LineSystems
+from recon_node.solvers.planes import from_planes, to_planes
 
 PENALTY = 0.012
 """ADMM's penalty, in units of the largest eigenvalue of ``A^H A``."""
@@ -54,7 +55,8 @@ def unfold(
     target : Tensor
         `(frame, map, x, y)`, ``A^H y``, laid out as `SenseOperator` does.
     regulariser : callable
-        Given a number, the proximal operator of `R` divided by it.
+        Given a number, the proximal operator of `R` divided by it, on series in planes
+        (`recon_node.solvers.planes`).
     air : float
         Strength of the pull towards zero in air, see `air_pull`; 0 leaves it out.
     iterations : int
@@ -72,12 +74,13 @@ def unfold(
     penalty = REFINING_PENALTY if refine else PENALTY
     proximal = regulariser(penalty)
     inverse = systems.inverses(air_pull(start, air) + penalty if refine and air > 0 else penalty)
-    split, dual = start.expand_as(target), torch.zeros_like(target)
+    goal = to_planes(target)
+    split, dual = to_planes(start).expand_as(goal), torch.zeros_like(goal)
     for done in range(1, iterations + 1):
-        made = inverse(torch.sub(split, dual).mul_(penalty).add_(target))
+        made = inverse(torch.sub(split, dual).mul_(penalty).add_(goal))
         dual.add_(made, alpha=RELAXATION).add_(split, alpha=1 - RELAXATION)
         split = proximal(dual)
         dual.sub_(split)
         if air > 0 and not refine and done in AIR_AFTER and done < iterations:
-            inverse = systems.inverses(air_pull(split, air) + penalty)
-    return split
+            inverse = systems.inverses(air_pull(from_planes(split), air) + penalty)
+    return from_planes(split)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recon_node.solvers.fista import soft_threshold
+from recon_node.solvers.planes import from_planes, to_planes
 
 _BASIS = "db4"
 _VANISHING = 4
@@ -36,8 +37,7 @@ class WaveletShrinkage:
         shift = [int(s) for s in self._rng.integers(0, size)]
         padding = [-n % step for n in size]
         moved = torch.nn.functional.pad(torch.roll(x, shift, dims), (0, padding[1], 0, padding[0]))
-        shrunk = self._shrink(torch.view_as_real(moved).movedim(-1, 0).contiguous(), levels)
-        image = torch.view_as_complex(shrunk.movedim(0, -1).contiguous())
+        image = from_planes(self._shrink(to_planes(moved), levels))
         return torch.roll(image[..., : size[0], : size[1]], [-s for s in shift], dims)
 
     def _shrink(self, parts: Tensor, levels: int) -> Tensor:
@@ -48,9 +48,7 @@ class WaveletShrinkage:
         coefficients = rows @ parts @ columns.T
         half = (parts.shape[-2] // 2, parts.shape[-1] // 2)
         coarse = self._shrink(coefficients[..., : half[0], : half[1]].contiguous(), levels - 1)
-        pairs = torch.complex(coefficients[0], coefficients[1])
-        shrunk = soft_threshold(pairs, self._limit)
-        coefficients = torch.stack([shrunk.real, shrunk.imag])
+        coefficients = to_planes(soft_threshold(from_planes(coefficients), self._limit))
         coefficients[..., : half[0], : half[1]] = coarse
         image: Tensor = rows.T @ coefficients @ columns
         return image

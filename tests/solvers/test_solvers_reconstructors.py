@@ -15,6 +15,7 @@ from recon_node.methods.sense import Sense
 from recon_node.methods.view_sharing import ViewSharing, share_views
 from recon_node.methods.zero_filled import ZeroFilled
 from recon_node.solvers.kt import KtConfig
+from recon_node.solvers.planes import in_planes
 from recon_node.solvers.total_variation import TotalVariation
 from recon_node.solvers.wavelet import WaveletShrinkage
 
@@ -349,7 +350,7 @@ def test_wavelet_shrinkage_with_no_limit_changes_nothing(size: tuple[int, int]) 
 def test_total_variation_solves_its_proximal_problem() -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(6, 1, 5, 4, dtype=torch.complex64, generator=generator)
-    found = TotalVariation(0.4, 0.2, steps=800)(x)
+    found = in_planes(TotalVariation(0.4, 0.2, steps=800))(x)
 
     def cost(z: torch.Tensor) -> float:
         jumps = [(torch.roll(z, -1, axis) - z).abs().sum() for axis in (0, -2, -1)]

@@ -11,6 +11,7 @@ from recon_node.core.fft import centred_fft
 from recon_node.simulate.example import draw_example
 from recon_node.simulate.masks import draw_mask
 from recon_node.solvers.kt import KtConfig, kt_images
+from recon_node.solvers.planes import in_planes
 from recon_node.solvers.spectrum import edge_weights, spectral_prior, temporal_power
 
 FRAMES, SIDE = 12, 24
@@ -38,7 +39,7 @@ def test_power_is_found_where_and_at_the_frequency_at_which_the_object_moves() -
 def test_noise_is_shrunk_where_the_first_estimate_stands_still_and_kept_where_it_beats() -> None:
     images = _beating()
     flat = (torch.full((SIDE, SIDE), 1e-6), torch.full((SIDE, SIDE), 1e-6))
-    step = spectral_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0)
+    step = in_planes(spectral_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0))
     noisy = images + torch.randn(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(1))
     out = step(noisy)
     left, before = (out - images)[:, 0], (noisy - images)[:, 0]
@@ -53,7 +54,8 @@ def test_noise_is_shrunk_where_the_first_estimate_stands_still_and_kept_where_it
 def test_the_time_average_is_left_alone() -> None:
     images = _beating()
     none = (torch.full((SIDE, SIDE), 1e-9), torch.full((SIDE, SIDE), 1e-9))
-    out = spectral_prior(torch.zeros_like(images), floor=0.0, edges=none, noise=1.0)(1.0)(images)
+    prior = spectral_prior(torch.zeros_like(images), floor=0.0, edges=none, noise=1.0)
+    out = in_planes(prior(1.0))(images)
     torch.testing.assert_close(out.mean(dim=0), images.mean(dim=0), rtol=1e-4, atol=1e-4)
 
 
