@@ -18,7 +18,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Self, get_args
 
 import numpy as np
 import torch
@@ -119,6 +119,7 @@ class CardioMMReconstructor:
         self.loaded = loaded
         self.learned_maps = able and coil_maps != "espirit"
         self._chunk, self._precision, self._compile = chunk, precision, compile
+        self.seen: NDArray[np.complex64] | None = None
         chosen = pick_device(device)
         self._spare = copy.deepcopy(loaded.net) if device == "auto" and chosen.type != "cpu" else None
         self._place(loaded.net, chosen)
@@ -180,6 +181,12 @@ class CardioMMReconstructor:
                 self._compile = False
                 self._place(copy.deepcopy(self._net), self.device)
 
+    def like(self, images: ImageSeries) -> Self:
+        """The same for parts of a slice, whose images tell the first estimate where air is."""
+        one = copy.copy(self)
+        one.seen = images.data
+        return one
+
     def _reconstructed(
         self, kspace: KSpace, maps: CoilMaps | None, text: TextEmbedding | None
     ) -> ImageSeries:
@@ -191,7 +198,7 @@ class CardioMMReconstructor:
             texts = self._embedded(text)
             if is_single_frame(net.config):
                 return frame_images(net, kspace, given, texts, reference=maps, chunk=chunk)
-            return clip_images(net, kspace, given, texts, periodic=periodic, chunk=chunk)
+            return clip_images(net, kspace, given, texts, periodic=periodic, chunk=chunk, seen=self.seen)
 
         images = self._adapting(work, self._fast if self._half else self._net)
         if self._half is None:

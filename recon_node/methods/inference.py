@@ -33,6 +33,7 @@ def clip_images(
     *,
     periodic: bool,
     chunk: int | None,
+    seen: NDArray[np.complex64] | None = None,
 ) -> NDArray[np.complex64]:
     """All frames together.
 
@@ -53,6 +54,8 @@ def clip_images(
         Whether the last frame's neighbour is the first one.
     chunk : int or None
         Frames that go through a UNet together; None for all.
+    seen : ndarray, optional
+        Where the first estimate looks for air, see `recon_node.solvers.kt.kt_parts`.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def clip_images(
     noise = 1.0 if net.config.start == "zero-filled" else noise_unit(kspace)
     parts = None
     if maps is not None and len(maps.data) > 1:
-        parts = kt_parts(kspace.data, kspace.mask, maps.data, net.config.kt, device, unit=noise_unit(kspace))
+        unit = noise_unit(kspace)
+        parts = kt_parts(kspace.data, kspace.mask, maps.data, net.config.kt, device, unit=unit, seen=seen)
         kspace = _without(kspace, parts[:, 1:], maps.data[1:])
     mask = _to_rows(kspace.mask, device)[None]
     if maps is None:
@@ -77,7 +81,7 @@ def clip_images(
         measured = torch.cat([physics.adjoint(some[None]) for some, _ in chunks], dim=1)
     else:
         measured = _matched(kspace, maps, device)[None]
-    first = _first_estimate(net, kspace, used, noise, parts)
+    first = _first_estimate(net, kspace, used, noise, parts, seen)
     images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
     made = net.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
     own = _from_rows(made[0])[:, None]
@@ -136,7 +140,12 @@ def _without(kspace: KSpace, parts: NDArray[np.complex64], maps: NDArray[np.comp
 
 
 def _first_estimate(
-    net: CardioMM, kspace: KSpace, maps: Tensor, noise: float, parts: NDArray[np.complex64] | None
+    net: CardioMM,
+    kspace: KSpace,
+    maps: Tensor,
+    noise: float,
+    parts: NDArray[np.complex64] | None,
+    seen: NDArray[np.complex64] | None,
 ) -> Tensor | None:
     """What the cascades start from, `(1, frame, row, column)`; None for zero-filled images."""
     if net.config.start == "zero-filled":
@@ -144,7 +153,8 @@ def _first_estimate(
     if parts is not None:
         return _to_rows(parts[:, 0], maps.device)[None]
     given = maps.mT.cpu().numpy()
-    images = kt_images(kspace.data, kspace.mask, given, net.config.kt, maps.device, unit=noise)
+    config, device = net.config.kt, maps.device
+    images = kt_images(kspace.data, kspace.mask, given, config, device, unit=noise, seen=seen)
     return _to_rows(images, maps.device)[None]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recon_node.core.protocols import Reconstructor
-from recon_node.core.types import CoilMaps, ImageSeries, KSpace, MadeBy, TextEmbedding
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.series import check, noise_unit, series
 from recon_node.solvers.device import on_device
 
@@ -37,15 +37,15 @@ class Iterative(ABC):
         images, settings = on_device(self.device, lambda device: self._images(kspace, maps, unit, device))
         return series(kspace, images, self.name, settings)
 
-    def like(self, made_by: MadeBy) -> Self:
+    def like(self, images: ImageSeries) -> Self:
         """The same, with whatever it chose for a slice settled: for parts of that slice.
 
         Parameters
         ----------
-        made_by : MadeBy
-            Of the slice's images.
+        images : ImageSeries
+            What it made of the slice.
         """
-        del made_by
+        del images
         return self
 
     @abstractmethod
@@ -58,6 +58,13 @@ class Iterative(ABC):
         """
 
 
+@runtime_checkable
+class _Settling(Protocol):
+    """A method that chooses something for each slice; see `Iterative.like`."""
+
+    def like(self, images: ImageSeries) -> Reconstructor: ...
+
+
 def settled(method: Reconstructor, images: ImageSeries) -> Reconstructor:
     """The method for parts of a slice of which it made `images`: see `Iterative.like`."""
-    return method.like(images.made_by) if isinstance(method, Iterative) else method
+    return method.like(images) if isinstance(method, _Settling) else method

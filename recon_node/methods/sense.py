@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon_node.core.types import CoilMaps, KSpace, MadeBy
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.methods.iterative import Iterative
 from recon_node.methods.record import classical
 from recon_node.methods.series import check_options
@@ -56,12 +56,12 @@ class Sense(Iterative):
         self.tolerance = tolerance
         self.device = device
 
-    def like(self, made_by: MadeBy) -> Self:
+    def like(self, images: ImageSeries) -> Self:
         """The same with the weight that it took for a slice."""
-        if made_by.method != self.name:
+        if images.made_by.method != self.name:
             return self
         one = copy.copy(self)
-        one.regularisation = float(made_by.settings["regularisation"])
+        one.regularisation = float(images.made_by.settings["regularisation"])
         return one
 
     @torch.inference_mode()

@@ -98,9 +98,10 @@ def kt_images(
     device: torch.device,
     *,
     unit: float = 1.0,
+    seen: NDArray[np.complex64] | None = None,
 ) -> NDArray[np.complex64]:
     """`kt_parts`, its map sets joined: `(phase, y, x)` complex64."""
-    return joined(kt_parts(data, mask, maps, config, device, unit=unit))
+    return joined(kt_parts(data, mask, maps, config, device, unit=unit, seen=seen))
 
 
 @one_thread()
@@ -113,6 +114,7 @@ def kt_parts(
     device: torch.device,
     *,
     unit: float = 1.0,
+    seen: NDArray[np.complex64] | None = None,
 ) -> NDArray[np.complex64]:
     """The k-t sparse reconstruction of plain arrays.
 
@@ -130,13 +132,17 @@ def kt_parts(
         Where to compute.
     unit : float
         Standard deviation of the complex noise in `data`.
+    seen : ndarray, optional
+        `(phase, y, x)` complex64, images of a scan that `data` is a part of, in its unit. Where all frames
+        share whole lines, they say where air is, which otherwise is looked for in what is being made, with
+        inverses made anew each time.
 
     Returns
     -------
     ndarray
         `(phase, map, y, x)` complex64.
     """
-    problem = _Problem(data, mask, maps, config, device)
+    problem = _Problem(data, mask, maps, config, device, seen)
     temporal, spatial = _weights(mask, config)
     images = problem.solve(
         lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), problem.start()
@@ -171,6 +177,7 @@ class _Problem:
         maps: NDArray[np.complex64],
         config: KtConfig,
         device: torch.device,
+        seen: NDArray[np.complex64] | None,
     ) -> None:
         self.operator = SenseOperator(maps, mask, device)
         self._target = self.operator.matched(data)
@@ -178,6 +185,9 @@ class _Problem:
         still = self._systems is not None and len(self._systems.sets) == 1
         self._exact = self._systems if still and unfolds(self._systems) else None
         self._data, self._mask, self._maps, self._config = data, mask, maps, config
+        self._pull = None
+        if self._exact is not None and seen is not None and config.air > 0:
+            self._pull = air_pull(self.operator.from_grid(seen[:, None]), config.air)
 
     def start(self) -> Tensor:
         """SENSE around the time average; of it alone where the first iteration does the rest."""
@@ -204,6 +214,7 @@ class _Problem:
                 iterations=count if refine else count + 1,
                 start=start,
                 refine=refine,
+                pull=self._pull,
             )
         pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
         scale = 1 + config.air  # so that the largest eigenvalue stays at most 1

@@ -45,6 +45,7 @@ def unfold(
     iterations: int,
     start: Tensor,
     refine: bool = False,
+    pull: Tensor | None = None,
 ) -> Tensor:
     """Minimise.
 
@@ -65,6 +66,8 @@ def unfold(
         First guess, `(frame, map, x, y)`, or one frame for all.
     refine : bool
         Whether `start` is an estimate already: air is looked for in it, and not again.
+    pull : Tensor, optional
+        `(x, y)`, what `air_pull` has given already: air is not looked for.
 
     Raises
     ------
@@ -73,7 +76,10 @@ def unfold(
     """
     penalty = REFINING_PENALTY if refine else PENALTY
     proximal = regulariser(penalty)
-    inverse = systems.inverses(air_pull(start, air) + penalty if refine and air > 0 else penalty)
+    looks = air > 0 and pull is None
+    if refine and looks:
+        pull = air_pull(start, air)
+    inverse = systems.inverses(penalty if pull is None else pull + penalty)
     goal = to_planes(target)
     split, dual = to_planes(start).expand_as(goal), torch.zeros_like(goal)
     for done in range(1, iterations + 1):
@@ -81,6 +87,6 @@ def unfold(
         dual.add_(made, alpha=RELAXATION).add_(split, alpha=1 - RELAXATION)
         split = proximal(dual)
         dual.sub_(split)
-        if air > 0 and not refine and done in AIR_AFTER and done < iterations:
+        if looks and not refine and done in AIR_AFTER and done < iterations:
             inverse = systems.inverses(air_pull(from_planes(split), air) + penalty)
     return from_planes(split)

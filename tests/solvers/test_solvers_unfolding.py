@@ -90,6 +90,24 @@ def test_knowing_where_air_is_helps_the_body(memory: int, monkeypatch: pytest.Mo
     assert np.abs(pulled)[:, ~inside].mean() < 0.8 * np.abs(without)[:, ~inside].mean()
 
 
+def test_a_part_of_a_scan_is_told_where_air_is_by_the_whole_with_half_the_inverses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    phantom = Phantom()
+    config, mask = KtConfig(), phantom.mask()
+    seen = phantom.images(config)
+    mask[:, [3, 39]] = False
+    made = []
+    inverses = LineSystems.inverses
+    monkeypatch.setattr(LineSystems, "inverses", lambda *given: made.append(1) or inverses(*given))
+    alone = phantom.images(config, mask)
+    assert len(made) == 4
+    told = kt_images(phantom.full * mask[:, None], mask, phantom.maps, config, CPU, seen=seen)
+    assert len(made) == 6
+    assert np.linalg.norm(told - alone) < 0.3 * np.linalg.norm(alone - phantom.truth)
+    assert phantom.error(told) < 1.02 * phantom.error(alone)
+
+
 @pytest.mark.parametrize("extra", [0.05, 0.5], ids=["faint", "bright"])
 def test_signal_beside_the_body_stays(extra: float) -> None:
     phantom = Phantom(extra=extra)

@@ -28,6 +28,7 @@ from recon_node.lab.failures.beside import beside
 from recon_node.lab.failures.kinds import CLEAN, Kind
 from recon_node.lab.failures.networks import inventing, network_of
 from recon_node.lab.failures.raw import Complex, Condition, Trial, raw_of, trial_of
+from recon_node.methods.iterative import settled
 from recon_node.methods.registry import Methods
 from recon_node.prompts import embed
 from recon_node.simulate import draw_example
@@ -245,6 +246,7 @@ def _judged(trial: Trial, methods: Methods, other: Any, task: Task, *, look: boo
     start = time.process_time()
     images = chosen(trial.kspace)
     made = time.process_time()
+    runner = settled(runner, images)
     measures = measure(
         trial.kspace,
         trial.maps,

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.errors import ConfigError
-from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding
+from recon_node.core.types import CoilMaps, KSpace, Prompts, TextEmbedding
 from recon_node.lab.evaluation.heldout import SALT, kspace_of
 from recon_node.lab.evaluation.metrics import series_metrics
 from recon_node.lab.evaluation.records import Record, add_records, read_records
 from recon_node.lab.zero_shot.cases import METADATA, Case, scan_of, told
+from recon_node.methods.iterative import settled
 from recon_node.methods.registry import Methods, make_methods
 from recon_node.pipeline.stages import calibrate
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
@@ -154,17 +155,15 @@ def _told(
     """Quality and verdict of the network's images with these prompts."""
     text: TextEmbedding | None = None if network.encoder is None else embed(prompts, network.encoder)
 
-    def reconstruct(part: KSpace) -> ImageSeries:
-        return network.chosen.reconstruct(part, maps, text)
-
-    images = reconstruct(kspace)
+    images = network.chosen.reconstruct(kspace, maps, text)
+    alike = settled(network.chosen, images)
     found = _quality(images.data, scan)
     if study.trust:
         measures = measure(
             kspace,
             maps,
             images,
-            reconstruct=reconstruct,
+            reconstruct=lambda part: alike.reconstruct(part, maps, text),
             reference=lambda part: network.fallback.reconstruct(part, maps, None),
         )
         verdict = judge_measures(measures, kspace, maps, images, prompts=prompts, standards=network.standards)
