@@ -12,7 +12,7 @@ the matrix. Work goes column block by column block: memory holds few matrices, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,6 +26,8 @@ BLOCK_BYTES = 1 << 22
 """Matrices of one block of columns on a CPU, so that they stay in its cache."""
 DEVICE_BLOCK_BYTES = 1 << 28
 """The same elsewhere."""
+KEPT_BYTES = 1 << 26
+"""The coils' products of all columns are kept for the next solve up to this size."""
 _VISITS = 37
 """Scalar steps of factoring that cost as much as one coil's pixel in one application of ``A^H A``."""
 _STEP = 8
@@ -81,7 +83,7 @@ class LineSystems:
         lengths = self._runs[1]
         size = self._maps.dtype.itemsize * self._maps.shape[0] ** 2
         self.bytes = int((lengths**2).sum()) * size * len(self.sets)
-        self._inverted: list[_Block] = []
+        self._kept: list[_Block] = []
         self._steps = float((self._maps.shape[0] * lengths.double()).pow(3).sum()) * len(self.sets)
 
     @classmethod
@@ -129,7 +131,7 @@ class LineSystems:
 
     def inverses(self, weight: Weight) -> Inverses:
         """All inverses, kept: for solves that are repeated with one weight."""
-        blocks = self._inverted = self._inverted or list(self._blocks())
+        blocks = self._kept = list(self._blocks())
         kept = [
             [_beside(self._checked(_inverse, block, i, weight)) for i in range(len(self.sets))]
             for block in blocks
@@ -161,7 +163,16 @@ class LineSystems:
                 _scatter(out, deviation.to(out.dtype), block, members)
         return out.real * self._shown
 
-    def _blocks(self) -> Iterator[_Block]:
+    def _blocks(self) -> Iterable[_Block]:
+        """The columns, kept for the next solve where they are small enough."""
+        if self._kept:
+            return self._kept
+        if self.bytes > KEPT_BYTES * len(self.sets):
+            return self._cut()
+        self._kept = list(self._cut())
+        return self._kept
+
+    def _cut(self) -> Iterator[_Block]:
         start, length = self._runs
         points, sets = self._maps.shape[-1], self._maps.shape[0]
         largest = BLOCK_BYTES if self._maps.device.type == "cpu" else DEVICE_BLOCK_BYTES

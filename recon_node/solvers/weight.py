@@ -9,7 +9,7 @@ reconstructed with every weight. The weight whose error is least, in the whole i
 (the geometric mean of both), is taken: the whole has more air and fat, which want larger weights than hearts.
 
 Where whole lines are sampled, every column is a problem of its own that SENSE solves exactly: some of them
-do, and few weights, first far apart, then nearer to the best of them. Where they are not, all weights
+do, and few weights: downhill by large steps, then by smaller ones. Where they are not, all weights
 together cost what one costs: Krylov spaces of :math:`A^H A + \lambda I` do not depend on :math:`\lambda`
 (Lanczos; Frommer and Maass, SIAM J Sci Comput 20:1831, 1999).
 """
@@ -38,7 +38,7 @@ COLUMNS = 32
 STEPS = 60
 """Of Lanczos' method, as many as SENSE takes conjugate gradients."""
 _APART = 4
-"""Weights of those below that are tried first, where each takes a solve of its own: every fourth."""
+"""Step along the weights below that is made first, where each takes a solve of its own."""
 MIDDLE = 0.4
 """Share of each axis that counts as the middle of the image."""
 _WEIGHTS = np.geomspace(SMALLEST, LARGEST, 25)
@@ -174,13 +174,15 @@ def _best(
     if not operator.lines:
         return _least(np.array([error(made) for made in solutions(operator, target, _WEIGHTS)]))
     systems = LineSystems.of(operator)
-    errors, apart = np.full(len(_WEIGHTS), np.inf), _APART
-    tried = list(range(0, len(_WEIGHTS), _APART))
+    errors = np.full(len(_WEIGHTS), np.inf)
+    best, apart = len(_WEIGHTS) // 2, _APART
     while apart:
-        for i in tried:
-            errors[i] = error(systems.solve(target, float(_WEIGHTS[i])))
-        best, apart = int(np.argmin(errors)), apart // 2
-        tried = [i for i in (best - apart, best + apart) if 0 <= i < len(errors) and np.isinf(errors[i])]
+        around = [i for i in (best - apart, best, best + apart) if 0 <= i < len(errors)]
+        for i in around:
+            if np.isinf(errors[i]):
+                errors[i] = error(systems.solve(target, float(_WEIGHTS[i])))
+        least = min(around, key=lambda i: float(errors[i]))
+        best, apart = least, apart if least != best else apart // 2
     return _least(errors)
 
 

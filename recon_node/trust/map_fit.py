@@ -79,14 +79,16 @@ class MapFit:
         """K-space `(map, ay, ax)` to the coils' samples well inside the block."""
         down, across = self._wanted
         images = down.conj().T @ x @ across.conj()
-        seen: Complex = np.einsum("mcyx,myx->cyx", self._coils, images)
+        seen = self._coils[0] * images[0]
+        for sensitivities, image in zip(self._coils[1:], images[1:], strict=True):
+            seen += sensitivities * image
         down, across = self._seen
         return np.asarray(down @ seen @ across.T)
 
     def _adjoint(self, samples: Complex) -> Complex:
         down, across = self._seen
         coil_images = down.conj().T @ samples @ across.conj()
-        images: Complex = np.einsum("mcyx,cyx->myx", self._conjugate, coil_images)
+        images = np.stack([(one * coil_images).sum(axis=0) for one in self._conjugate])
         down, across = self._wanted
         return np.asarray(down @ images @ across.T)
 
