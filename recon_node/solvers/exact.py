@@ -136,7 +136,7 @@ class LineSystems:
             [_beside(self._checked(_inverse, block, i, weight)) for i in range(len(self.sets))]
             for block in blocks
         ]
-        return Inverses(self.sets, blocks, kept, weight)
+        return Inverses(self.sets, blocks, kept, self._shown, weight)
 
     def noise(self, weight: float) -> Tensor:
         """Noise in the solution, and how much of it undersampling has added.
@@ -233,23 +233,29 @@ class Inverses:
     """
 
     def __init__(
-        self, sets: list[Tensor], blocks: list[_Block], kept: list[list[Tensor]], weight: Weight
+        self,
+        sets: list[Tensor],
+        blocks: list[_Block],
+        kept: list[list[Tensor]],
+        shown: Tensor,
+        weight: Weight,
     ) -> None:
         self._sets, self._blocks, self._kept = sets, blocks, kept
-        one = torch.ones_like(weight) if isinstance(weight, Tensor) else torch.ones(())
-        self._outside = _outside(one, weight).to(kept[0][0].device if kept and kept[0] else None)
+        self._outside = _outside(torch.ones_like(shown, dtype=torch.float32), weight)
+        for block in blocks:  # what the inverses give, takes the place of what they are given
+            self._outside[block.columns[:, None], block.pixels] = 1
 
     def __call__(self, target: Tensor) -> Tensor:
-        """As `LineSystems.solve`, of series `(2, frame, map, x, y)` in planes (`planes`)."""
+        """As `LineSystems.solve`, of series `(2, frame, map, x, y)` in planes (`planes`); in their place."""
         frames = target.shape[1]
         flat = target.flatten(0, 1)
-        out = flat * self._outside
+        flat *= self._outside
         for block, inverses in zip(self._blocks, self._kept, strict=True):
             some = _gathered(flat, block)
             for members, inverse in zip(self._sets, inverses, strict=True):
                 both = torch.cat([members, members + frames])
-                _scatter(out, _product(_of_frames(some, both), inverse), block, both)
-        return out.view_as(target)
+                _scatter(flat, _product(_of_frames(some, both), inverse), block, both)
+        return target
 
 
 def _inverse(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,6 +99,8 @@ def spectral_prior(
 class _Shrinkage:
     """Every temporal frequency of series in planes times a number of its own in every pixel.
 
+    What comes back is overwritten by the next call.
+
     Parameters
     ----------
     kept : Tensor
@@ -109,18 +111,20 @@ class _Shrinkage:
         self._kept = kept.flatten(1)
         self._turn = _fourier(len(kept)).to(kept)
         self._back = self._turn.T.contiguous()
+        self._room = torch.empty(0)
 
     def __call__(self, planes: Tensor) -> Tensor:
         frames, pixels = self._kept.shape
         flat = planes.reshape(2 * frames, pixels)
-        out = torch.empty_like(flat)
+        if self._room.shape != flat.shape:
+            self._room = torch.empty_like(flat)
         step = pixels if planes.device.type != "cpu" else _PIXELS
         for first in range(0, pixels, step):  # in the cache from one transform to the other
             some = slice(first, first + step)
             spectrum = self._turn @ flat[:, some]
             spectrum.view(2, frames, -1).mul_(self._kept[:, some])
-            torch.mm(self._back, spectrum, out=out[:, some])
-        return out.view_as(planes)
+            torch.mm(self._back, spectrum, out=self._room[:, some])
+        return self._room.view_as(planes)
 
 
 def _fourier(frames: int) -> Tensor:

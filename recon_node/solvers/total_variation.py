@@ -84,9 +84,12 @@ class TotalVariation:
         for part in parts:
             primal = self._primal[:, part]
             buffer = self._buffer[:, : primal.shape[1]]
-            primal.copy_(planes[:, part])
+            before = planes[:, part]
             for dual, (_, axis) in zip(self._duals, self._terms, strict=True):
-                primal.sub_(_difference(dual, axis, -1, buffer, part))
+                torch.sub(before, _difference(dual, axis, -1, buffer, part), out=primal)
+                before = primal
+            if before is not primal:
+                primal.copy_(before)
 
 
 def smooth(power: Tensor, *, rounds: int = 2) -> Tensor:

@@ -81,9 +81,9 @@ def unfold(
         pull = air_pull(start, air)
     inverse = systems.inverses(penalty if pull is None else pull + penalty)
     goal = to_planes(target)
-    split, dual = to_planes(start).expand_as(goal), torch.zeros_like(goal)
+    split, dual, room = to_planes(start).expand_as(goal), torch.zeros_like(goal), torch.empty_like(goal)
     for done in range(1, iterations + 1):
-        made = inverse(torch.sub(split, dual).mul_(penalty).add_(goal))
+        made = inverse(torch.sub(goal, dual, alpha=penalty, out=room).add_(split, alpha=penalty))
         dual.add_(made, alpha=RELAXATION).add_(split, alpha=1 - RELAXATION)
         split = proximal(dual)
         dual.sub_(split)
