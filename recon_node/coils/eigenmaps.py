@@ -88,13 +88,14 @@ def dominant(matrices: Array, start: Array) -> tuple[Array, Array]:
     vectors : array
         `(n, coil, count)` complex64, orthonormal columns.
     """
-    vectors = _filtered(matrices, orthonormal(matrices @ start))
+    steps = _filter_steps(matrices)
+    vectors = _filtered(steps, orthonormal(matrices @ start))
     values, vectors, error = _ritz(matrices, vectors)
     for _ in range(_ROUNDS):
         left = (error > _TOLERANCE) & (values[:, 0] > 0.5)
         if not bool(left.any()):
             break
-        again = _filtered(matrices[left], vectors[left])
+        again = _filtered(steps[left], vectors[left])
         values[left], vectors[left], error[left] = _ritz(matrices[left], again)
     return values, vectors
 
@@ -125,11 +126,21 @@ def second_values(matrices: Array, values: Array, vectors: Array, floor: float) 
     return found
 
 
-def _filtered(matrices: Array, vectors: Array) -> Array:
-    """Orthonormal vectors after a Chebyshev polynomial of `matrices`, small on the eigenvalues 0 to 0.7."""
-    before, now = vectors, matrices @ vectors * (2 / _UNWANTED) - vectors
+def _filter_steps(matrices: Array) -> Array:
+    """Twice the matrices whose eigenvalues from 0 to 0.7 lie between -1 and 1."""
+    steps = matrices * (4 / _UNWANTED)
+    diagonal = np.arange(matrices.shape[-1])
+    steps[:, diagonal, diagonal] -= 2
+    return steps
+
+
+def _filtered(steps: Array, vectors: Array) -> Array:
+    """Orthonormal vectors after a Chebyshev polynomial of `_filter_steps`, small on what it is to damp."""
+    before, now = vectors, 0.5 * (steps @ vectors)
     for _ in range(_DEGREE - 1):
-        before, now = now, matrices @ now * (4 / _UNWANTED) - 2 * now - before
+        following = steps @ now
+        following -= before
+        before, now = now, following
     return orthonormal(now)
 
 

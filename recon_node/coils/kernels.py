@@ -50,9 +50,10 @@ def sample_gram(matrix: Array) -> Array:
     """``A^H A`` of the complex128 calibration matrix; numpy's by a rank-k update of one triangle only."""
     if namespace(matrix) is not np:
         return matrix.conj().T @ matrix
-    upper = zherk(1.0, matrix.T)
-    gram = np.triu(upper, 1).conj()
-    gram += np.triu(upper).T
+    gram = zherk(1.0, matrix.T).T  # its lower triangle, zeros above
+    diagonal = gram.diagonal().copy()
+    gram += gram.conj().T
+    np.fill_diagonal(gram, diagonal)
     return gram
 
 
