@@ -28,8 +28,10 @@ DEVICE_BLOCK_BYTES = 1 << 28
 """The same elsewhere."""
 KEPT_BYTES = 1 << 26
 """The coils' products of all columns are kept for the next solve up to this size."""
-_VISITS = 37
+_VISITS = 100
 """Scalar steps of factoring that cost as much as one coil's pixel in one application of ``A^H A``."""
+_AROUND = 150
+"""Unknowns beyond which a matrix takes more time to factor than to make, gather and scatter for."""
 _STEP = 8
 """Runs begin and end at multiples of this, so that columns form blocks."""
 _DOUBLE_BELOW = 1e-4
@@ -84,7 +86,8 @@ class LineSystems:
         size = self._maps.dtype.itemsize * self._maps.shape[0] ** 2
         self.bytes = int((lengths**2).sum()) * size * len(self.sets)
         self._kept: list[_Block] = []
-        self._steps = float((self._maps.shape[0] * lengths.double()).pow(3).sum()) * len(self.sets)
+        unknowns = self._maps.shape[0] * lengths.double()
+        self._steps = float((unknowns**2 * (unknowns + _AROUND)).sum()) * len(self.sets)
 
     @classmethod
     def of(cls, operator: SenseOperator) -> LineSystems:

@@ -104,3 +104,14 @@ def test_masks_that_vary_along_the_readout_are_refused() -> None:
     mask[0, 1, 3] = False
     with pytest.raises(DataError, match="whole readout lines"):
         LineSystems.of(SenseOperator(np.ones((1, 2, 8, 6), np.complex64), mask, CPU))
+
+
+@pytest.mark.parametrize(("masks", "applications", "pays"), [(1, 4, True), (20, 4, False), (20, 60, True)])
+def test_factors_are_made_where_they_take_less_time(masks: int, applications: int, pays: bool) -> None:
+    """Of a real slice that took 0.6 s by factors and 1.5 s by conjugate gradients, three steps of each."""
+    maps = torch.zeros(1, 11, 256, 192, dtype=torch.complex64)
+    maps[..., :188] = 1
+    rows = torch.zeros(20, 192)
+    rows[:, ::8] = 1
+    rows[torch.arange(20), torch.arange(20) % masks] = 1
+    assert LineSystems(maps, rows).pays(applications) is pays
