@@ -39,7 +39,7 @@ def compare_real(
     cines = read_cines(folder, tell=lambda line: click.echo(line, err=True), **clips)
     from recon_node.lab.evaluation.hearts import CONDITIONS, HeartStudy, few, unseen
     from recon_node.lab.evaluation.hearts_report import heart_table, in_words, write_reports
-    from recon_node.lab.evaluation.hearts_run import maker_of, run_heart_study
+    from recon_node.lab.evaluation.hearts_run import label_of, run_heart_study
 
     if "cardiomm" in methods:
         cines = unseen(cines, recon, tell=lambda line: click.echo(line, err=True))
@@ -66,8 +66,7 @@ def compare_real(
         )
     rows = heart_table(results)
     if out is not None:
-        labels = {name: maker_of(name, recon).label for name in methods}
-        write_reports(results, out, labels)
+        write_reports(results, out, {name: label_of(name) for name in methods})
         click.echo(f"tables: {out / 'hearts.md'}, .csv and .json", err=True)
     if as_json:
         print_json(

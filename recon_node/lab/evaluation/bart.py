@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ class BartKt:
     of its ADMM (0.5) so many iterations are far from the minimum: 1 to 2 dB below it. Where all frames sample
     the same lines they are not enough at this penalty either; several hundred would be.
     """
+
+    label: ClassVar[str] = "BART k-t TV"
+    """As tables print it."""
 
     temporal: float = 0.3
     spatial: float = 0.05

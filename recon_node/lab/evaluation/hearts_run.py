@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.version import __version__
+from recon_node.core.code import code_hash
 from recon_node.lab.cines import fingerprint
 from recon_node.lab.evaluation import bart
 from recon_node.lab.evaluation.hearts import HeartCase, HeartResult, HeartStudy, heart_cases, judged
 from recon_node.lab.evaluation.metrics import Metrics
 from recon_node.lab.evaluation.records import Record, add_records, read_records
-from recon_node.methods.registry import make_methods
+from recon_node.methods.registry import find_method, make_methods
 from recon_node.prompts import embed
 from recon_node.settings import ReconSettings
 from recon_node.simulate.cine import Cine
@@ -30,25 +31,30 @@ class Maker:
     """A method or a rival, ready to make images."""
 
     name: str
-    label: str
-    """As tables print it."""
     identity: str
-    """What decides its images beside the scan: results of other weights or settings are others."""
+    """What decides its images beside scan and code: results of other weights or settings are others."""
     make: Callable[[HeartCase], NDArray[np.complex64]]
 
 
-def _bart() -> Maker:
-    method = bart.BartKt()
-    return Maker(
-        name="bart",
-        label="BART k-t TV",
-        identity=f"{method} {bart.version()}",
-        make=lambda case: method.images(case.kspace, case.maps),
-    )
-
-
-RIVALS: Mapping[str, Callable[[], Maker]] = {"bart": _bart}
+RIVALS: Mapping[str, type[bart.BartKt]] = {"bart": bart.BartKt}
 """What hearts can be reconstructed by that is no part of the node."""
+_CODE = (
+    *("core", "simulate", "prep", "prompts", "coils", "solvers", "model", "methods", "lab/cines"),
+    *("pipeline/stages.py", "lab/evaluation/hearts.py", "lab/evaluation/heldout.py"),
+    *("lab/evaluation/metrics.py", "lab/evaluation/bart.py"),
+)
+"""Code that decides a result."""
+
+
+def label_of(name: str) -> str:
+    """A method or a rival as tables print it; nothing is loaded.
+
+    Raises
+    ------
+    ConfigError
+        There is no such method.
+    """
+    return RIVALS[name].label if name in RIVALS else find_method(name).label
 
 
 def maker_of(name: str, recon: ReconSettings) -> Maker:
@@ -60,7 +66,12 @@ def maker_of(name: str, recon: ReconSettings) -> Maker:
         There is no such method or weights, or the rival is not installed.
     """
     if name in RIVALS:
-        return RIVALS[name]()
+        rival = RIVALS[name]()
+        return Maker(
+            name=name,
+            identity=f"{rival} {bart.version()}",
+            make=lambda case: rival.images(case.kspace, case.maps),
+        )
     methods = make_methods(dataclasses.replace(recon, method=name))
 
     def make(case: HeartCase) -> NDArray[np.complex64]:
@@ -68,8 +79,9 @@ def maker_of(name: str, recon: ReconSettings) -> Maker:
         return methods.chosen.reconstruct(case.kspace, case.maps, text).data
 
     weights = "" if methods.weights is None else methods.weights.sha256[:12]
-    identity = " ".join((name, __version__, weights)).strip()
-    return Maker(name=name, label=methods.record.label, identity=identity, make=make)
+    settings = repr(dataclasses.replace(recon, method=name))
+    identity = " ".join((name, weights, hashlib.sha256(settings.encode()).hexdigest()[:12]))
+    return Maker(name=name, identity=identity, make=make)
 
 
 def judged_by_methods(
@@ -105,7 +117,8 @@ def run_heart_study(
     recon : ReconSettings
         Of the methods.
     folder : Path, optional
-        Made if missing; `RESULTS` in it gets every result, and those that it has are not made again.
+        Made if missing; `RESULTS` in it gets every result, and those that it has by this code and these settings are not made
+        again.
     report : callable
         Told of every result.
 
@@ -115,10 +128,10 @@ def run_heart_study(
         As the simulator, the masks, methods, rivals and weights raise them, or `RESULTS` is something else.
     """
     makers = [maker_of(name, recon) for name in study.methods]
-    kept = _Kept(folder)
+    kept, code = _Kept(folder), code_hash(_CODE)[:12]
     results: list[HeartResult] = []
     for cine in study.cines:
-        circumstances = _circumstances(study, cine)
+        circumstances = f"{_circumstances(study, cine)}|{code}"
         keys = {
             (f"{pattern} {rate:g}x", maker.name): f"{circumstances}|{pattern} {rate:g}x|{maker.identity}"
             for pattern, rate in study.conditions

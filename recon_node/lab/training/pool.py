@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-import recon_node
 from recon_node.core import durable
+from recon_node.core.code import code_hash
 from recon_node.lab.training.example import Example
 
 _MAKERS = (
@@ -36,7 +36,7 @@ class Pool:
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        text = json.dumps({**settings, "code": _code()}, sort_keys=True)
+        text = json.dumps({**settings, "code": code_hash(_MAKERS)}, sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -53,16 +53,6 @@ class Pool:
         with durable.writing(path, sync=False) as file:
             torch.save({f.name: getattr(example, f.name) for f in dataclasses.fields(example)}, file)
         return example
-
-
-def _code() -> str:
-    """Hash of all the code that examples go through: another simulator makes another pool."""
-    digest = hashlib.sha256()
-    root = Path(recon_node.__file__).parent
-    for part in _MAKERS:
-        for file in sorted((root / part).rglob("*.py")) or [root / part]:
-            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def pool_settings(data: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from recon_node.cli.evaluate import command
 from recon_node.cli.evaluate_hearts import beside
+from recon_node.core.code import code_hash
 from recon_node.core.errors import ConfigError, DataError
 from recon_node.lab.cines import fingerprint, read_cines
 from recon_node.lab.evaluation import hearts, hearts_report, hearts_run
@@ -113,6 +115,38 @@ def test_a_comparison_goes_on_where_it_stopped_and_writes_its_tables(
     found = json.loads((out / "hearts.json").read_text())["rows"]
     shown = f"{found[1]['heart_psnr']:.1f} {found[1]['heart_ssim']:.3f} / {found[1]['whole_psnr']:.1f}"
     assert shown in (out / "hearts.md").read_text()
+
+
+def test_results_of_other_settings_or_other_code_are_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, "a")
+    study = hearts.HeartStudy(
+        cines=tuple(read_cines(tmp_path)), methods=("zero-filled",), conditions=(("random", 4),), coils=4
+    )
+    made: list[str] = []
+    known = hearts_run.judged
+    monkeypatch.setattr(hearts_run, "judged", lambda *of: made.append(of[2]) or known(*of))
+
+    def times_made(recon: ReconSettings) -> int:
+        made.clear()
+        hearts_run.run_heart_study(study, recon, folder=tmp_path / "out")
+        return len(made)
+
+    recon = ReconSettings()
+    assert times_made(recon) == 1
+    assert times_made(recon) == 0
+    assert times_made(dataclasses.replace(recon, precision="float32")) == 1
+    monkeypatch.setattr(hearts_run, "code_hash", lambda parts: "0" * 64)
+    assert times_made(recon) == 1
+
+
+def test_the_hash_of_code_sees_every_module_below_a_folder() -> None:
+    whole, part = code_hash(["lab/evaluation"]), code_hash(["lab/evaluation/hearts_run.py"])
+    assert len({whole, part, code_hash(["lab/evaluation/bart.py"])}) == 3
+    assert whole == code_hash(["lab/evaluation"])
+    with pytest.raises(OSError, match="none"):
+        code_hash(["none.py"])
 
 
 def test_a_rival_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
