@@ -7,9 +7,9 @@ The first asks for changes over time and space that are sparse:
 
 Parallel imaging with temporal and spatial total variation (k-t SPARSE-SENSE, Otazo et al., Magn Reson
 Med 64:767, 2010, with the total variation of Feng et al., Magn Reson Med 72:707, 2014, eq. 1, cyclic in
-time) and a weak pull towards zero in the air around the body. The second takes the first one's power at
-each temporal frequency and its edges for its prior (`recon_node.solvers.spectrum`): hearts move smoothly
-where total variation would have them move in steps.
+time) and a weak pull towards zero in the air around the body. The second takes the first one's phase, local
+covariances over time and edges for its prior (`recon_node.solvers.learned`), and half-way learns them anew:
+hearts move smoothly where total variation would have them move in steps.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from recon_node.solvers.air import air_pull
 from recon_node.solvers.device import one_thread
 from recon_node.solvers.exact import LineSystems
 from recon_node.solvers.fista import fista
+from recon_node.solvers.learned import edge_weights, learned_prior
 from recon_node.solvers.operator import SenseOperator
 from recon_node.solvers.planes import in_planes
-from recon_node.solvers.spectrum import edge_weights, spectral_prior
 from recon_node.solvers.tikhonov import tikhonov
 from recon_node.solvers.total_variation import TotalVariation
 from recon_node.solvers.unfolding import unfold, unfolds
@@ -72,10 +72,11 @@ class KtConfig(Checked):
     """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`), after
     one that starts from the time average."""
     refinements: Annotated[int, Field(ge=0, le=100_000)] = 40
-    """Iterations of the second pass, with the temporal power and the edges of the first; 0 leaves it out."""
+    """Iterations of the second pass, in two halves, each with what the estimate so far has taught; 0 leaves
+    it out."""
     floor: Weight = 0.2
-    """Standard deviation that the second pass grants every pixel at every temporal frequency, in units of the
-    noise standard deviation."""
+    """Standard deviation that the second pass grants whatever the first has not found, in units of the noise
+    standard deviation."""
     edge: Weight = 0.05
     """`spatial` of the second pass where the first has no edge."""
     edge_scale: Annotated[float, Field(gt=0, le=1e9)] = 1.0
@@ -84,7 +85,7 @@ class KtConfig(Checked):
     """`refinements` where all frames sample the same points, which are no whole lines."""
     unfolding_refinements: Annotated[int, Field(ge=0, le=100_000)] = 24
     """`refinements` where all frames sample the same whole lines."""
-    static_edge: Weight = 0.14
+    static_edge: Weight = 0.07
     """`edge` there: most of the error is in the time average, which nothing along time helps to unfold."""
     air: Weight = 0.2
     """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
@@ -151,10 +152,11 @@ def kt_parts(
     refinements = problem.iterations(
         config.refinements, config.static_refinements, config.unfolding_refinements
     )
-    if len(mask) > 1 and refinements > 0:
-        edges = edge_weights(images, edge * unit, config.edge_scale * unit)
-        prior = spectral_prior(images, floor=config.floor * unit, edges=edges, noise=unit)
-        images = problem.solve(prior, images, iterations=refinements)
+    for iterations in (refinements // 2, refinements - refinements // 2) if len(mask) > 1 else ():
+        if iterations > 0:
+            edges = edge_weights(images, edge * unit, config.edge_scale * unit)
+            prior = learned_prior(images, floor=config.floor * unit, edges=edges, noise=unit)
+            images = problem.solve(prior, images, iterations=iterations)
     return problem.operator.to_grid(images)
 
 

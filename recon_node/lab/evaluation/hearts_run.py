@@ -117,8 +117,8 @@ def run_heart_study(
     recon : ReconSettings
         Of the methods.
     folder : Path, optional
-        Made if missing; `RESULTS` in it gets every result, and those that it has by this code and these settings are not made
-        again.
+        Made if missing; `RESULTS` in it gets every result, and those that it has by this code and these
+        settings are not made again.
     report : callable
         Told of every result.
 

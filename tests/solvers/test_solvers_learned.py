@@ -11,8 +11,8 @@ from recon_node.core.fft import centred_fft
 from recon_node.simulate.example import draw_example
 from recon_node.simulate.masks import draw_mask
 from recon_node.solvers.kt import KtConfig, kt_images
+from recon_node.solvers.learned import edge_weights, learned_prior, smooth_phase
 from recon_node.solvers.planes import in_planes
-from recon_node.solvers.spectrum import edge_weights, spectral_prior, temporal_power
 
 FRAMES, SIDE = 12, 24
 
@@ -27,19 +27,69 @@ def _beating() -> torch.Tensor:
     return torch.from_numpy(frames.astype(np.complex64))[:, None]
 
 
-def test_power_is_found_where_and_at_the_frequency_at_which_the_object_moves() -> None:
-    power = temporal_power(_beating())
-    middle, rim = (SIDE // 2, SIDE // 2), (SIDE // 2, 4)
-    assert power[1, 0][middle] > 100
-    assert power[1, 0][middle] == pytest.approx(float(power[-1, 0][middle]), rel=1e-4)
-    assert power[2:-1].max() < 1e-3
-    assert power[1:, 0][(slice(None), *rim)].max() < 1e-3
+def _noise(like: torch.Tensor, seed: int = 1) -> torch.Tensor:
+    return torch.randn(like.shape, dtype=like.dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def _step(images: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """One proximal step on `x` of what `images` teach, next to no total variation in it."""
+    flat = (torch.full(images.shape[-2:], 1e-6), torch.full(images.shape[-2:], 1e-6))
+    return in_planes(learned_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0))(x)
+
+
+def test_what_a_place_does_in_some_frames_is_kept_there_and_nowhere_else() -> None:
+    flash = torch.zeros(FRAMES, 1, 56, 56, dtype=torch.complex64)
+    flash[3:5, :, 8:16, 8:16] = 1
+    images = 20 + 2 * flash
+    still = _step(images, images)
+    kept, moved, shifted = (
+        (_step(images, images + one) - still).real.amax()
+        for one in (flash, flash.roll(28, -1), flash.roll(5, 0))
+    )
+    assert kept > 0.75
+    assert moved < 0.3
+    assert shifted < 0.8 * kept
+
+
+def test_noise_beside_the_smooth_phase_is_shrunk_and_the_phase_stays() -> None:
+    ramp = torch.linspace(0, 2, SIDE)
+    images = _beating() * torch.polar(torch.ones(SIDE), ramp)
+    noisy = images + _noise(images)
+    out = _step(images, noisy) * torch.polar(torch.ones(SIDE), -ramp)
+    middle = (slice(None), 0, slice(8, 16), slice(8, 16))
+    assert out[middle].imag.std() < 0.4 * noisy[middle].imag.std()
+    assert (_step(images, images) - images)[middle].abs().max() < 0.5
+
+
+def test_a_phase_that_is_not_smooth_is_kept_where_the_estimate_shows_it() -> None:
+    images = _beating()
+    images[..., 9:15, 9:15] *= np.exp(2j)  # as of fat among water
+    assert (_step(images, images) - images).abs().max() < 0.02 * images.abs().max()
+
+
+def test_smooth_phases_are_found_and_nothing_has_none() -> None:
+    ramp = torch.linspace(-1, 1, SIDE)[:, None].expand(SIDE, SIDE)
+    images = torch.polar(torch.full((2, 1, SIDE, SIDE), 3.0), ramp.expand(2, 1, SIDE, SIDE))
+    found = smooth_phase(images)
+    assert found[0, 0, 9:15].angle() == pytest.approx(ramp[9:15], abs=0.01)
+    torch.testing.assert_close(smooth_phase(0 * images), torch.ones_like(images))
+
+
+@pytest.mark.parametrize(("frames", "size"), [(2, (17, 23)), (25, (24, 26)), (60, (19, 24)), (110, (33, 20))])
+def test_series_of_any_length_and_size_stay_as_they_are_where_they_are_as_expected(
+    frames: int, size: tuple[int, int]
+) -> None:
+    turn = 2 * np.pi * torch.arange(frames) / frames
+    images = (20 + 8 * torch.sin(turn))[:, None, None, None].expand(frames, 2, *size).to(torch.complex64)
+    out = _step(images, images)
+    assert out.shape == images.shape
+    assert (out - images).abs().max() < 0.5
 
 
 def test_noise_is_shrunk_where_the_first_estimate_stands_still_and_kept_where_it_beats() -> None:
     images = _beating()
     flat = (torch.full((SIDE, SIDE), 1e-6), torch.full((SIDE, SIDE), 1e-6))
-    step = in_planes(spectral_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0))
+    step = in_planes(learned_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0))
     noisy = images + torch.randn(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(1))
     out = step(noisy)
     left, before = (out - images)[:, 0], (noisy - images)[:, 0]
@@ -54,7 +104,7 @@ def test_noise_is_shrunk_where_the_first_estimate_stands_still_and_kept_where_it
 def test_the_time_average_is_left_alone() -> None:
     images = _beating()
     none = (torch.full((SIDE, SIDE), 1e-9), torch.full((SIDE, SIDE), 1e-9))
-    prior = spectral_prior(torch.zeros_like(images), floor=0.0, edges=none, noise=1.0)
+    prior = learned_prior(torch.zeros_like(images), floor=0.0, edges=none, noise=1.0)
     out = in_planes(prior(1.0))(images)
     torch.testing.assert_close(out.mean(dim=0), images.mean(dim=0), rtol=1e-4, atol=1e-4)
 
