@@ -27,14 +27,14 @@ from recon_node.core.mapsets import joined
 from recon_node.schema import Checked, checked
 from recon_node.solvers.air import air_pull
 from recon_node.solvers.device import one_thread
-from recon_node.solvers.exact import LineSystems
+from recon_node.solvers.exact import Inverses, LineSystems
 from recon_node.solvers.fista import fista
 from recon_node.solvers.learned import edge_weights, learned_prior
 from recon_node.solvers.operator import SenseOperator
 from recon_node.solvers.planes import in_planes
 from recon_node.solvers.tikhonov import tikhonov
 from recon_node.solvers.total_variation import TotalVariation
-from recon_node.solvers.unfolding import unfold, unfolds
+from recon_node.solvers.unfolding import refining_inverses, unfold, unfolds
 
 Prior: TypeAlias = Callable[[float], Callable[[Tensor], Tensor]]
 """Given a number, the proximal operator of a prior divided by it, on series in planes."""
@@ -187,7 +187,8 @@ class _Problem:
         still = self._systems is not None and len(self._systems.sets) == 1
         self._exact = self._systems if still and unfolds(self._systems) else None
         self._data, self._mask, self._maps, self._config = data, mask, maps, config
-        self._pull = None
+        self._pull: Tensor | None = None
+        self._refining: Inverses | None = None
         if self._exact is not None and seen is not None and config.air > 0:
             self._pull = air_pull(self.operator.from_grid(seen[:, None]), config.air)
 
@@ -201,13 +202,18 @@ class _Problem:
         )
 
     def solve(self, prior: Prior, start: Tensor, *, iterations: int | None = None) -> Tensor:
-        """Minimise from `start`; with `iterations`, `start` is an estimate already, and shows the air."""
+        """Minimise from `start`; with `iterations`, `start` is an estimate already, and shows the air.
+
+        Where inverses are needed, the first such estimate shows it for later ones, too.
+        """
         config, operator = self._config, self.operator
         refine = iterations is not None
         count = iterations or self.iterations(
             config.iterations, config.static_iterations, config.unfolding_iterations
         )
         if self._exact is not None:
+            if refine and self._refining is None:
+                self._refining = refining_inverses(self._exact, start, air=config.air, pull=self._pull)
             return unfold(
                 self._exact,
                 self._target,
@@ -215,8 +221,8 @@ class _Problem:
                 air=config.air,
                 iterations=count if refine else count + 1,
                 start=start,
-                refine=refine,
                 pull=self._pull,
+                refining=self._refining,
             )
         pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
         scale = 1 + config.air  # so that the largest eigenvalue stays at most 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recon_node.solvers.air import air_pull
-from recon_node.solvers.exact import LineSystems
+from recon_node.solvers.exact import Inverses, LineSystems
 from recon_node.solvers.planes import from_planes, to_planes
 
 PENALTY = 0.012
@@ -44,8 +44,8 @@ def unfold(
     air: float,
     iterations: int,
     start: Tensor,
-    refine: bool = False,
     pull: Tensor | None = None,
+    refining: Inverses | None = None,
 ) -> Tensor:
     """Minimise.
 
@@ -64,22 +64,20 @@ def unfold(
         Number of ADMM iterations.
     start : Tensor
         First guess, `(frame, map, x, y)`, or one frame for all.
-    refine : bool
-        Whether `start` is an estimate already: air is looked for in it, and not again.
     pull : Tensor, optional
         `(x, y)`, what `air_pull` has given already: air is not looked for.
+    refining : Inverses, optional
+        What `refining_inverses` made: `start` is an estimate already, and air is not looked for.
 
     Raises
     ------
     DataError
         If the matrix cannot be inverted, as of coil maps that are far too large.
     """
-    penalty = REFINING_PENALTY if refine else PENALTY
+    penalty = PENALTY if refining is None else REFINING_PENALTY
     proximal = regulariser(penalty)
-    looks = air > 0 and pull is None
-    if refine and looks:
-        pull = air_pull(start, air)
-    inverse = systems.inverses(penalty if pull is None else pull + penalty)
+    looks = air > 0 and pull is None and refining is None
+    inverse = refining or systems.inverses(penalty if pull is None else pull + penalty)
     goal = to_planes(target)
     split, dual, room = to_planes(start).expand_as(goal), torch.zeros_like(goal), torch.empty_like(goal)
     for done in range(1, iterations + 1):
@@ -87,6 +85,18 @@ def unfold(
         dual.add_(made, alpha=RELAXATION).add_(split, alpha=1 - RELAXATION)
         split = proximal(dual)
         dual.sub_(split)
-        if looks and not refine and done in AIR_AFTER and done < iterations:
+        if looks and done in AIR_AFTER and done < iterations:
             inverse = systems.inverses(air_pull(from_planes(split), air) + penalty)
     return from_planes(split)
+
+
+def refining_inverses(
+    systems: LineSystems, start: Tensor, *, air: float, pull: Tensor | None = None
+) -> Inverses:
+    """What `unfold` needs from an estimate on: air is looked for in it, unless `pull` says where it is.
+
+    Arguments and errors as for `unfold`.
+    """
+    if pull is None and air > 0:
+        pull = air_pull(start, air)
+    return systems.inverses(REFINING_PENALTY if pull is None else pull + REFINING_PENALTY)
