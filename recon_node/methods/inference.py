@@ -75,16 +75,23 @@ def clip_images(
         used = net.learned_maps(average, mask.any(dim=1), meta, us, acs=acs, acs_rule="columns")
     else:
         used = _to_rows(maps.data[0], device)[None]
-    physics = Physics(used, mask)
+    physics, matched = Physics(used, mask), None
     if maps is None:
         chunks = _chunks(kspace, chunk, device)
         measured = torch.cat([physics.adjoint(some[None]) for some, _ in chunks], dim=1)
     else:
-        measured = _matched(kspace, maps, device)[None]
-    first = _first_estimate(net, kspace, used, noise, parts, seen)
+        matched = SenseOperator(maps.data[:1], kspace.mask, device).matched(kspace.data)
+        measured = torch.fft.fftshift(matched[:, 0], dim=(-2, -1))[None]
+    first = None
+    if net.config.start != "zero-filled" and parts is not None:
+        first = _to_rows(parts[:, 0], device)[None]
+    elif net.config.start != "zero-filled":
+        given = (kspace.data, kspace.mask, used.mT.cpu().numpy(), net.config.kt, device)
+        made = kt_images(*given, unit=noise, seen=seen, matched=matched)
+        first = _to_rows(made, device)[None]
     images = net.unroll(physics, measured, meta, us, first=first, noise=noise, periodic=periodic, chunk=chunk)
-    made = net.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
-    own = _from_rows(made[0])[:, None]
+    images = net.last_consistency(physics, images, measured, meta, us, first=first, chunk=chunk)
+    own = _from_rows(images[0])[:, None]
     return own if parts is None else np.concatenate([own, parts[:, 1:]], axis=1)
 
 
@@ -137,32 +144,6 @@ def _without(kspace: KSpace, parts: NDArray[np.complex64], maps: NDArray[np.comp
         seen = np.einsum("mcyx,myx->cyx", maps, images)
         rest[i] = (kspace.data[i] - centred_fft(seen)) * kspace.mask[i]
     return replace(kspace, data=rest)
-
-
-def _first_estimate(
-    net: CardioMM,
-    kspace: KSpace,
-    maps: Tensor,
-    noise: float,
-    parts: NDArray[np.complex64] | None,
-    seen: NDArray[np.complex64] | None,
-) -> Tensor | None:
-    """What the cascades start from, `(1, frame, row, column)`; None for zero-filled images."""
-    if net.config.start == "zero-filled":
-        return None
-    if parts is not None:
-        return _to_rows(parts[:, 0], maps.device)[None]
-    given = maps.mT.cpu().numpy()
-    config, device = net.config.kt, maps.device
-    images = kt_images(kspace.data, kspace.mask, given, config, device, unit=noise, seen=seen)
-    return _to_rows(images, maps.device)[None]
-
-
-def _matched(kspace: KSpace, maps: CoilMaps, device: torch.device) -> Tensor:
-    """``A^H y`` of the first map set, `(frame, row, column)`: `Physics.adjoint` of sampled lines alone."""
-    images = SenseOperator(maps.data[:1], kspace.mask, device).matched(kspace.data)[:, 0]
-    centred: Tensor = torch.fft.fftshift(images, dim=(-2, -1))
-    return centred
 
 
 def _calibration_columns(kspace: KSpace) -> int:

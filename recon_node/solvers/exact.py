@@ -12,6 +12,7 @@ the matrix. Work goes column block by column block: memory holds few matrices, w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -101,6 +102,13 @@ class LineSystems:
         if not operator.lines:
             raise DataError("exact solves need whole readout lines, found masks that vary along the readout")
         return cls(operator.maps, operator.line_mask)
+
+    def of_one(self) -> LineSystems:
+        """The systems of a single frame, where all share one mask."""
+        self._blocks()  # made for both, where they are kept
+        made = copy.copy(self)
+        made.sets = [self.sets[0][:1]]
+        return made
 
     def pays(self, applications: int) -> bool:
         """Whether factoring costs less than so many applications of ``A^H A`` to all frames."""

@@ -100,9 +100,10 @@ def kt_images(
     *,
     unit: float = 1.0,
     seen: NDArray[np.complex64] | None = None,
+    matched: Tensor | None = None,
 ) -> NDArray[np.complex64]:
     """`kt_parts`, its map sets joined: `(phase, y, x)` complex64."""
-    return joined(kt_parts(data, mask, maps, config, device, unit=unit, seen=seen))
+    return joined(kt_parts(data, mask, maps, config, device, unit=unit, seen=seen, matched=matched))
 
 
 @one_thread()
@@ -116,6 +117,7 @@ def kt_parts(
     *,
     unit: float = 1.0,
     seen: NDArray[np.complex64] | None = None,
+    matched: Tensor | None = None,
 ) -> NDArray[np.complex64]:
     """The k-t sparse reconstruction of plain arrays.
 
@@ -137,13 +139,15 @@ def kt_parts(
         `(phase, y, x)` complex64, images of a scan that `data` is a part of, in its unit. Where all frames
         share whole lines, they say where air is, which otherwise is looked for in what is being made, with
         inverses made anew each time.
+    matched : Tensor, optional
+        What `SenseOperator.matched` gives for these data, masks and maps, where it was made before.
 
     Returns
     -------
     ndarray
         `(phase, map, y, x)` complex64.
     """
-    problem = _Problem(data, mask, maps, config, device, seen)
+    problem = _Problem(data, mask, maps, config, device, seen, matched)
     temporal, spatial = _weights(mask, config)
     images = problem.solve(
         lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), problem.start()
@@ -180,9 +184,10 @@ class _Problem:
         config: KtConfig,
         device: torch.device,
         seen: NDArray[np.complex64] | None,
+        matched: Tensor | None,
     ) -> None:
         self.operator = SenseOperator(maps, mask, device)
-        self._target = self.operator.matched(data)
+        self._target = self.operator.matched(data) if matched is None else matched
         self._systems = LineSystems.of(self.operator) if self.operator.lines else None
         still = self._systems is not None and len(self._systems.sets) == 1
         self._exact = self._systems if still and unfolds(self._systems) else None
@@ -195,8 +200,8 @@ class _Problem:
     def start(self) -> Tensor:
         """SENSE around the time average; of it alone where the first iteration does the rest."""
         if self._exact is not None:
-            one = LineSystems(self.operator.maps, self.operator.line_mask[:1])
-            return one.solve(self._target.mean(dim=0, keepdim=True), MEAN_REGULARISATION)
+            mean = self._target.mean(dim=0, keepdim=True)
+            return self._exact.of_one().solve(mean, MEAN_REGULARISATION)
         return _around_the_mean(
             self.operator, self._target, self._data, self._mask, self._maps, self._systems
         )
