@@ -40,8 +40,10 @@ IMAGINARY = 0.5
 estimate's errors have any phase."""
 _PART_BYTES = 1 << 24
 """Matrices that are inverted together."""
-_PIXELS = 2048
-"""Of which all frames are worked on together on a CPU."""
+_VALUES = 1 << 17
+"""Of all frames of some rows of blocks that are worked on together on a CPU."""
+_FOUR = torch.complex128
+"""As wide as four float32 numbers: the sides of blocks are multiples of four, and are moved so."""
 
 
 def smooth_phase(images: Tensor, deviation: float = SMOOTH) -> Tensor:
@@ -161,9 +163,9 @@ class _Shrinkage:
         self._turn = to_planes(turn)
         self._blocks, self._keeps = blocks, (real, imag)
         side, down = blocks.side, real.shape[1]
-        pixels = side * turn.shape[-1]
+        values = len(turn) * side * turn.shape[-1]
         self._room = torch.empty(0)
-        self._step = down if turn.device.type != "cpu" else max(1, _PIXELS // pixels)
+        self._step = down if turn.device.type != "cpu" else max(1, _VALUES // values)
 
     def __call__(self, planes: Tensor) -> Tensor:
         if self._room.shape != planes.shape:
@@ -195,8 +197,8 @@ class _Blocks:
         """`(frame, x, y)` real, each block times its own of the matrices `(down, across, frame, frame)`."""
         down, across, frames = matrices.shape[:3]
         made = matrices @ self._of(part)
-        apart = made.view(down, across, frames, self.side, self.side).permute(2, 0, 3, 1, 4)
-        whole = apart.reshape(frames, down * self.side, across * self.side)
+        fours = made.view(down, across, frames, self.side, self.side).view(_FOUR).permute(2, 0, 3, 1, 4)
+        whole = fours.contiguous().view(made.dtype).view(frames, down * self.side, across * self.side)
         return whole[:, : part.shape[1], : part.shape[2]]
 
     def covariance(self, series: Tensor) -> Tensor:
@@ -208,8 +210,7 @@ class _Blocks:
         for part in series.unbind(1):
             some = self._of(part)
             found.append(some @ some.mT / self.side**2)
-        local = torch.stack(found)
-        local = smooth(local.movedim((1, 2), (-2, -1))).movedim((-2, -1), (1, 2))
+        local = smooth(torch.stack(found), axes=(1, 2))
         return torch.lerp(local, _stationary(local), STATIONARY)
 
     def _of(self, part: Tensor) -> Tensor:
@@ -219,8 +220,9 @@ class _Blocks:
         wanted = (0, across * self.side - size[1], 0, down * self.side - size[0])
         if any(wanted):
             part = functional.pad(part, wanted)
-        apart = part.reshape(frames, down, self.side, across, self.side)
-        return apart.permute(1, 3, 0, 2, 4).reshape(down, across, frames, -1)
+        apart = part.contiguous().view(frames, down, self.side, across, self.side)
+        fours = apart.view(_FOUR).permute(1, 3, 0, 2, 4).contiguous()
+        return fours.view(part.dtype).view(down, across, frames, -1)
 
 
 def _stationary(covariance: Tensor) -> Tensor:

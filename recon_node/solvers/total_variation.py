@@ -92,9 +92,9 @@ class TotalVariation:
                 primal.copy_(before)
 
 
-def smooth(power: Tensor, *, rounds: int = 2) -> Tensor:
-    """Binomial average over cyclic neighbours in the last two axes; 2 rounds deviate by one pixel."""
-    for axis in (-2, -1):
+def smooth(power: Tensor, *, rounds: int = 2, axes: tuple[int, int] = (-2, -1)) -> Tensor:
+    """Binomial average over cyclic neighbours along two axes; 2 rounds deviate by one pixel."""
+    for axis in axes:
         for _ in range(rounds):
             power = 0.25 * power.roll(1, axis) + 0.5 * power + 0.25 * power.roll(-1, axis)
     return power
