@@ -60,7 +60,7 @@ class KtConfig(Checked):
     """Weight of changes between neighbouring pixels, same units."""
     single_spatial: Weight = 0.05
     """`spatial` for a frame that has no others to learn from."""
-    iterations: Iterations = 40
+    iterations: Iterations = 28
     """FISTA iterations where the sampled lines differ from frame to frame."""
     static_temporal: Weight = 0.12
     """`temporal` where all frames sample the same lines: parallel imaging alone must then unfold them."""
@@ -68,7 +68,7 @@ class KtConfig(Checked):
     """`spatial` there."""
     static_iterations: Iterations = 120
     """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
-    unfolding_iterations: Iterations = 16
+    unfolding_iterations: Iterations = 12
     """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`), after
     one that starts from the time average."""
     refinements: Annotated[int, Field(ge=0, le=100_000)] = 40
@@ -83,7 +83,7 @@ class KtConfig(Checked):
     """Difference of neighbouring pixels at which half of `edge` is left, same units."""
     static_refinements: Annotated[int, Field(ge=0, le=100_000)] = 80
     """`refinements` where all frames sample the same points, which are no whole lines."""
-    unfolding_refinements: Annotated[int, Field(ge=0, le=100_000)] = 24
+    unfolding_refinements: Annotated[int, Field(ge=0, le=100_000)] = 20
     """`refinements` where all frames sample the same whole lines."""
     static_edge: Weight = 0.07
     """`edge` there: most of the error is in the time average, which nothing along time helps to unfold."""
