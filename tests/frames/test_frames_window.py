@@ -14,9 +14,11 @@ from benchmarks.frame_order import in_frame_order
 from recon_node.core.acquisition import AcquisitionFlag as Flag
 from recon_node.core.scan import Limit, Readouts, SliceIndex
 from recon_node.files.open import open_source
+from recon_node.methods.sense import Sense
 from recon_node.pipeline.frames import FrameLines, FrameMaker, FrameWindow, window
 from recon_node.pipeline.row import Pipeline
 from recon_node.pipeline.scan import prepare
+from recon_node.pipeline.stages import calibrate
 from recon_node.prep.expectation import expected_lines
 from recon_node.prep.slices import LAST
 from recon_node.settings import PrepSettings, Settings
@@ -164,6 +166,27 @@ def test_a_preliminary_image_is_as_near_to_the_truth_as_sense_on_the_whole_slice
     assert sorted(shown) == list(range(PHASES))
     for phase, image in shown.items():
         assert np.mean((image - truth[phase]) ** 2) < 1.2 * np.mean((final[phase] - truth[phase]) ** 2)
+
+
+def test_frames_share_the_weight_that_suits_their_scan(tmp_path: Path, ordered) -> None:
+    """Few coils, far apart lines: a small weight would show more noise than heart."""
+    raw, truth = tmp_path / "raw.h5", tmp_path / "truth.h5"
+    simulate_scan(
+        raw, acceleration=4, pattern="uniform", coils=4, slices=1, phases=4, matrix=64, seed=3, truth=truth
+    )
+    with h5py.File(truth) as file:
+        wanted = np.abs(file["images"][0])
+    maker, small = FrameMaker(Settings()), Sense(device="cpu", regularisation=1e-3)
+    weights, errors = set(), []
+    for _, frame in complete(ordered(raw)):
+        image, kspace = maker.make(frame), frame.kspace()
+        assert image is not None
+        weights.add(image.made_by.settings["regularisation"])
+        other = small.reconstruct(kspace, calibrate(kspace))
+        errors.append([np.linalg.norm(np.abs(one.data[0]) - wanted[frame.phase]) for one in (image, other)])
+    assert len(weights) == 1
+    chosen, fixed = np.mean(errors, axis=0)
+    assert chosen < 0.9 * fixed
 
 
 def interleaved(scan, step: int):

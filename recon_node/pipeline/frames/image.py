@@ -19,8 +19,6 @@ from recon_node.pipeline.stages import calibrate
 from recon_node.prep import compress_coils
 from recon_node.settings import Settings
 
-WEIGHT = 1e-3
-"""Tikhonov weight of SENSE: near those that are found for slices, which takes longer than a frame may."""
 _KEPT = 16
 """Slices whose coil maps are kept."""
 
@@ -34,12 +32,14 @@ class _Calibrated:
     coils: int
     """Virtual ones."""
     maps: CoilMaps
+    sense: Sense | None = None
+    """With the weight that the first frame took: finding one takes longer than the frame's image."""
     frames: int = 0
     """That it has served."""
 
 
 class FrameMaker:
-    """Makes the images of frames, on the CPU; coil maps serve several frames.
+    """Makes the images of frames, on the CPU; coil maps and SENSE's weight serve several frames.
 
     They are made anew where more lines around the centre have come, and every `WINDOW` frames where no lines
     are flagged as calibration.
@@ -53,7 +53,7 @@ class FrameMaker:
     def __init__(self, settings: Settings) -> None:
         self._prep = settings.prep
         self._coils = settings.coils
-        self._sense = Sense(device="cpu", regularisation=WEIGHT)
+        self._sense = Sense(device="cpu")
         self._known: OrderedDict[SliceIndex, _Calibrated] = OrderedDict()
 
     def make(self, frame: FrameLines) -> ImageSeries | None:
@@ -76,7 +76,8 @@ class FrameMaker:
         self._known.move_to_end(series)
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
-        images = self._sense.reconstruct(self._compressed(kspace, known), known.maps)
+        images = (known.sense or self._sense).reconstruct(self._compressed(kspace, known), known.maps)
+        known.sense = self._sense.like(images)
         known.frames += 1
         return finish(images, shape=kspace.recon_shape or kspace.data.shape[-2:])
 
