@@ -92,6 +92,10 @@ def command(
     paths, missing = (list(only), []) if only is not None else find_inputs(inputs, folders=watching)
     for line in missing:
         click.echo(f"recon-node: {line}", err=True)
+    if workers > 1 and scheduler is None and not watching:
+        from recon_node.offline.forks import begin
+
+        begin()
     extras = _extras(undersample, settings, pages=pages, nifti=nifti)  # torch, from here on
     if watching:
         with _told_how_to_go_on("the same command"):

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import active_children, forkserver, get_context
+from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 
 import dask
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
-from recon_node.core.allocator import KEPT_BYTES, VARIABLE
 from recon_node.core.errors import ConfigError, ReconNodeError
-from recon_node.core.threads import DEFAULTS
+from recon_node.offline.forks import ENVIRONMENT, begin, interrupts_held
 
 _LOOPBACK = "127.0.0.1"
 _CLOSING_S = 5
 _STARTS = 3
-_ENVIRONMENT = {
-    **DEFAULTS,
-    VARIABLE: str(KEPT_BYTES),
-    "DASK_LOGGING__DISTRIBUTED": "critical",  # what happens to slices, the replay tells itself
-}
-_PRELOADED = ["distributed", "recon_node.offline.spread"]
-"""What every worker needs, imported once: each is a fork of a process that has it."""
 _CONFIG = {
     "distributed.worker.multiprocessing-method": "forkserver",
     "distributed.scheduler.allowed-failures": 20,  # the journal counts, and blames only what was at work
     "distributed.scheduler.active-memory-manager.start": False,  # it may leave a slice's only copy elsewhere
     "distributed.admin.low-level-log-length": 100,
-    "distributed.nanny.pre-spawn-environ": _ENVIRONMENT,
+    "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
     "distributed.worker.memory.target": False,  # what a worker holds is bounded: nothing goes to a disk,
     "distributed.worker.memory.spill": False,  # where patients' data would be left over
     "distributed.worker.memory.pause": 0.85,
@@ -62,20 +52,13 @@ def processes(workers: int) -> Iterator[Client]:
     with tempfile.TemporaryDirectory(prefix="recon-node-") as scratch, dask.config.set(_CONFIG), _quiet():
         cluster = None
         try:
-            with _interrupts_held():
-                _preload()
+            begin()
+            with interrupts_held():
                 cluster = _started(workers, scratch)
             with Client(cluster) as client:
                 yield client
         finally:
             _end(cluster, before)
-
-
-def _preload() -> None:
-    """Start the process that workers are forks of; it goes on by itself, and ends with this one."""
-    get_context("forkserver").set_forkserver_preload(_PRELOADED)
-    os.environ.update(_ENVIRONMENT)  # as Dask does; libraries look at it once, when they are imported
-    forkserver.ensure_running()
 
 
 def _started(workers: int, scratch: str) -> LocalCluster:
@@ -149,13 +132,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for log, level in zip(logs, levels, strict=True):
             log.setLevel(level)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started within never see Ctrl-C, which a terminal sends to all: this one ends them."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
