@@ -269,7 +269,8 @@ def kt_estimate(kspace: Tensor, mask: Tensor, maps: Tensor, config: KtConfig) ->
     images = []
     for clip in zip(kspace, mask, maps[:, None], strict=True):
         data, sampled, coils = (np.ascontiguousarray(t.detach().mT.cpu().numpy()) for t in clip)
-        images.append(kt_images(data, sampled, coils, config, kspace.device))
+        with torch.autocast(kspace.device.type, enabled=False):  # half precision is for UNets alone
+            images.append(kt_images(data, sampled, coils, config, kspace.device))
     return torch.from_numpy(np.stack(images)).mT.contiguous().to(kspace.device)
 
 
