@@ -48,12 +48,16 @@ def pick_device(device: str) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one CPU thread of torch, whatever the process has: sums then do not depend on how many."""
+    """Compute with one CPU thread of torch, whatever the process has: sums then do not depend on how many.
+
+    And in the precision that the numbers have, also within the training of a network in half precision.
+    """
     before = torch.get_num_threads()
     if before > 1:
         torch.set_num_threads(1)
     try:
-        yield
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
     finally:
         if before > 1:
             torch.set_num_threads(before)

@@ -108,6 +108,13 @@ def test_a_part_of_a_scan_is_told_where_air_is_by_the_whole_with_half_the_invers
     assert phantom.error(told) < 1.02 * phantom.error(alone)
 
 
+def test_within_the_training_of_a_network_in_half_precision_nothing_is_halved() -> None:
+    phantom = Phantom()
+    whole = phantom.images(KtConfig())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(phantom.images(KtConfig()), whole)
+
+
 @pytest.mark.parametrize("extra", [0.05, 0.5], ids=["faint", "bright"])
 def test_signal_beside_the_body_stays(extra: float) -> None:
     phantom = Phantom(extra=extra)
