@@ -8,6 +8,7 @@ interpolation.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -178,25 +179,31 @@ def _step(products: Tensor, window: float) -> Tensor:
 
 
 def _blurred(x: Tensor, deviation: float) -> Tensor:
-    """Gaussian blur of `(n, channel, row, column)`; the rim is repeated outside.
+    """Gaussian blur of `(..., row, column)`; the rim is repeated outside.
 
-    As a matrix along each axis: on a CPU twice as fast as a convolution of one channel.
+    As weighted sums of shifted images: on a CPU several times as fast as a convolution of one channel.
     """
-    down, across = (_blur_matrix(size, deviation, x.dtype, x.device) for size in x.shape[-2:])
-    with torch.autocast(x.device.type, enabled=False):  # half precision is for UNets alone
-        return torch.matmul(torch.matmul(down, x), across.T)
+    weights = _gaussian(deviation)
+    reach = len(weights) - 1
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        first, last = x.narrow(axis, 0, 1), x.narrow(axis, size - 1, 1)
+        wide = torch.cat([first] * reach + [x] + [last] * reach, dim=axis)
+        out = wide.narrow(axis, reach, size) * weights[0]
+        for step in range(1, reach + 1):
+            for place in (reach - step, reach + step):
+                out.add_(wide.narrow(axis, place, size), alpha=weights[step])
+        x = out
+    return x
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(mode=False)  # kept for training, too
-def _blur_matrix(size: int, deviation: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`(size, size)`: row i holds what pixel i of a blurred line is made of."""
+def _gaussian(deviation: float) -> tuple[float, ...]:
+    """Weights at distances of 0, 1, 2, ... pixels; those of both sides add up to one."""
     reach = round(3 * deviation)
-    steps = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-steps.square() / (2 * deviation**2))
-    places = (torch.arange(size)[:, None] + steps).clamp(0, size - 1)
-    matrix = torch.zeros(size, size).scatter_add_(1, places, (kernel / kernel.sum()).expand(size, -1))
-    return matrix.to(device, dtype)
+    one = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(reach + 1)]
+    total = one[0] + 2 * sum(one[1:])
+    return tuple(value / total for value in one)
 
 
 def cut_motion(motion: Tensor, window: slice) -> Tensor:
