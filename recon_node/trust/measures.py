@@ -42,6 +42,8 @@ MEASURES = (
     "disorder",
     "own_residual",
     "predicted_nmse",
+    "folded",
+    "noise_share",
 )
 """Measures that limits exist for; in each, larger is worse."""
 _BRIGHT = 0.98
@@ -88,6 +90,11 @@ class Measures:
     own_residual: float | None = None
     signal: float | None = None
     """Brightness of the image's bright parts, noise standard deviations; None without whitening."""
+    noise_share: float | None = None
+    """Noise that parallel imaging would leave at a geometry factor of 1, over the brightness of the image's
+    bright parts: the root of the acceleration over `signal`."""
+    folded: float | None = None
+    """Share of the object that signal from outside the field of view lies over: see `CoilMaps`."""
     predicted_nmse: float | None = None
     """Error of the image over its energy that the held-out error leads to expect: that error on all that was
     not sampled, noise on what was."""
@@ -148,6 +155,8 @@ def measure(
         map_residual=_map_residual(kspace, maps),
         peak_ratio=_peak_ratio(image, kspace, maps),
         signal=bright if kspace.whitened else None,
+        noise_share=_noise_share(kspace, bright),
+        folded=maps.folded,
         coil_gain=left.coil_gain,
         line_gain=left.line_gain,
         noise_mismatch=left.noise_mismatch,
@@ -180,6 +189,12 @@ def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64
     missed = max(taken.heldout_error**2 - noise, 0.0) * kspace.data.shape[1]
     energy = float(powers(image).sum(axis=1).mean())
     return ((1 - sampled) * missed + sampled * noise) / energy if energy > 0 else None
+
+
+def _noise_share(kspace: KSpace, bright: float) -> float | None:
+    if not kspace.whitened or bright <= 0:
+        return None
+    return 1 / (bright * float(np.sqrt(kspace.mask.mean())))
 
 
 def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:

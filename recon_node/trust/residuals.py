@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.fft import centred_ifft
 from recon_node.core.types import CoilMaps, KSpace
 from recon_node.trust.map_fit import MapFit
 from recon_node.trust.prediction import Predictor, powers
@@ -46,8 +47,9 @@ class Unexplained:
     spike: float | None
     """Largest unexplained energy of a sample over that of samples as far from the centre."""
     disorder: float | None
-    """Length of the round that the centre of k-space takes from phase to phase and back, over that of the
-    shortest round that was found: 1 where they follow each other. None for fewer than four phases."""
+    """Length of the round that magnitudes at the resolution of the centre of k-space take from phase to phase
+    and back, over that of the shortest round that was found: 1 where they follow each other. A cine turned
+    round, or begun at another phase, takes the same round. None for fewer than four phases."""
     own_residual: float | None
     """Largest share of the centre of the imaging data's own k-space, in any part of the scan, that no image
     gives through the coil maps; None where the phases do not sample the centre."""
@@ -197,17 +199,28 @@ def _centre(kspace: KSpace) -> NDArray[np.complex64] | None:
     return kspace.data[:, :, rows, columns]
 
 
+def _square(centre: NDArray[np.complex64], kspace: KSpace) -> NDArray[np.complex64]:
+    """As many samples along kx as along ky, around the middle."""
+    side = min(centre.shape[2], kspace.data.shape[3])
+    first = centre.shape[3] // 2 - side // 2
+    return centre[..., first : first + side]
+
+
 def _disorder(kspace: KSpace) -> float | None:
+    """Of magnitudes: the phase of an image drifts, and blood turns it, without the heart having moved."""
     centre = _centre(kspace)
     if centre is None or not 4 <= len(centre) <= MOST_ORDERED:
         return None
-    flat = (centre - centre.mean(axis=0)).reshape(len(centre), -1)
-    products = (flat @ flat.conj().T).real.astype(np.float64)
-    products = 0.5 * (products + products.T)
+    coils = centred_ifft(_square(centre, kspace))
+    usual = coils.mean(axis=0)
+    weight = np.sqrt(powers(usual).sum(axis=0))
+    shown = np.abs((usual.conj() * coils).sum(axis=1)) / np.maximum(weight, np.finfo(np.float32).tiny)
+    flat = (shown - shown.mean(axis=0)).reshape(len(shown), -1).astype(np.float64)
+    products = flat @ flat.T
     power = np.diagonal(products)
-    between = power[:, None] + power - 2 * products
-    noise = 2.0 * flat.shape[1] if kspace.whitened else 0.0
-    apart = np.sqrt(np.maximum(between - noise, 3 * noise / np.sqrt(flat.shape[1])))
+    noise = float(flat.shape[1]) if kspace.whitened else 0.0  # half of a sample's variance, twice
+    between = power[:, None] + power - 2 * products - noise
+    apart = np.sqrt(np.maximum(between, 3 * noise / np.sqrt(flat.shape[1])))
     order = np.arange(len(flat))
     given, best = _length(apart, order), _length(apart, _shortened(apart, order))
     return given / best if best > 0 else None
@@ -238,9 +251,7 @@ def _own_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
     centre = _centre(kspace)
     if centre is None or not maps.support.any():
         return None
-    side = min(centre.shape[2], kspace.data.shape[3])
-    first = centre.shape[3] // 2 - side // 2
-    square = centre[..., first : first + side]
+    square = _square(centre, kspace)
     fit, worst = MapFit(maps.data, square.shape[2:]), None
     for part in _parts(len(square)):
         noise = 1 / np.sqrt(part.stop - part.start) if kspace.whitened else None

@@ -12,6 +12,7 @@ from recon_node.trust.calibration import groups_of
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
 from recon_node.trust.measures import MEASURES, Measures, Reconstruct, knows_all_sets, measure
 from recon_node.trust.novelty import TrainedOn, novelty, words_of
+from recon_node.trust.stamps import order_doubts
 
 _SAYS = {
     "heldout_ratio": "held-out lines are predicted {value:.2f} times as badly as by parallel imaging",
@@ -28,6 +29,9 @@ _SAYS = {
     "noise_mismatch": "the noise of one coil is {value:.1f} times off what its noise scan says",
     "spike": "a sample holds {value:.0f} times the unexplained energy of its like: a spike",
     "disorder": "another order of the phases would be {value:.2f} times smoother: wrong triggers, or motion",
+    "folded": "in {percent:.0f} % of the object two signals lie over each other: folded from outside the "
+    "field of view, or moved from line to line",
+    "noise_share": "at this acceleration noise alone is {percent:.0f} % of the brightness of bright parts",
     "own_residual": "the coil maps miss {percent:.0f} % of the scan's own centre in a part of it",
 }
 _SAYS["predicted_nmse"] = (
@@ -165,7 +169,8 @@ def doubts_of(
         doubts.append(UNCALIBRATED)
     if not kspace.geometry.verified:
         doubts.append("the orientation of this vendor's data is not verified: the image may be mirrored")
-    return [*doubts, *_wrapped(maps, images), *_unfilled(kspace, images), *kspace.doubts]
+    found = [*_wrapped(maps, images), *_unfilled(kspace, images), *order_doubts(kspace)]
+    return [*doubts, *found, *kspace.doubts]
 
 
 def _wrapped(maps: CoilMaps, images: ImageSeries) -> list[str]:

@@ -73,6 +73,14 @@ def test_phases_in_a_wrong_order_could_be_gone_through_on_a_shorter_round(scene)
     assert taken_apart(scene.truth[:3, None], few, scene.maps)[1].disorder is None
 
 
+def test_a_phase_that_drifts_is_no_wrong_order_and_hides_none(scene):
+    drift = np.exp(1j * np.array([0.0, 2.0, 0.5, 3.0, 1.0, 2.5]))[:, None, None, None]
+    usual, wrong = (scene.kspace.data[order] * drift for order in ([0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5]))
+    still = unexplained(scene).disorder
+    assert unexplained(scene, data=usual.astype(np.complex64)).disorder == pytest.approx(still, abs=0.02)
+    assert unexplained(scene, data=wrong.astype(np.complex64)).disorder > 1.2
+
+
 def test_maps_that_do_not_fit_the_scan_itself_show_though_the_calibration_fits_them(scene):
     coils = scene.maps.data[:, [1, 0, 2, 3]]
     wrong = dataclasses.replace(scene.maps, data=coils)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recon_node.core.errors import ConfigError, WeightsError
+from recon_node.core.fft import centred_fft
 from recon_node.core.types import Prompt, Prompts, Sampling
 from recon_node.trust import (
     DEFAULTS,
@@ -301,3 +302,27 @@ def test_a_calibration_never_loosens_what_is_measured_against_parallel_imaging()
     limits = calibrate(poor).of("cine 8x")
     assert limits["heldout_ratio"] == Limit(typical=1.1, warn=1.1, fallback=1.6)
     assert limits["peak_ratio"].warn == 9.0
+
+
+@pytest.mark.parametrize(("folded", "said"), [(0.05, 0), (0.2, 1)])
+def test_two_layers_that_a_method_knows_still_lie_over_each_other(scene, folded, said):
+    data = np.concatenate([scene.maps.data, 0 * scene.maps.data])
+    maps = dataclasses.replace(scene.maps, data=data, folded=folded)
+    images = scene.oracle(scene.kspace)
+    both = dataclasses.replace(images, parts=np.stack([images.data, 0 * images.data], axis=1))
+    verdict = judge_reconstruction(scene.kspace, maps, both, prompts=scene.prompts)
+    found = [reason for reason in verdict.reasons if "two signals lie over each other" in reason]
+    assert len(found) == said
+    assert (verdict.verdict == "warn") == bool(said)
+
+
+@pytest.mark.parametrize(("less", "said"), [(1, 0), (20, 1)])
+def test_an_image_of_little_more_than_noise_is_said_to_be_one(scene, less, said):
+    noise = scene.kspace.data - scene.kspace.mask[:, None] * centred_fft(
+        scene.maps.data[0] * scene.truth[:, None]
+    )
+    data = (scene.kspace.data - noise) / less + noise
+    kspace = dataclasses.replace(scene.kspace, data=data.astype(np.complex64))
+    images = scene.series(scene.truth / less)
+    verdict = judge_reconstruction(kspace, scene.maps, images, prompts=scene.prompts)
+    assert len([one for one in verdict.reasons if "noise alone is" in one]) == said

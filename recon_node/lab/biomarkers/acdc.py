@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label, map_coordinates
 
 from recon_node.core.errors import ConfigError, DataError
+from recon_node.lab.biomarkers.continuity import continuous
 from recon_node.lab.biomarkers.segmenters import F32, Segmentation, SliceImages
 
 VARIABLE = "RECON_NODE_SEGMENTER_ONNX"
@@ -26,7 +27,8 @@ FIELD_MM = 320.0
 SCD2 and SCD3. 240 mm is as near to them, but loses a basal slice in end systole where the image is turned by
 20 or 90 degrees, and without turning where the image ends before that."""
 LOST = 0.5
-"""Of the slice's median cavity: what is smaller may be a ventricle that the network lost in that frame."""
+"""Of the slice's median cavity, and of that of the frames around: what is smaller may be a ventricle that the
+network lost in that frame."""
 PERCENTILES = (0.05, 99.05)
 """Of a frame's pixels, which become 0 and 1."""
 MYOCARDIUM, CAVITY = 2, 3
@@ -81,7 +83,8 @@ class AcdcNetwork:
         """Shares are 0 or 1, on the network's grid of `FIELD_MM` around the heart.
 
         Of several parts, the largest of cavity and wall together counts. A frame whose cavity is below
-        `LOST` of the slice's median is looked at again in four directions.
+        `LOST` of the slice's median is looked at again in four directions; where the ventricle stays lost,
+        though the frames around it have it, it is taken from these (`recon_node.lab.biomarkers.continuity`).
 
         Raises
         ------
@@ -90,13 +93,14 @@ class AcdcNetwork:
         """
         seen = around(images, self.side)
         kept = np.stack([_largest(self._scores(frame)) for frame in seen])
-        cavity = (kept == CAVITY).sum(axis=(1, 2))
-        for place in np.flatnonzero(cavity < LOST * np.median(cavity)):
+        areas = (kept == CAVITY).sum(axis=(1, 2))
+        for place in np.flatnonzero(areas < LOST * np.median(areas)):
             kept[place] = _largest(self._from_all_sides(seen[place]))
+        cavity, wall = continuous(kept == CAVITY, kept == MYOCARDIUM, least=LOST)
         pixel = FIELD_MM / self.side
         return Segmentation(
-            cavity=(kept == CAVITY).astype(np.float32),
-            wall=(kept == MYOCARDIUM).astype(np.float32),
+            cavity=cavity.astype(np.float32),
+            wall=wall.astype(np.float32),
             pixel_mm=(pixel, pixel),
         )
 

@@ -55,6 +55,7 @@ _KINDS = (
     Kind(name="young-network", strengths=(1, 1, 1), apply=motion.young_network, network=True),
     Kind(name="damaged-network", strengths=(0.1, 0.3, 1), apply=motion.damaged_network, network=True),
     Kind(name="inventing-network", strengths=(0.2, 0.5, 1), apply=motion.inventing_network),
+    Kind(name="phase-counter", strengths=(0.25, 0.5, 1), apply=motion.phase_counter),
 )
 KINDS = {kind.name: kind for kind in _KINDS}
 

@@ -41,10 +41,25 @@ def wrong_triggers(raw: Raw, share: float) -> None:
 
 
 def phase_order(raw: Raw, share: float) -> None:
-    """So large a share of the phases stands in another order than they were acquired in."""
+    """So large a share of the phases stands in another order than acquired, and no time stamp says so."""
+    some, other = _exchanged(raw, share)
+    raw.samples[some] = raw.samples[other]
+
+
+def phase_counter(raw: Raw, share: float) -> None:
+    """The same by a wrong counter of phases: their lines keep the time stamps that they were acquired at."""
+    some, other = _exchanged(raw, share)
+    raw.samples[some] = raw.samples[other]
+    times = np.array(raw.full.trigger_times_ms)
+    times[some] = times[other]
+    raw.full = dataclasses.replace(raw.full, trigger_times_ms=tuple(times.tolist()))
+
+
+def _exchanged(raw: Raw, share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of phases, and of the phases that stand there instead; all of them: every one a place later."""
     phases = len(raw.samples)
     some = np.sort(raw.rng.choice(phases, max(2, round(share * phases)), replace=False))
-    raw.samples[some] = raw.samples[np.roll(some, 1)]
+    return some, np.roll(some, 1)
 
 
 def off_resonance(raw: Raw, cycles: float) -> None:

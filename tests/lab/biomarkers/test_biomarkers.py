@@ -27,6 +27,7 @@ from recon_node.lab.biomarkers import (
 )
 from recon_node.lab.biomarkers.acdc import FIELD_MM, VARIABLE, AcdcNetwork
 from recon_node.lab.biomarkers.agreement import agreements, pairs
+from recon_node.lab.biomarkers.continuity import continuous
 from recon_node.lab.biomarkers.contours import expert_areas
 from recon_node.lab.biomarkers.measures import against_experts, of_slice, of_stack
 from recon_node.lab.biomarkers.report import write_reports
@@ -226,6 +227,59 @@ def test_a_ventricle_lost_in_one_frame_is_looked_for_from_all_sides(
     cavity, _ = AcdcNetwork(tmp_path / "net.onnx").segment(images).areas_cm2()
     assert cavity[3] == pytest.approx(cavity[0], rel=0.1)
     assert cavity[0] == pytest.approx(np.pi * 5.0**2, rel=0.15)
+
+
+class Blind(Session):
+    """Sees nothing in images with something bright in a corner, whichever way they are turned."""
+
+    def run(self, _: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        (scores,) = super().run(None, given)
+        rims = given["input"][0, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
+        if rims.max() > 0.5:
+            scores[:, 1:] -= 10
+        return [scores]
+
+
+@pytest.mark.parametrize("lost", [(9, 10, 11), (19, 0)], ids=["end-systole", "across-the-end-of-the-cycle"])
+def test_a_ventricle_that_stays_lost_is_taken_from_the_frames_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, ...]
+) -> None:
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Blind)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    (tmp_path / "net.onnx").write_bytes(NETWORK)
+    radii = 50 + 10 * np.cos(2 * np.pi * np.arange(20) / 20)
+    frames = np.stack([ring(r, 20) for r in radii])
+    images = SliceImages(images=frames, pixel_mm=(2.5, 2.5), centre=(48, 48))
+    network = AcdcNetwork(tmp_path / "net.onnx")
+    whole, whole_wall = network.segment(images).areas_cm2()
+    marked = np.pad(frames, ((0, 0), (40, 40), (40, 40)))
+    far = round(FIELD_MM / 2 / 2.5)
+    for place in lost:
+        for row, column in (
+            (88 - far, 88 - far),
+            (88 - far, 88 + far),
+            (88 + far, 88 - far),
+            (88 + far, 88 + far),
+        ):
+            marked[place, row - 4 : row + 5, column - 4 : column + 5] = 1
+    images = SliceImages(images=marked, pixel_mm=(2.5, 2.5), centre=(88, 88))
+    cavity, wall = network.segment(images).areas_cm2()
+    assert cavity == pytest.approx(whole, rel=0.15)
+    assert wall == pytest.approx(whole_wall, rel=0.25)  # of the network's pixels, 10 mm wide
+
+
+def test_a_cavity_that_closes_slowly_grows_no_larger_than_around() -> None:
+    y, x = np.mgrid[:48, :48] - 24
+    away = np.hypot(y, x)
+    radii = np.array([9, 8, 7, 5, 4, 3, 2, 0, 0, 0, 2, 3, 5, 6, 8, 9, 10, 10, 10, 10])
+    cavity = away < radii[:, None, None]
+    wall = (away < 14) & ~cavity
+    same, same_wall = continuous(cavity, wall, least=0.5)
+    assert same[7:10].sum(axis=(1, 2)).max() <= cavity[6].sum()
+    assert np.array_equal(same[10:], cavity[10:])
+    assert np.array_equal(same | same_wall, cavity | wall)
+    none = np.zeros_like(cavity)
+    assert continuous(none, none, least=0.5)[0].sum() == 0
 
 
 def test_the_network_runs_the_same_without_the_real_runtime(
