@@ -188,13 +188,22 @@ def _hearts(study: FailureStudy, source: str) -> Iterator[tuple[str, int, Condit
         for number in range(study.scans + study.clean):
             yield source, number, conditions[number % len(conditions)], None, number < study.scans
         return
+    faulty = _faulty(len(study.cines), len(conditions), study.scans)
     number = 0
-    every = max(1, -(-len(conditions) * len(study.cines) // max(1, study.scans)))
     for turn in range(len(conditions)):
         for place, cine in enumerate(study.cines):
-            faulty = study.scans > 0 and number % every == 0
-            yield source, number, conditions[(place + turn) % len(conditions)], cine, faulty
+            yield source, number, conditions[(place + turn) % len(conditions)], cine, number in faulty
             number += 1
+
+
+def _faulty(cines: int, conditions: int, scans: int) -> set[int]:
+    """Numbers of the scans of real hearts that faults happen to: others each time, conditions in turn."""
+    found: list[int] = []
+    for scan in range(min(scans, cines * conditions)):
+        place = (2 * scan + 1) * cines // (2 * scans) if scans <= cines else scan % cines
+        turns = [(scan + scan // cines - place + more) % conditions for more in range(conditions)]
+        found.append(next(n for turn in turns if (n := turn * cines + place) not in found))
+    return set(found)
 
 
 def _record(

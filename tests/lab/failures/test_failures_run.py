@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +12,19 @@ from click.testing import CliRunner
 
 from recon_node.cli.evaluate import command
 from recon_node.core.errors import DataError
+from recon_node.lab.evaluation.measured import read_measured, trials
 from recon_node.lab.failures import FailureStudy, chosen_kinds, run
-from recon_node.lab.failures.fit import folds, judged, judged_apart, make_limits, residual
+from recon_node.lab.failures.fit import LEAST_WARN, folds, judged, judged_apart, make_limits, residual
 from recon_node.lab.failures.report import write_reports
-from recon_node.lab.failures.run import CASES, read
+from recon_node.lab.failures.run import CASES, read, tasks
 from recon_node.lab.failures.score import auroc, is_bad, medians, summarise
 from recon_node.methods.registry import make_methods
+from recon_node.pipeline.stages import calibrate
 from recon_node.settings import ReconSettings
 from recon_node.simulate.cine import Cine
-from recon_node.trust import Limit, load_limits, save_limits
+from recon_node.trust import Limit, load_limits, measure, save_limits
 
+MEASURED = Path(__file__).parents[4] / "shared" / "data"
 STUDY = FailureStudy(
     kinds=chosen_kinds(["spikes", "coils-swapped"], learned=False),
     levels=(3,),
@@ -112,6 +116,32 @@ def test_the_command_writes_its_reports(folder):
     assert {row["kind"] for row in report["rows"]} == {"clean", "spikes", "coils-swapped"}
     assert "spikes" in (folder / "report.md").read_text()
     assert "Which failures" in (folder / "report.html").read_text()
+
+
+def test_faults_happen_to_other_real_hearts_each_time_under_conditions_in_turn():
+    cines = tuple(
+        Cine(images=np.ones((4, 48, 48), np.float32), pixel_mm=(2.0, 2.0), name=f"slice {n}")
+        for n in range(11)
+    )
+    conditions = (("uniform", 8), ("random", 12), ("radial", 16))
+    for scans in (0, 1, 3, 11, 40):
+        study = dataclasses.replace(STUDY, cines=cines, conditions=conditions, scans=scans)
+        real = [task for task in tasks(study) if task.source == "real" and task.kind == "spikes"]
+        hearts = {(task.cine.name, task.condition) for task in real}
+        assert len(hearts) == min(scans, 33)
+        assert len({name for name, _ in hearts}) == min(scans, 11)
+        assert len({condition for _, condition in hearts}) == min(scans, 3)
+
+
+@pytest.mark.skipif(not MEASURED.exists(), reason="measured k-space not here")
+def test_measured_kspace_of_heads_stays_well_within_the_nearest_limits(methods):
+    slices = read_measured(MEASURED / "real_ge.npz")[:4:3]
+    given = [trial.given for one in slices for trial in trials("head", one, [("random", 4.0)])]
+    for kspace in (*given, *read_measured(MEASURED / "cartesian_ksp.npy")):
+        maps = calibrate(kspace)
+        found = measure(kspace, maps, methods.chosen.reconstruct(kspace, maps, None))
+        for name in ("map_residual", "own_residual", "coil_gain"):
+            assert getattr(found, name) < 0.7 * LEAST_WARN[name]
 
 
 @pytest.mark.parametrize(
