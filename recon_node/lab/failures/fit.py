@@ -68,7 +68,7 @@ LEAST_WARN = {
 LEAST_REACH = 0.1
 """How far clean scans go at least, in the logarithm of a measure from its median."""
 NEARER = {"disorder": 0.04}
-"""The same of measures that hardly vary: no clean scan of Sunnybrook SCD2 and SCD3 went beyond 0.007."""
+"""The same of measures that hardly vary: clean scans of Sunnybrook SCD2 and SCD3 stay well within."""
 FARTHER = 1.25
 """Limits lie so many times as far as any good clean scan went."""
 MOST = {"predicted_nmse": 1.25 * NMSE_TIMES}
