@@ -68,7 +68,7 @@ class KtConfig(Checked):
     """`spatial` there."""
     static_iterations: Iterations = 120
     """`iterations` there, where they are no whole lines; unfolding converges more slowly."""
-    unfolding_iterations: Iterations = 12
+    unfolding_iterations: Iterations = 16
     """ADMM iterations where all frames sample the same whole lines (`recon_node.solvers.unfolding`), after
     one that starts from the time average."""
     refinements: Annotated[int, Field(ge=0, le=100_000)] = 40
@@ -77,16 +77,21 @@ class KtConfig(Checked):
     floor: Weight = 0.2
     """Standard deviation that the second pass grants whatever the first has not found, in units of the noise
     standard deviation."""
+    imaginary: Weight = 0.5
+    """Of the power that the first estimate has beside its smooth phase, how much counts as the object's: the
+    estimate's errors have any phase."""
     edge: Weight = 0.05
     """`spatial` of the second pass where the first has no edge."""
     edge_scale: Annotated[float, Field(gt=0, le=1e9)] = 1.0
     """Difference of neighbouring pixels at which half of `edge` is left, same units."""
     static_refinements: Annotated[int, Field(ge=0, le=100_000)] = 80
     """`refinements` where all frames sample the same points, which are no whole lines."""
-    unfolding_refinements: Annotated[int, Field(ge=0, le=100_000)] = 20
+    unfolding_refinements: Annotated[int, Field(ge=0, le=100_000)] = 24
     """`refinements` where all frames sample the same whole lines."""
-    static_edge: Weight = 0.07
+    static_edge: Weight = 0.1
     """`edge` there: most of the error is in the time average, which nothing along time helps to unfold."""
+    static_imaginary: Weight = 1.0
+    """`imaginary` there: an estimate that is not unfolded yet has a phase that is not the object's."""
     air: Weight = 0.2
     """Pull towards zero where there is air, in units of the largest eigenvalue of ``A^H A``; 0 for none."""
 
@@ -152,14 +157,19 @@ def kt_parts(
     images = problem.solve(
         lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), problem.start()
     )
-    edge = config.static_edge if bool((mask == mask[:1]).all()) else config.edge
+    still = bool((mask == mask[:1]).all())
+    edge, imaginary = (
+        (config.static_edge, config.static_imaginary) if still else (config.edge, config.imaginary)
+    )
     refinements = problem.iterations(
         config.refinements, config.static_refinements, config.unfolding_refinements
     )
     for iterations in (refinements // 2, refinements - refinements // 2) if len(mask) > 1 else ():
         if iterations > 0:
             edges = edge_weights(images, edge * unit, config.edge_scale * unit)
-            prior = learned_prior(images, floor=config.floor * unit, edges=edges, noise=unit)
+            prior = learned_prior(
+                images, floor=config.floor * unit, edges=edges, noise=unit, imaginary=imaginary
+            )
             images = problem.solve(prior, images, iterations=iterations)
     return problem.operator.to_grid(images)
 

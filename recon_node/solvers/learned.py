@@ -33,11 +33,8 @@ BLOCKS = ((48, 4), (96, 8))
 """Most frames, and the side in pixels of blocks that share one covariance; with more frames `LARGEST_BLOCK`:
 the matrices of a series take memory by its frames squared."""
 LARGEST_BLOCK = 16
-STATIONARY = 0.3
+STATIONARY = 0.15
 """Share of the covariance that is taken as stationary."""
-IMAGINARY = 0.5
-"""Of what the estimate has beside its smooth phase, this share of the power counts as the object's: the
-estimate's errors have any phase."""
 _PART_BYTES = 1 << 24
 """Matrices that are inverted together."""
 _VALUES = 1 << 17
@@ -94,7 +91,7 @@ def edge_weights(images: Tensor, weight: float, scale: float) -> tuple[Tensor, T
 
 
 def learned_prior(
-    images: Tensor, *, floor: float, edges: tuple[Tensor, Tensor], noise: float
+    images: Tensor, *, floor: float, edges: tuple[Tensor, Tensor], noise: float, imaginary: float
 ) -> Callable[[float], Callable[[Tensor], Tensor]]:
     """Shrinkage by local covariances over time, then total variation over space, as one proximal step.
 
@@ -108,6 +105,8 @@ def learned_prior(
         Weights of total variation, see `edge_weights`.
     noise : float
         Standard deviation of the complex noise in the samples, above 0.
+    imaginary : float
+        Of the power that `images` have beside their smooth phase, how much counts as the object's.
 
     Returns
     -------
@@ -119,7 +118,7 @@ def learned_prior(
     upright = images * turn.conj()
     blocks = _Blocks(images)
     moving = blocks.covariance(upright.real - upright.real.mean(dim=0))
-    beside = IMAGINARY * blocks.covariance(upright.imag)
+    beside = imaginary * blocks.covariance(upright.imag)
     granted = max(floor, 1e-12) ** 2 / 2
 
     def proximal(divisor: float) -> Callable[[Tensor], Tensor]:

@@ -34,7 +34,7 @@ def _noise(like: torch.Tensor, seed: int = 1) -> torch.Tensor:
 def _step(images: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """One proximal step on `x` of what `images` teach, next to no total variation in it."""
     flat = (torch.full(images.shape[-2:], 1e-6), torch.full(images.shape[-2:], 1e-6))
-    return in_planes(learned_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0))(x)
+    return in_planes(learned_prior(images, floor=0.2, edges=flat, noise=1.0, imaginary=0.5)(1.0))(x)
 
 
 def test_what_a_place_does_in_some_frames_is_kept_there_and_nowhere_else() -> None:
@@ -89,7 +89,7 @@ def test_series_of_any_length_and_size_stay_as_they_are_where_they_are_as_expect
 def test_noise_is_shrunk_where_the_first_estimate_stands_still_and_kept_where_it_beats() -> None:
     images = _beating()
     flat = (torch.full((SIDE, SIDE), 1e-6), torch.full((SIDE, SIDE), 1e-6))
-    step = in_planes(learned_prior(images, floor=0.2, edges=flat, noise=1.0)(1.0))
+    step = in_planes(learned_prior(images, floor=0.2, edges=flat, noise=1.0, imaginary=0.5)(1.0))
     noisy = images + torch.randn(images.shape, dtype=images.dtype, generator=torch.Generator().manual_seed(1))
     out = step(noisy)
     left, before = (out - images)[:, 0], (noisy - images)[:, 0]
@@ -104,7 +104,7 @@ def test_noise_is_shrunk_where_the_first_estimate_stands_still_and_kept_where_it
 def test_the_time_average_is_left_alone() -> None:
     images = _beating()
     none = (torch.full((SIDE, SIDE), 1e-9), torch.full((SIDE, SIDE), 1e-9))
-    prior = learned_prior(torch.zeros_like(images), floor=0.0, edges=none, noise=1.0)
+    prior = learned_prior(torch.zeros_like(images), floor=0.0, edges=none, noise=1.0, imaginary=0.5)
     out = in_planes(prior(1.0))(images)
     torch.testing.assert_close(out.mean(dim=0), images.mean(dim=0), rtol=1e-4, atol=1e-4)
 
