@@ -6,8 +6,8 @@ One drawn heart, sent as a file, prepared once. Each method runs in a process of
 its memory is its own. CPU seconds of the second of two runs, the first of which loads; coil maps are part of
 the reconstruction. PSNR is that of magnitudes, against the truth, mean over phases.
 
-`--bart` adds `ecalib` and `pics` with total variation over time and space (100 iterations, minutes), in the
-same noise units; its time includes starting and reading and writing files, and its PSNR is taken where its
+`--bart` adds `ecalib` and `pics` with total variation over time and space (as `evaluate --rivals bart`,
+minutes), in the same noise units; its time includes starting and reading and writing files, and its PSNR is taken where its
 maps are. `--workers` replays two such slices
 with one worker and with two, nothing set by hand, and prints the ratio of wall times.
 """

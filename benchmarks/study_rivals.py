@@ -156,5 +156,7 @@ def bart_kt() -> Rival:
 
     grid = {"spatial": (0.01, 0.03, 0.1), "temporal": (0.1, 0.3, 0.6)}
     start = {"temporal": 0.3, "spatial": 0.03}
-    depends = {"name": "bart kt", "version": bart.version(), "iterations": bart.BartKt().iterations}
+    usual = bart.BartKt()
+    iterations = f"{usual.iterations} {usual.static_iterations}"
+    depends = {"name": "bart kt", "version": bart.version(), "iterations": iterations}
     return Rival("BART k-t TV", run, depends, start, grid)

@@ -32,8 +32,7 @@ class BartKt:
 
     They are the best of those tried on two real clips that no comparison shows (Sunnybrook SCD2 and bivme),
     apart for scans whose frames all sample the same points, as the node's k-t has them. At BART's own penalty
-    of its ADMM (0.5) so many iterations are far from the minimum: 1 to 2 dB below it. Where all frames sample
-    the same lines they are not enough at this penalty either; several hundred would be.
+    of its ADMM (0.5) so many iterations are far from the minimum: 1 to 2 dB below it.
     """
 
     label: ClassVar[str] = "BART k-t TV"
@@ -46,17 +45,20 @@ class BartKt:
     penalty: float = 0.02
     """Of ADMM's constraints (``-u``): how quickly it converges, not to what."""
     iterations: int = 60
+    static_iterations: int = 150
+    """`iterations` where all frames sample the same points: unfolding converges more slowly."""
 
     def options(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
         """Of ``bart pics``, for a mask `(phase, ky, kx)`."""
         still = bool((mask == mask[:1]).all())
         temporal = self.static_temporal if still else self.temporal
         spatial = self.static_spatial if still else self.spatial
+        iterations = self.static_iterations if still else self.iterations
         return (
             "-w1",
             "-m",
             f"-u{self.penalty:g}",
-            f"-i{self.iterations}",
+            f"-i{iterations}",
             f"-RT:{ALONG_TIME}:0:{temporal:g}",
             f"-RT:{IN_PLANE}:0:{spatial:g}",
         )
