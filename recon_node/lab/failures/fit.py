@@ -58,7 +58,7 @@ LEAST_WARN = {
     "line_gain": 0.25,
     "noise_mismatch": 1.45,
     "spike": 15.0,
-    "disorder": 1.05,
+    "disorder": 1.1,
     "folded": 0.05,
     "noise_share": 0.1,
     "map_residual": 0.03,
@@ -67,8 +67,9 @@ LEAST_WARN = {
 """Limits that lie no nearer: scans of a benchmark have no other imperfections than those that it knows."""
 LEAST_REACH = 0.1
 """How far clean scans go at least, in the logarithm of a measure from its median."""
-NEARER = {"disorder": 0.04}
-"""The same of measures that hardly vary: clean scans of Sunnybrook SCD2 and SCD3 stay well within."""
+NEARER = {"disorder": 0.08}
+"""The same of measures that hardly vary: clean scans of Sunnybrook SCD2 and SCD3 stay well within, and a
+drawn heart that breathes reaches 1.07."""
 FARTHER = 1.25
 """Limits lie so many times as far as any good clean scan went."""
 MOST = {"predicted_nmse": 1.25 * NMSE_TIMES}
