@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -110,10 +111,14 @@ def scheduler_at(address: str) -> Iterator[Client]:
     ConfigError
         None answers there.
     """
+    said = None
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no Dask scheduler answers at {address}: {error}") from error
+        said = f"no Dask scheduler answers at {address}: {error}"
+    if said is not None:
+        gc.collect()  # ends what was begun: later, that may be while another client holds its lock
+        raise ConfigError(said)
     with client:
         yield client
 

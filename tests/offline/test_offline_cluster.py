@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -363,6 +364,18 @@ def test_a_scheduler_that_is_none_is_one_line(hearts: list[Path], tmp_path: Path
         replay(hearts, tmp_path, SETTINGS, scheduler="no-protocol://x")
     command = ["replay", str(hearts[0]), "--out", str(tmp_path / "out"), "--scheduler", "no-protocol://x"]
     assert run(command) == 2
+
+
+def test_nothing_is_left_of_a_client_that_found_no_scheduler(hearts: list[Path], tmp_path: Path) -> None:
+    # Ended by the collector while another one starts, it would wait for that one's lock, for ever.
+    gc.disable()
+    try:
+        with pytest.raises(ConfigError, match="no Dask scheduler answers"):
+            replay(hearts, tmp_path, SETTINGS, scheduler="no-protocol://x")
+        left = [one for one in gc.get_objects() if type(one) is Client and one.status != "closed"]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_an_error_in_one_file_is_the_same_by_any_worker(
