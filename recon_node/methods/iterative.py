@@ -19,6 +19,9 @@ class Iterative(ABC):
     """Solves for all frames of a slice at once, on CPU or CUDA."""
 
     name: ClassVar[str]
+    columns: ClassVar[int | None] = None
+    """As many image columns, evenly spaced, say as much of the method as all do, where whole lines were
+    sampled: of one that solves each column by itself. None where columns depend on each other."""
     device: str
     """``auto``, ``cpu`` or ``cuda``."""
 

@@ -40,6 +40,7 @@ class Sense(Iterative):
     """
 
     name = "sense"
+    columns = 48
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from recon_node.coils import espirit, placed
 from recon_node.core.errors import CalibrationError, UnsupportedScan
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, TextEmbedding, Verdict
 from recon_node.images import covered_part, evened, fill_partial_fourier, finish
-from recon_node.methods.iterative import settled
+from recon_node.methods.asked_again import AskedAgain
 from recon_node.methods.registry import Methods
 from recon_node.prep.calibration import LEAST_LINES
 from recon_node.prompts import build_prompts, embed
@@ -116,16 +116,8 @@ def judge(
     if not settings.check_trust:
         unchecked = Verdict(verdict="warn", score=0.0, reasons=("trust was not checked",))
         return Judged(images=images, verdict=unchecked)
-    chosen, fallback = methods.chosen, methods.fallback
-
-    def stand_in(part: KSpace) -> ImageSeries:
-        return fallback.reconstruct(part, maps, None)
-
-    alike = settled(chosen, images)
-
-    def again(part: KSpace) -> ImageSeries:
-        return alike.reconstruct(part, maps, text)
-
+    again = AskedAgain(method=methods.chosen, maps=maps, text=text, images=images)
+    stand_in = AskedAgain(method=methods.fallback, maps=maps)
     verdict = judge_reconstruction(
         kspace,
         maps,
@@ -133,7 +125,7 @@ def judge(
         prompts=prompts,
         standards=methods.standards,
         reconstruct=again,
-        reference=again if chosen.name == fallback.name else stand_in,
+        reference=again if methods.chosen.name == methods.fallback.name else stand_in,
     )
     if verdict.verdict != "fallback":
         return Judged(images=images, verdict=verdict)

@@ -10,26 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from recon_node.trust.decimation import all_columns, fewer_columns
+
 _BLUR = 2.25
 """Standard deviation, pixels, over which expected errors are averaged."""
 
 
-def moved_by(images: NDArray[np.complex64], part: NDArray[np.complex64]) -> NDArray[np.float32]:
+def moved_by(
+    images: NDArray[np.complex64], part: NDArray[np.complex64], step: int = 1
+) -> NDArray[np.float32]:
     """How far the middle phases of `images` lie from `part`, which was made without the held-out samples.
 
     Parameters
     ----------
     images, part : ndarray
-        `(phase, y, x)`; `part` has as many phases or fewer.
+        `(phase, y, x)`; `part` has as many phases or fewer, and every `step`-th column.
+    step : int
+        See `recon_node.trust.decimation`.
 
     Returns
     -------
     ndarray
-        `(y, x)` float32: root mean square of the magnitudes' difference, over phases and a few pixels around.
+        `(y, x)` float32, all columns: root mean square of the magnitudes' difference, over phases and a few
+        pixels around.
     """
     first = (len(images) - len(part)) // 2
-    between = np.abs(images[first : first + len(part)]) - np.abs(part)
-    return np.asarray(np.sqrt(gaussian_filter(np.square(between).mean(axis=0), _BLUR)), np.float32)
+    between = np.abs(fewer_columns(images[first : first + len(part)], step)) - np.abs(part)
+    power = gaussian_filter(np.square(between).mean(axis=0), (_BLUR, _BLUR / step))
+    return np.asarray(np.sqrt(all_columns(power, images.shape[2])), np.float32)
 
 
 def on_scale(

@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.types import KSpace
+from recon_node.trust.decimation import folded, whole_lines
+
+STILL_FRAMES = 3
+"""Phases that say as much as more do, where all of a scan sample the same: they miss the same lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,7 +32,9 @@ class HeldOut:
     """`(phase, ky, kx)` bool, where samples were held out."""
 
 
-def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: int = 0) -> HeldOut | None:
+def hold_out(
+    kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: int = 0, step: int = 1
+) -> HeldOut | None:
     """Hold out samples outside the ACS in a run of neighbouring phases.
 
     Parameters
@@ -36,31 +42,37 @@ def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: in
     kspace : KSpace
         One slice. Where all its phases sample the same, they lose the same samples.
     frames : int
-        Most phases to take, from the middle of the series.
+        Most phases to take, from the middle of the series; where all sample the same, `STILL_FRAMES` are
+        enough.
     fraction : float
         Share held out: of the ky lines of each phase where whole lines were sampled, else of the patches
         with samples; at least one.
     seed : int
         Of the choice.
+    step : int
+        Of the image's columns one in so many is kept (`recon_node.trust.decimation`); the same lines are
+        held out whatever it is.
 
     Returns
     -------
     HeldOut or None
         None where no phase has a sample outside the ACS to spare.
     """
-    first, count = _middle(len(kspace.data), frames)
+    still = bool((kspace.mask == kspace.mask[:1]).all())
+    first, count = _middle(len(kspace.data), min(frames, STILL_FRAMES) if still else frames)
     part = slice(first, first + count)
     mask = kspace.mask[part]
     spare = mask & ~_acs(kspace)
     rng = np.random.default_rng(seed)
-    by_line = bool(np.all(mask == mask.any(axis=2, keepdims=True)))
-    units = _lines(mask.shape) if by_line else _patches(mask.shape, kspace.sampling.effective_acceleration)
-    still = bool((kspace.mask == kspace.mask[:1]).all())
+    rate = kspace.sampling.effective_acceleration
+    units = _lines(mask.shape) if whole_lines(mask) else _patches(mask.shape, rate)
     chosen = [_choose(frame, units, fraction, rng) for frame in (spare[:1] if still else spare)]
     lines = np.array(np.broadcast_to(np.stack(chosen), spare.shape))
     if not lines.any():
         return None
-    measured = kspace.data[part]
+    width = mask.shape[2] // step
+    mask, lines = mask[..., :width], lines[..., :width]
+    measured = _measured(kspace.data[part], mask, step)
     data = measured.copy()
     for frame, out in zip(data, lines, strict=True):
         rows = np.flatnonzero(out.any(axis=1))
@@ -73,6 +85,16 @@ def hold_out(kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: in
         acquisition_times_s=_cut(kspace.acquisition_times_s, part),
     )
     return HeldOut(kspace=reduced, measured=measured, lines=lines)
+
+
+def _measured(data: NDArray[np.complex64], mask: NDArray[np.bool_], step: int) -> NDArray[np.complex64]:
+    if step == 1:
+        return data
+    out = np.zeros((*data.shape[:3], mask.shape[2]), np.complex64)
+    for frame, sampled, made in zip(data, mask, out, strict=True):
+        rows = np.flatnonzero(sampled[:, 0])
+        made[:, rows] = folded(frame[:, rows], step)
+    return out
 
 
 def _middle(phases: int, frames: int) -> tuple[int, int]:

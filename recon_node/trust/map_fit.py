@@ -25,6 +25,8 @@ Complex = NDArray[np.complexfloating[Any, Any]]
 MARGIN = 3
 """Samples at each edge of the block that are not compared: half of a usual ESPIRiT kernel."""
 ITERATIONS = 15
+FURTHER = 4
+"""Iterations for a block like the one before: its fit begins with that one's."""
 _DONE = 1e-8
 
 
@@ -48,9 +50,12 @@ class MapFit:
         self._seen = [central_waves(full, part) for full, part in zip(shape, inner, strict=True)]
         self._inner = tuple(central(full, part) for full, part in zip(block, inner, strict=True))
         self._unknowns = len(maps) * block[0] * block[1]
+        self._before: Complex | None = None
 
     def unexplained(self, calibration: Complex, *, noise: float | None) -> float | None:
         """Norm of the calibration signal that no image gives through the maps, over the signal's norm.
+
+        Blocks are taken to be much like each other: the fit to each begins with that to the one before.
 
         Parameters
         ----------
@@ -93,19 +98,48 @@ class MapFit:
         return np.asarray(down @ images @ across.T)
 
     def _fitted(self, measured: Complex) -> Complex:
-        """Least squares by conjugate gradients from zero."""
-        residual = self._adjoint(measured)
-        x, direction = np.zeros_like(residual), residual
-        first = power = _energy(residual)
-        for _ in range(ITERATIONS):
-            if power <= _DONE * first:
+        """Least squares by conjugate gradients from zero, or from the last fit."""
+        target = residual = self._adjoint(measured)
+        x, iterations = np.zeros_like(residual), ITERATIONS
+        if self._before is not None:
+            seen = self._forward(self._before)
+            scale = np.vdot(seen, measured) / max(_energy(seen), 1e-30)
+            x, iterations = np.asarray(scale * self._before, np.complex64), FURTHER
+            residual = target - scale * self._adjoint(seen)
+        direction, power = residual, _energy(residual)
+        least = _DONE * _energy(target)
+        for _ in range(iterations):
+            if power <= least:
                 break
             image = self._adjoint(self._forward(direction))
             step = power / float(np.vdot(direction, image).real)
             x, residual = x + step * direction, residual - step * image
             before, power = power, _energy(residual)
             direction = residual + power / before * direction
+        self._before = x
         return x
+
+
+class MapFits:
+    """One `MapFit` for each size of blocks.
+
+    Parameters
+    ----------
+    maps : ndarray
+        `(map, coil, y, x)` complex.
+    """
+
+    def __init__(self, maps: Complex) -> None:
+        self._maps = maps
+        self._made: dict[int, MapFit] = {}
+
+    def unexplained(self, calibration: Complex, *, noise: float | None) -> float | None:
+        """See `MapFit.unexplained`; of a square block as high as this one, or as wide if that is less."""
+        side = min(calibration.shape[1:])
+        square = calibration[(slice(None), *(central(full, side) for full in calibration.shape[1:]))]
+        if side not in self._made:
+            self._made[side] = MapFit(self._maps, (side, side))
+        return self._made[side].unexplained(square, noise=noise)
 
 
 def _energy(values: Complex) -> float:

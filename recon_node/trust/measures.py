@@ -9,22 +9,19 @@ can predict (variance 1 a sample) is taken off both errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon_node.core.fft import centred_ifft, from_centre
+from recon_node.core.fft import central_waves
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
-from recon_node.trust.error_map import moved_by, on_scale
-from recon_node.trust.holdout import HeldOut, hold_out
-from recon_node.trust.map_fit import MapFit
+from recon_node.trust.error_map import on_scale
+from recon_node.trust.foretold import Foretold, NotFinite, Reconstruct, foretold
+from recon_node.trust.map_fit import MapFits
 from recon_node.trust.offgrid import calibration_error, place_of_block, predicted_block
-from recon_node.trust.prediction import powers, squared_errors
-from recon_node.trust.residuals import taken_apart
-
-Reconstruct = Callable[[KSpace], ImageSeries]
+from recon_node.trust.prediction import components, powers
+from recon_node.trust.residuals import own_residual, taken_apart
 
 MEASURES = (
     "heldout_ratio",
@@ -47,6 +44,8 @@ MEASURES = (
 )
 """Measures that limits exist for; in each, larger is worse."""
 _BRIGHT = 0.98
+_MOST = 1 << 18
+"""Pixels that a quantile is taken of."""
 _CLEAR = 4
 """Held-out signal this many times its own uncertainty is worth predicting."""
 
@@ -123,7 +122,8 @@ def measure(
     reconstruct : callable, optional
         The method that made `images`, as a function of k-space alone. Without it nothing is held out.
     reference : callable, optional
-        Parallel imaging with the same maps; needed together with `reconstruct`.
+        Parallel imaging with the same maps; needed together with `reconstruct`. Either may say that it does
+        not need all columns of the image (`recon_node.trust.foretold.ByColumns`).
     frames : int
         Number of neighbouring phases that the held-out reconstructions use; bounds the cost.
     fraction : float
@@ -144,15 +144,16 @@ def measure(
     if not np.isfinite(images.data).all():
         return Measures(finite=False)
     image = components(images, kspace, maps)
-    squared, left = taken_apart(image, kspace, maps)
-    residual = _mean(squared, kspace.mask, kspace)
-    signal = _power(kspace.data, kspace.mask)
-    bright = float(np.sqrt(np.quantile(powers(images.data), _BRIGHT)))
+    residual, left = taken_apart(image, kspace, maps)
+    fits = MapFits(maps.data)
+    bright = float(np.sqrt(np.quantile(powers(_thinned(images.data)), _BRIGHT)))
     taken = Measures(
         finite=True,
-        consistency=_ratio(*_without_noise(kspace, kspace.mask, residual, signal)),
-        consistency_noise=float(np.sqrt(residual)) if kspace.whitened else None,
-        map_residual=_map_residual(kspace, maps),
+        consistency=_ratio(
+            *_without_noise(kspace.whitened, residual.count, residual.missed, residual.signal)
+        ),
+        consistency_noise=float(np.sqrt(residual.missed)) if kspace.whitened else None,
+        map_residual=_map_residual(kspace, maps, fits),
         peak_ratio=_peak_ratio(image, kspace, maps),
         signal=bright if kspace.whitened else None,
         noise_share=_noise_share(kspace, bright),
@@ -162,7 +163,7 @@ def measure(
         noise_mismatch=left.noise_mismatch,
         spike=left.spike,
         disorder=left.disorder,
-        own_residual=left.own_residual,
+        own_residual=own_residual(kspace, maps, fits),
     )
     if reconstruct is None or reference is None:
         return taken
@@ -172,19 +173,37 @@ def measure(
             kspace, maps, images, reference=None if reference is reconstruct else reference
         ),
     )
-    held = hold_out(kspace, frames=frames, fraction=fraction, seed=seed)
-    if held is None:
+    try:
+        found = foretold(
+            kspace,
+            maps,
+            images,
+            reconstruct=reconstruct,
+            reference=reference,
+            frames=frames,
+            fraction=fraction,
+            seed=seed,
+        )
+    except NotFinite:
+        return replace(taken, finite=False)
+    if found is None:
         return taken
-    taken = _with_heldout(taken, held, maps, reconstruct, reference, images.data)
+    taken = _with_foretold(taken, found, kspace.whitened)
     expected = _predicted_nmse(taken, kspace, image)
     return replace(taken, predicted_nmse=expected, error_map=on_scale(taken.error_map, expected, images.data))
+
+
+def _thinned(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """At most so many values, evenly spaced, as a share of them is known well enough by."""
+    flat = values.ravel()
+    return flat[:: 1 + flat.size // _MOST]
 
 
 def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64]) -> float | None:
     """Per pixel, as k-space and image hold the same energy, and maps of unit size keep it."""
     if taken.heldout_error is None:
         return None
-    sampled = float(kspace.mask.mean())
+    sampled = _sampled(kspace)
     noise = 1.0 if kspace.whitened else 0.0
     missed = max(taken.heldout_error**2 - noise, 0.0) * kspace.data.shape[1]
     energy = float(powers(image).sum(axis=1).mean())
@@ -194,99 +213,46 @@ def _predicted_nmse(taken: Measures, kspace: KSpace, image: NDArray[np.complex64
 def _noise_share(kspace: KSpace, bright: float) -> float | None:
     if not kspace.whitened or bright <= 0:
         return None
-    return 1 / (bright * float(np.sqrt(kspace.mask.mean())))
+    return 1 / (bright * float(np.sqrt(_sampled(kspace))))
 
 
-def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
-    """`image` with the phase of the coil-combined zero-filled image, where it has none of its own.
-
-    Networks that end in a root sum of squares give magnitudes; k-space cannot be predicted from them.
-    """
-    if np.any(image.imag):
-        return image
-    combined = np.sum(maps.data[0].conj() * centred_ifft(kspace.data), axis=1)
-    return np.asarray(np.abs(image) * np.exp(1j * np.angle(combined)), np.complex64)
+def _sampled(kspace: KSpace) -> float:
+    """Share of the samples that were acquired."""
+    return float(np.count_nonzero(kspace.mask)) / kspace.mask.size
 
 
-def components(images: ImageSeries, kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
-    """The images `(phase, map, y, x)` that predict k-space: of every map set, or of the first one alone."""
-    if knows_all_sets(images, maps):
-        return np.asarray(images.parts, np.complex64)
-    return with_phase(images.data, kspace, maps)[:, None]
-
-
-def knows_all_sets(images: ImageSeries, maps: CoilMaps) -> bool:
-    """Whether there is an image for every one of several map sets."""
-    return images.parts is not None and images.parts.shape[1] == len(maps.data)
-
-
-def _power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
-    """Mean squared magnitude of `(phase, coil, ky, kx)` samples where `(phase, ky, kx)` is true."""
-    total = 0.0
-    for frame, asked in zip(samples, where, strict=True):
-        rows = np.flatnonzero(asked.any(axis=1))
-        total += float(powers(frame[:, rows]).sum(axis=0)[asked[rows]].sum(dtype=np.float64))
-    count = int(where.sum()) * samples.shape[1]
-    return total / count if count else 0.0
-
-
-def _mean(squared: NDArray[np.float64], where: NDArray[np.bool_], kspace: KSpace) -> float:
-    """Mean of what `squared_errors` gives over the coils and `(phase, ky, kx)` places."""
-    count = int(where.sum()) * kspace.data.shape[1]
-    return float(squared[where].sum() / count) if count else 0.0
-
-
-def _with_heldout(
-    taken: Measures,
-    held: HeldOut,
-    maps: CoilMaps,
-    reconstruct: Reconstruct,
-    reference: Reconstruct,
-    shown: NDArray[np.complex64] | None = None,
-) -> Measures:
-    kspace = held.kspace
-    errors, moved = {}, taken.error_map
-    for method in dict.fromkeys((reconstruct, reference)):
-        images = method(held.kspace)
-        if not np.isfinite(images.data).all():
-            return replace(taken, finite=False)
-        if method is reconstruct and shown is not None:
-            moved = moved_by(shown, images.data)
-        whole = components(images, held.kspace, maps)
-        squared = squared_errors(whole, held.measured, maps, held.lines | held.kspace.mask)
-        errors[method] = tuple(_mean(squared, where, kspace) for where in (held.lines, kspace.mask))
-    (out, kept), (reference_out, reference_kept) = errors[reconstruct], errors[reference]
-    nothing = _power(held.measured, held.lines)
-    best = min(reference_out, nothing)
+def _with_foretold(taken: Measures, found: Foretold, whitened: bool) -> Measures:
+    best = min(found.reference_missed, found.nothing)
     return replace(
         taken,
-        error_map=moved,
-        heldout_error=float(np.sqrt(out)),
-        heldout_share=_share(held, out, nothing),
-        heldout_ratio=_ratio(*_without_noise(held.kspace, held.lines, out, best)),
-        fit_ratio=_ratio(kept, reference_kept),
+        error_map=found.moved,
+        heldout_error=float(np.sqrt(found.missed)),
+        heldout_share=_share(found, whitened),
+        heldout_ratio=_ratio(*_without_noise(whitened, found.count, found.missed, best)),
+        fit_ratio=_ratio(found.kept, found.reference_kept),
     )
 
 
-def _share(held: HeldOut, error: float, nothing: float) -> float | None:
-    error, signal = _without_noise(held.kspace, held.lines, error, nothing)
-    if held.kspace.whitened and signal < _CLEAR * _floor(held.kspace, held.lines):
+def _share(found: Foretold, whitened: bool) -> float | None:
+    error, signal = _without_noise(whitened, found.count, found.missed, found.nothing)
+    if whitened and signal < _CLEAR * _floor(found.count):
         return None
     return _ratio(error, signal)
 
 
-def _without_noise(
-    kspace: KSpace, where: NDArray[np.bool_], power: float, reference: float
-) -> tuple[float, float]:
-    """Both powers less the noise variance of whitened k-space, at least three of its standard errors."""
-    if not kspace.whitened:
+def _without_noise(whitened: bool, count: int, power: float, reference: float) -> tuple[float, float]:
+    """Both mean powers of so many samples less the noise variance of whitened k-space.
+
+    At least three of its standard errors.
+    """
+    if not whitened:
         return power, reference
-    floor = _floor(kspace, where)
+    floor = _floor(count)
     return max(power - 1, floor), max(reference - 1, floor)
 
 
-def _floor(kspace: KSpace, where: NDArray[np.bool_]) -> float:
-    return 3 / float(np.sqrt(max(1, int(where.sum()) * kspace.data.shape[1])))
+def _floor(count: int) -> float:
+    return 3 / float(np.sqrt(max(1, count)))
 
 
 def _ratio(power: float, reference: float) -> float | None:
@@ -309,12 +275,12 @@ def _offgrid_ratio(
     return None if error is None or expected is None else error / expected
 
 
-def _map_residual(kspace: KSpace, maps: CoilMaps) -> float | None:
+def _map_residual(kspace: KSpace, maps: CoilMaps, fits: MapFits) -> float | None:
     calibration = kspace.calibration
     if calibration is None or place_of_block(kspace, calibration.shape) is None or not maps.support.any():
         return None
     noise = kspace.calibration_noise if kspace.whitened else None
-    return MapFit(maps.data, calibration.shape[1:]).unexplained(calibration, noise=noise)
+    return fits.unexplained(calibration, noise=noise)
 
 
 def _peak_ratio(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> float | None:
@@ -323,17 +289,25 @@ def _peak_ratio(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) ->
     block = None if calibration is None else place_of_block(kspace, calibration.shape)
     if calibration is None or block is None:
         return None
-    shape = kspace.data.shape[2:]
     expected, found = (
-        _bright_part(from_centre(samples, shape), maps)
-        for samples in (calibration, predicted_block(image, maps, block))
+        _bright_part(samples, maps) for samples in (calibration, predicted_block(image, maps, block))
     )
     if expected <= 0 or found <= 0:
         return float("inf")
     return max(found / expected, expected / found)
 
 
-def _bright_part(coils: NDArray[np.complex64], maps: CoilMaps) -> float:
-    """Brightness of the bright parts of an image, of whose coils `(coil, y, x)` this is."""
-    combined = [np.multiply(one.conj(), coils).sum(axis=0) for one in maps.data]
+def _bright_part(block: NDArray[np.complex64], maps: CoilMaps) -> float:
+    """Brightness of the bright parts of an image of whose coils `(coil, ay, ax)` is the centre of k-space.
+
+    At as many pixels as tell it, about twice as many along each axis as samples.
+    """
+    shape = maps.data.shape[2:]
+    steps = [max(1, full // (2 * part)) for full, part in zip(shape, block.shape[1:], strict=True)]
+    down, across = (
+        central_waves(full, part)[:, ::step].conj()
+        for full, part, step in zip(shape, block.shape[1:], steps, strict=True)
+    )
+    coils = down.T @ block @ across
+    combined = [np.multiply(one[:, :: steps[0], :: steps[1]].conj(), coils).sum(axis=0) for one in maps.data]
     return float(np.sqrt(np.quantile(sum(powers(one) for one in combined), _BRIGHT)))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recon_node.core.fft import central_waves
 from recon_node.core.grid import central
 from recon_node.core.types import CoilMaps, KSpace
-from recon_node.trust.prediction import Predictor
 
 LEAST_SHARE = 0.02
 """Error below which no image is doubted: what averaging over phases and another contrast may leave."""
@@ -34,8 +34,14 @@ def predicted_block(
 
     Of its mean over phases, as calibration taken from a scan's own lines is.
     """
-    rows = np.arange(block[0].start, block[0].stop)
-    return Predictor(maps.data)(image.mean(axis=0, dtype=np.complex64), rows)[..., block[1]]
+    mean = image.mean(axis=0, dtype=np.complex64)
+    seen = maps.data[0] * mean[0]
+    for sensitivities, one in zip(maps.data[1:], mean[1:], strict=False):
+        seen += sensitivities * one
+    down, across = (
+        central_waves(full, part.stop - part.start) for full, part in zip(seen.shape[1:], block, strict=True)
+    )
+    return np.asarray(down @ (seen.reshape(-1, seen.shape[2]) @ across.T).reshape(*seen.shape[:2], -1))
 
 
 def calibration_error(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> float | None:

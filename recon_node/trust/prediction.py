@@ -12,7 +12,31 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from recon_node.core.types import CoilMaps
+from recon_node.core.fft import centred_ifft
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace
+
+
+def with_phase(image: NDArray[np.complex64], kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
+    """`image` with the phase of the coil-combined zero-filled image, where it has none of its own.
+
+    Networks that end in a root sum of squares give magnitudes; k-space cannot be predicted from them.
+    """
+    if np.any(image.imag):
+        return image
+    combined = np.sum(maps.data[0].conj() * centred_ifft(kspace.data), axis=1)
+    return np.asarray(np.abs(image) * np.exp(1j * np.angle(combined)), np.complex64)
+
+
+def components(images: ImageSeries, kspace: KSpace, maps: CoilMaps) -> NDArray[np.complex64]:
+    """The images `(phase, map, y, x)` that predict k-space: of every map set, or of the first one alone."""
+    if knows_all_sets(images, maps):
+        return np.asarray(images.parts, np.complex64)
+    return with_phase(images.data, kspace, maps)[:, None]
+
+
+def knows_all_sets(images: ImageSeries, maps: CoilMaps) -> bool:
+    """Whether there is an image for every one of several map sets."""
+    return images.parts is not None and images.parts.shape[1] == len(maps.data)
 
 
 class Predictor:
@@ -30,11 +54,12 @@ class Predictor:
         # a ramp along the readout puts the centre of k-space where it belongs: no shift of every coil's lines
         ramp = np.exp(2j * np.pi * half / maps.shape[-1] * places).astype(np.complex64)
         self._maps = _first(maps * ramp)
+        self._room = np.empty_like(self._maps[0])
 
     def __call__(self, image: NDArray[np.complex64], rows: NDArray[np.intp]) -> NDArray[np.complex64]:
         """Samples `(coil, line, kx)` of one phase `(map, y, x)` on some lines, of as many sets as it has."""
         moved = _first(image)
-        seen = self._maps[0] * moved[0]
+        seen = np.multiply(self._maps[0], moved[0], out=self._room)
         for sensitivities, one in zip(self._maps[1:], moved[1:], strict=False):
             seen += sensitivities * one
         hybrid = scipy.fft.fft(seen, axis=-1, norm="ortho", overwrite_x=True)
@@ -84,4 +109,10 @@ def powers(samples: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 def _first(array: NDArray[Any]) -> NDArray[np.complex64]:
     """`(..., y, x)` to `(..., x, y)`, the centre first."""
-    return np.ascontiguousarray(np.fft.ifftshift(array, axes=(-2, -1)).swapaxes(-2, -1), np.complex64)
+    moved = array.swapaxes(-2, -1)
+    out = np.empty(moved.shape, np.complex64)
+    x, y = (size // 2 for size in moved.shape[-2:])
+    after, beyond = (size - half for size, half in zip(moved.shape[-2:], (x, y), strict=True))
+    out[..., :after, :beyond], out[..., :after, beyond:] = moved[..., x:, y:], moved[..., x:, :y]
+    out[..., after:, :beyond], out[..., after:, beyond:] = moved[..., :x, y:], moved[..., :x, :y]
+    return out

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from recon_node.core.choices import Believed
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
 from recon_node.trust.calibration import groups_of
+from recon_node.trust.foretold import Reconstruct
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
-from recon_node.trust.measures import MEASURES, Measures, Reconstruct, knows_all_sets, measure
+from recon_node.trust.measures import MEASURES, Measures, measure
 from recon_node.trust.novelty import TrainedOn, novelty, words_of
+from recon_node.trust.prediction import knows_all_sets
 from recon_node.trust.stamps import order_doubts
 
 _SAYS = {

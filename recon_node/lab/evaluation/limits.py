@@ -20,7 +20,7 @@ from recon_node.core.errors import ConfigError
 from recon_node.lab.evaluation.hearts import HeartStudy, around_heart, heart_cases
 from recon_node.lab.evaluation.heldout import SALT, Case, Study, cases
 from recon_node.lab.evaluation.metrics import series_metrics
-from recon_node.methods.iterative import settled
+from recon_node.methods.asked_again import AskedAgain
 from recon_node.methods.registry import Methods
 from recon_node.prompts import embed
 from recon_node.simulate.cine import Cine
@@ -119,7 +119,6 @@ def _scanned(case: Case, methods: Methods, heart: str | None = None) -> Scanned:
     text = None if methods.encoder is None else embed(case.prompts, methods.encoder)
     images = methods.chosen.reconstruct(case.kspace, case.maps, text)
     instead = methods.fallback.reconstruct(case.kspace, case.maps, None)
-    alike = settled(methods.chosen, images)
     learned, classical = (
         series_metrics(made.data, case.truth, normalise=False) for made in (images, instead)
     )
@@ -134,8 +133,8 @@ def _scanned(case: Case, methods: Methods, heart: str | None = None) -> Scanned:
             case.kspace,
             case.maps,
             images,
-            reconstruct=lambda part: alike.reconstruct(part, case.maps, text),
-            reference=lambda part: methods.fallback.reconstruct(part, case.maps, None),
+            reconstruct=AskedAgain(method=methods.chosen, maps=case.maps, text=text, images=images),
+            reference=AskedAgain(method=methods.fallback, maps=case.maps),
         ),
     )
 

@@ -27,8 +27,7 @@ from recon_node.pipeline.stages import calibrate, prompt
 from recon_node.settings import CoilSettings, PrepSettings, PromptSettings, ReconSettings
 from recon_node.simulate import draw_mask
 from recon_node.trust import hold_out
-from recon_node.trust.measures import components
-from recon_node.trust.prediction import squared_errors
+from recon_node.trust.prediction import components, squared_errors
 
 BANDS = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Upper ends of the bands of k-space, as shares of its half width (an ellipse; corners are in the last)."""

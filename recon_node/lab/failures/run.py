@@ -28,7 +28,7 @@ from recon_node.lab.failures.beside import beside
 from recon_node.lab.failures.kinds import CLEAN, Kind
 from recon_node.lab.failures.networks import inventing, network_of
 from recon_node.lab.failures.raw import Complex, Condition, Trial, raw_of, trial_of
-from recon_node.methods.iterative import settled
+from recon_node.methods.asked_again import AskedAgain
 from recon_node.methods.registry import Methods
 from recon_node.prompts import embed
 from recon_node.simulate import draw_example
@@ -245,23 +245,22 @@ def _judged(trial: Trial, methods: Methods, other: Any, task: Task, *, look: boo
     text = None if methods.encoder is None else embed(trial.prompts, methods.encoder)
     runner = methods.chosen if other is None else other
 
-    def reconstruct(part: KSpace) -> ImageSeries:
-        made: ImageSeries = runner.reconstruct(part, trial.maps, text)
-        return made
+    def asked(images: ImageSeries | None = None) -> Callable[[KSpace], ImageSeries]:
+        again = AskedAgain(method=runner, maps=trial.maps, text=text, images=images)
+        if not trial.invents:
+            return again
+        return inventing(again, trial.maps, brightness=trial.invents, place=task.number)
 
-    chosen: Callable[[KSpace], ImageSeries] = reconstruct
-    if trial.invents:
-        chosen = inventing(reconstruct, trial.maps, brightness=trial.invents, place=task.number)
     start = time.process_time()
-    images = chosen(trial.kspace)
+    images = asked()(trial.kspace)
     made = time.process_time()
-    runner = settled(runner, images)
+    chosen = asked(images)
     measures = measure(
         trial.kspace,
         trial.maps,
         images,
         reconstruct=chosen,
-        reference=lambda part: methods.fallback.reconstruct(part, trial.maps, None),
+        reference=AskedAgain(method=methods.fallback, maps=trial.maps),
     )
     seconds = {"reconstruction": made - start, "trust": time.process_time() - made}
     own = methods.standards

@@ -20,7 +20,7 @@ from recon_node.lab.evaluation.heldout import SALT, kspace_of
 from recon_node.lab.evaluation.metrics import series_metrics
 from recon_node.lab.evaluation.records import Record, add_records, read_records
 from recon_node.lab.zero_shot.cases import METADATA, Case, scan_of, told
-from recon_node.methods.iterative import settled
+from recon_node.methods.asked_again import AskedAgain
 from recon_node.methods.registry import Methods, make_methods
 from recon_node.pipeline.stages import calibrate
 from recon_node.prompts import embed, metadata_prompt, undersampling_prompt
@@ -156,15 +156,14 @@ def _told(
     text: TextEmbedding | None = None if network.encoder is None else embed(prompts, network.encoder)
 
     images = network.chosen.reconstruct(kspace, maps, text)
-    alike = settled(network.chosen, images)
     found = _quality(images.data, scan)
     if study.trust:
         measures = measure(
             kspace,
             maps,
             images,
-            reconstruct=lambda part: alike.reconstruct(part, maps, text),
-            reference=lambda part: network.fallback.reconstruct(part, maps, None),
+            reconstruct=AskedAgain(method=network.chosen, maps=maps, text=text, images=images),
+            reference=AskedAgain(method=network.fallback, maps=maps),
         )
         verdict = judge_measures(measures, kspace, maps, images, prompts=prompts, standards=network.standards)
         found |= {"verdict": verdict.verdict, "reasons": list(verdict.reasons)}

@@ -1,0 +1,39 @@
+"""A method that made a slice's images, to be asked again for parts of that slice by the trust check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from recon_node.core.protocols import Reconstructor
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
+from recon_node.methods.iterative import settled
+from recon_node.trust.decimation import decimated_images, decimated_maps
+from recon_node.trust.foretold import ByColumns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AskedAgain(ByColumns):
+    """A method as a function of k-space alone (`recon_node.trust.foretold.ByColumns`)."""
+
+    method: Reconstructor
+    maps: CoilMaps
+    text: TextEmbedding | None = None
+    images: ImageSeries | None = None
+    """What it made of the slice; None where it made nothing yet."""
+
+    @property
+    def columns(self) -> int | None:
+        """See `recon_node.methods.iterative.Iterative.columns`."""
+        found: int | None = getattr(self.method, "columns", None)
+        return found
+
+    def __call__(self, kspace: KSpace) -> ImageSeries:
+        """Images of phases of the slice, or of some of their samples."""
+        method = self.method if self.images is None else settled(self.method, self.images)
+        return method.reconstruct(kspace, self.maps, self.text)
+
+    def decimated(self, step: int) -> Self:
+        """The same for every `step`-th column of the image."""
+        images = None if self.images is None else decimated_images(self.images, step)
+        return replace(self, maps=decimated_maps(self.maps, step), images=images)

@@ -1,0 +1,153 @@
+"""How well a method foretells samples that it is not given, beside another method and beside nothing.
+
+Where whole lines were sampled, in as few image columns as either method allows (`ByColumns`), and for both in
+the same ones.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon_node.core.types import CoilMaps, ImageSeries, KSpace
+from recon_node.trust.decimation import decimated_images, decimated_maps, decimation
+from recon_node.trust.error_map import moved_by
+from recon_node.trust.holdout import HeldOut, hold_out
+from recon_node.trust.prediction import components, powers, squared_errors
+
+Reconstruct = Callable[[KSpace], ImageSeries]
+"""A method as a function of k-space alone. It may be `ByColumns`, too."""
+
+
+class NotFinite(Exception):
+    """An image made without some of the samples holds values that are no numbers."""
+
+
+class ByColumns(ABC):
+    """A method that does not need all columns of the image to show how well it foretells lines."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def columns(self) -> int | None:
+        """As many columns, evenly spaced, say as much as all; None where nothing less than all does."""
+
+    @abstractmethod
+    def __call__(self, kspace: KSpace) -> ImageSeries:
+        """The method for all columns."""
+
+    @abstractmethod
+    def decimated(self, step: int) -> Reconstruct:
+        """The method for every `step`-th column of the image (`recon_node.trust.decimation`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Foretold:
+    """Means over held-out or kept samples of squared errors."""
+
+    missed: float
+    """Held-out samples, by the method in question."""
+    kept: float
+    """Samples that it was given."""
+    reference_missed: float
+    reference_kept: float
+    nothing: float
+    """Held-out samples, by an empty image: their energy."""
+    count: int
+    """Number of held-out samples, of all coils."""
+    moved: NDArray[np.float32]
+    """`(y, x)`: how far the image moves without them, see `recon_node.trust.error_map.moved_by`."""
+
+
+def foretold(
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    *,
+    reconstruct: Reconstruct,
+    reference: Reconstruct,
+    frames: int,
+    fraction: float,
+    seed: int,
+) -> Foretold | None:
+    """Hold samples out, and ask both methods for them.
+
+    Parameters
+    ----------
+    kspace, maps, images, reconstruct, reference, frames, fraction, seed
+        See `recon_node.trust.measure`.
+
+    Returns
+    -------
+    Foretold or None
+        None where there is no sample to spare.
+
+    Raises
+    ------
+    NotFinite
+        A method made an image that holds values that are no numbers.
+    ReconNodeError
+        What the methods raise.
+    """
+    steps = {method: decimation(kspace, _columns(method)) for method in (reconstruct, reference)}
+    held = {}
+    for step in steps.values():
+        part = hold_out(kspace, frames=frames, fraction=fraction, seed=seed, step=step)
+        if part is None:
+            return None
+        held[step] = part
+    made = {method: _made(method, held[step].kspace, step) for method, step in steps.items()}
+    coarsest = max(steps.values())
+    common, few = held[coarsest], decimated_maps(maps, coarsest)
+    errors = {
+        method: _errors(decimated_images(made[method], coarsest // step), common, few)
+        for method, step in steps.items()
+    }
+    (missed, kept), (reference_missed, reference_kept) = errors[reconstruct], errors[reference]
+    return Foretold(
+        missed=missed,
+        kept=kept,
+        reference_missed=reference_missed,
+        reference_kept=reference_kept,
+        nothing=mean_power(common.measured, common.lines),
+        count=int(common.lines.sum()) * common.measured.shape[1],
+        moved=moved_by(images.data, made[reconstruct].data, steps[reconstruct]),
+    )
+
+
+def _made(method: Reconstruct, part: KSpace, step: int) -> ImageSeries:
+    again = method.decimated(step) if step > 1 and isinstance(method, ByColumns) else method
+    made = again(part)
+    if not np.isfinite(made.data).all():
+        raise NotFinite
+    return made
+
+
+def _columns(method: Reconstruct) -> int | None:
+    return method.columns if isinstance(method, ByColumns) else None
+
+
+def _errors(made: ImageSeries, held: HeldOut, maps: CoilMaps) -> tuple[float, float]:
+    """Mean squared errors of held-out samples and of those that were kept."""
+    kept = held.kspace.mask
+    squared = squared_errors(components(made, held.kspace, maps), held.measured, maps, held.lines | kept)
+    coils = held.measured.shape[1]
+    missed, given = (
+        float(squared[where].sum() / max(1, int(where.sum()) * coils)) for where in (held.lines, kept)
+    )
+    return missed, given
+
+
+def mean_power(samples: NDArray[np.complex64], where: NDArray[np.bool_]) -> float:
+    """Mean squared magnitude of `(phase, coil, ky, kx)` samples where `(phase, ky, kx)` is true."""
+    total = 0.0
+    for frame, asked in zip(samples, where, strict=True):
+        rows = np.flatnonzero(asked.any(axis=1))
+        total += float(powers(frame[:, rows]).sum(axis=0)[asked[rows]].sum(dtype=np.float64))
+    count = int(where.sum()) * samples.shape[1]
+    return total / count if count else 0.0
