@@ -31,16 +31,18 @@ from recon_node.solvers.exact import Inverses, LineSystems
 from recon_node.solvers.fista import fista
 from recon_node.solvers.learned import edge_weights, learned_prior
 from recon_node.solvers.operator import SenseOperator
-from recon_node.solvers.planes import in_planes
+from recon_node.solvers.planes import from_planes, in_planes, to_planes
 from recon_node.solvers.tikhonov import tikhonov
 from recon_node.solvers.total_variation import TotalVariation
-from recon_node.solvers.unfolding import refining_inverses, unfold, unfolds
+from recon_node.solvers.unfolding import PENALTY, REFINING_PENALTY, inverses_with_air, unfold, unfolds
 
 Prior: TypeAlias = Callable[[float], Callable[[Tensor], Tensor]]
 """Given a number, the proximal operator of a prior divided by it, on series in planes."""
 
 START_ITERATIONS = 15
 """Conjugate-gradient iterations of the first guess."""
+AIR_KNOWN = 4
+"""Iterations of unfolding that knowing where air is spares: else it is looked for on the way."""
 MEAN_REGULARISATION = 0.001
 FRAME_REGULARISATION = 0.01
 """Tikhonov weights of the first guess: of the time average, and of each frame's distance to it."""
@@ -142,8 +144,8 @@ def kt_parts(
         Standard deviation of the complex noise in `data`.
     seen : ndarray, optional
         `(phase, y, x)` complex64, images of a scan that `data` is a part of, in its unit. Where all frames
-        share whole lines, they say where air is, which otherwise is looked for in what is being made, with
-        inverses made anew each time.
+        share whole lines, they say where air is, and one set of inverses does for both passes: it is else
+        looked for in what is being made, with inverses made anew each time.
     matched : Tensor, optional
         What `SenseOperator.matched` gives for these data, masks and maps, where it was made before.
 
@@ -202,15 +204,18 @@ class _Problem:
         still = self._systems is not None and len(self._systems.sets) == 1
         self._exact = self._systems if still and unfolds(self._systems) else None
         self._data, self._mask, self._maps, self._config = data, mask, maps, config
-        self._pull: Tensor | None = None
+        self._told: Inverses | None = None
         self._refining: Inverses | None = None
-        if self._exact is not None and seen is not None and config.air > 0:
-            self._pull = air_pull(self.operator.from_grid(seen[:, None]), config.air)
+        if self._exact is not None and seen is not None:
+            shown = self.operator.from_grid(seen[:, None])
+            self._told = inverses_with_air(self._exact, shown, air=config.air, penalty=PENALTY)
 
     def start(self) -> Tensor:
         """SENSE around the time average; of it alone where the first iteration does the rest."""
         if self._exact is not None:
             mean = self._target.mean(dim=0, keepdim=True)
+            if self._told is not None:
+                return from_planes(self._told(to_planes(mean.expand_as(self._target))))[:1]
             return self._exact.of_one().solve(mean, MEAN_REGULARISATION)
         return _around_the_mean(
             self.operator, self._target, self._data, self._mask, self._maps, self._systems
@@ -227,17 +232,18 @@ class _Problem:
             config.iterations, config.static_iterations, config.unfolding_iterations
         )
         if self._exact is not None:
-            if refine and self._refining is None:
-                self._refining = refining_inverses(self._exact, start, air=config.air, pull=self._pull)
+            inverses, penalty = self._told, PENALTY
+            if inverses is None and refine:
+                inverses, penalty = self._inverses_of(self._exact, start), REFINING_PENALTY
             return unfold(
                 self._exact,
                 self._target,
                 prior,
                 air=config.air,
-                iterations=count if refine else count + 1,
+                iterations=count if refine else self._first_iterations(count),
                 start=start,
-                pull=self._pull,
-                refining=self._refining,
+                penalty=penalty,
+                inverses=inverses,
             )
         pull = air_pull(start, config.air) if config.air > 0 else start.real.new_zeros(())
         scale = 1 + config.air  # so that the largest eigenvalue stays at most 1
@@ -248,6 +254,18 @@ class _Problem:
             iterations=count,
             start=start,
         )
+
+    def _first_iterations(self, count: int) -> int:
+        """One more from the time average; fewer where air is known from the start."""
+        return max(1, count - AIR_KNOWN) if self._told is not None else count + 1
+
+    def _inverses_of(self, exact: LineSystems, estimate: Tensor) -> Inverses:
+        """For refining: of the first estimate, and kept."""
+        if self._refining is None:
+            self._refining = inverses_with_air(
+                exact, estimate, air=self._config.air, penalty=REFINING_PENALTY
+            )
+        return self._refining
 
     def iterations(self, moving: int, static: int, unfolding: int) -> int:
         """Which of three numbers holds: masks that differ, equal ones, equal ones of whole lines."""

@@ -44,8 +44,8 @@ def unfold(
     air: float,
     iterations: int,
     start: Tensor,
-    pull: Tensor | None = None,
-    refining: Inverses | None = None,
+    penalty: float = PENALTY,
+    inverses: Inverses | None = None,
 ) -> Tensor:
     """Minimise.
 
@@ -64,20 +64,19 @@ def unfold(
         Number of ADMM iterations.
     start : Tensor
         First guess, `(frame, map, x, y)`, or one frame for all.
-    pull : Tensor, optional
-        `(x, y)`, what `air_pull` has given already: air is not looked for.
-    refining : Inverses, optional
-        What `refining_inverses` made: `start` is an estimate already, and air is not looked for.
+    penalty : float
+        In units of the largest eigenvalue of ``A^H A``.
+    inverses : Inverses, optional
+        What `inverses_with_air` made for this penalty: air is not looked for.
 
     Raises
     ------
     DataError
         If the matrix cannot be inverted, as of coil maps that are far too large.
     """
-    penalty = PENALTY if refining is None else REFINING_PENALTY
     proximal = regulariser(penalty)
-    looks = air > 0 and pull is None and refining is None
-    inverse = refining or systems.inverses(penalty if pull is None else pull + penalty)
+    looks = air > 0 and inverses is None
+    inverse = inverses or systems.inverses(penalty)
     goal = to_planes(target)
     split, dual, room = to_planes(start).expand_as(goal), torch.zeros_like(goal), torch.empty_like(goal)
     for done in range(1, iterations + 1):
@@ -90,13 +89,9 @@ def unfold(
     return from_planes(split)
 
 
-def refining_inverses(
-    systems: LineSystems, start: Tensor, *, air: float, pull: Tensor | None = None
-) -> Inverses:
-    """What `unfold` needs from an estimate on: air is looked for in it, unless `pull` says where it is.
+def inverses_with_air(systems: LineSystems, images: Tensor, *, air: float, penalty: float) -> Inverses:
+    """What `unfold` needs where `images`, `(frame, map, x, y)`, show where air is.
 
-    Arguments and errors as for `unfold`.
+    Other arguments and errors as for `unfold`.
     """
-    if pull is None and air > 0:
-        pull = air_pull(start, air)
-    return systems.inverses(REFINING_PENALTY if pull is None else pull + REFINING_PENALTY)
+    return systems.inverses(air_pull(images, air) + penalty if air > 0 else penalty)
