@@ -10,6 +10,7 @@ from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.iterative import settled
 from recon_node.trust.decimation import decimated_images, decimated_maps
 from recon_node.trust.foretold import ByColumns
+from recon_node.trust.window import images_within, maps_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,3 +38,8 @@ class AskedAgain(ByColumns):
         """The same for every `step`-th column of the image."""
         images = None if self.images is None else decimated_images(self.images, step)
         return replace(self, maps=decimated_maps(self.maps, step), images=images)
+
+    def within(self, window: slice) -> Self:
+        """The same for these columns of the image."""
+        images = None if self.images is None else images_within(self.images, window)
+        return replace(self, maps=maps_within(self.maps, window), images=images)

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.decimation import decimated_images, decimated_maps, decimation
-from recon_node.trust.error_map import moved_by
+from recon_node.trust.error_map import moved_by, share_of
 from recon_node.trust.holdout import HeldOut, hold_out
 from recon_node.trust.prediction import components, powers, squared_errors
+from recon_node.trust.window import (
+    PHASES,
+    beyond_window,
+    images_within,
+    kspace_within,
+    maps_within,
+    window_of,
+)
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 """A method as a function of k-space alone. It may be `ByColumns`, too."""
@@ -45,6 +53,10 @@ class ByColumns(ABC):
     def decimated(self, step: int) -> Reconstruct:
         """The method for every `step`-th column of the image (`recon_node.trust.decimation`)."""
 
+    @abstractmethod
+    def within(self, window: slice) -> Reconstruct:
+        """The method for these columns (`recon_node.trust.window`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Foretold:
@@ -62,6 +74,10 @@ class Foretold:
     """Number of held-out samples, of all coils."""
     moved: NDArray[np.float32]
     """`(y, x)`: how far the image moves without them, see `recon_node.trust.error_map.moved_by`."""
+    moved_share: float | None
+    """Energy by which it moves, over its own; None where it has none."""
+    columns: slice = field(default_factory=lambda: slice(None))
+    """Of the image that all this is of."""
 
 
 def foretold(
@@ -72,7 +88,7 @@ def foretold(
     reconstruct: Reconstruct,
     reference: Reconstruct,
     frames: int,
-    fraction: float,
+    fraction: float | None,
     seed: int,
 ) -> Foretold | None:
     """Hold samples out, and ask both methods for them.
@@ -94,6 +110,52 @@ def foretold(
     ReconNodeError
         What the methods raise.
     """
+    if isinstance(reconstruct, ByColumns) and isinstance(reference, ByColumns):
+        window = None if reconstruct.columns else window_of(kspace, images.data, frames)
+        if window is not None:
+            return _within(window, kspace, maps, images, reconstruct, reference, fraction=fraction, seed=seed)
+    return _foretold(
+        kspace, maps, images, reconstruct, reference, frames=frames, fraction=fraction, seed=seed
+    )
+
+
+def _within(
+    window: slice,
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    reconstruct: ByColumns,
+    reference: ByColumns,
+    *,
+    fraction: float | None,
+    seed: int,
+) -> Foretold | None:
+    found = _foretold(
+        kspace_within(kspace, window),
+        maps_within(maps, window),
+        images_within(images, window),
+        reconstruct.within(window),
+        reference.within(window),
+        frames=PHASES,
+        fraction=fraction,
+        seed=seed,
+    )
+    if found is None:
+        return None
+    return replace(found, moved=beyond_window(found.moved, window, images.data.shape[2]), columns=window)
+
+
+def _foretold(
+    kspace: KSpace,
+    maps: CoilMaps,
+    images: ImageSeries,
+    reconstruct: Reconstruct,
+    reference: Reconstruct,
+    *,
+    frames: int,
+    fraction: float | None,
+    seed: int,
+) -> Foretold | None:
     steps = {method: decimation(kspace, _columns(method)) for method in (reconstruct, reference)}
     held = {}
     for step in steps.values():
@@ -108,6 +170,7 @@ def foretold(
         method: _errors(decimated_images(made[method], coarsest // step), common, few)
         for method, step in steps.items()
     }
+    moved = moved_by(images.data, made[reconstruct].data, steps[reconstruct])
     (missed, kept), (reference_missed, reference_kept) = errors[reconstruct], errors[reference]
     return Foretold(
         missed=missed,
@@ -116,7 +179,8 @@ def foretold(
         reference_kept=reference_kept,
         nothing=mean_power(common.measured, common.lines),
         count=int(common.lines.sum()) * common.measured.shape[1],
-        moved=moved_by(images.data, made[reconstruct].data, steps[reconstruct]),
+        moved=moved,
+        moved_share=share_of(moved, images.data, len(made[reconstruct].data)),
     )
 
 

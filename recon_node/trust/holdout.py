@@ -32,8 +32,13 @@ class HeldOut:
     """`(phase, ky, kx)` bool, where samples were held out."""
 
 
+STILL, CHANGING = 0.1, 0.2
+"""Share of the lines or patches held out where all phases sample the same, and where they do not: there a
+line that is missing in one phase is found in its neighbours, and more of them tell more."""
+
+
 def hold_out(
-    kspace: KSpace, *, frames: int = 5, fraction: float = 0.1, seed: int = 0, step: int = 1
+    kspace: KSpace, *, frames: int = 5, fraction: float | None = None, seed: int = 0, step: int = 1
 ) -> HeldOut | None:
     """Hold out samples outside the ACS in a run of neighbouring phases.
 
@@ -44,9 +49,9 @@ def hold_out(
     frames : int
         Most phases to take, from the middle of the series; where all sample the same, `STILL_FRAMES` are
         enough.
-    fraction : float
+    fraction : float, optional
         Share held out: of the ky lines of each phase where whole lines were sampled, else of the patches
-        with samples; at least one.
+        with samples; at least one. `STILL` or `CHANGING` if None.
     seed : int
         Of the choice.
     step : int
@@ -66,7 +71,8 @@ def hold_out(
     rng = np.random.default_rng(seed)
     rate = kspace.sampling.effective_acceleration
     units = _lines(mask.shape) if whole_lines(mask) else _patches(mask.shape, rate)
-    chosen = [_choose(frame, units, fraction, rng) for frame in (spare[:1] if still else spare)]
+    share = fraction if fraction is not None else STILL if still else CHANGING
+    chosen = [_choose(frame, units, share, rng) for frame in (spare[:1] if still else spare)]
     lines = np.array(np.broadcast_to(np.stack(chosen), spare.shape))
     if not lines.any():
         return None

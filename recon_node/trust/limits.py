@@ -61,6 +61,8 @@ DEFAULTS: Mapping[str, Limit] = MappingProxyType(
         "disorder": Limit(typical=1.05, warn=1.5, fallback=math.inf),
         "own_residual": Limit(typical=0.03, warn=0.2, fallback=math.inf),
         "predicted_nmse": Limit(typical=0.01, warn=0.1, fallback=math.inf),
+        "moved": Limit(typical=0.01, warn=0.2, fallback=math.inf),
+        "likely_nmse": Limit(typical=0.01, warn=0.1, fallback=math.inf),
         "folded": Limit(typical=0.02, warn=0.1, fallback=math.inf),
         "noise_share": Limit(typical=0.05, warn=0.3, fallback=math.inf),
     }

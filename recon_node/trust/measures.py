@@ -9,6 +9,7 @@ can predict (variance 1 a sample) is taken off both errors.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +40,8 @@ MEASURES = (
     "disorder",
     "own_residual",
     "predicted_nmse",
+    "moved",
+    "likely_nmse",
     "folded",
     "noise_share",
 )
@@ -97,6 +100,12 @@ class Measures:
     predicted_nmse: float | None = None
     """Error of the image over its energy that the held-out error leads to expect: that error on all that was
     not sampled, noise on what was."""
+    moved: float | None = None
+    """Energy by which the image moves where samples are held out, over its own, on the phases that are
+    reconstructed without them."""
+    likely_nmse: float | None = None
+    """Geometric mean of `predicted_nmse` and `moved`: both tell of the same error, each with another error of
+    its own, and together they go with the image's error best."""
     error_map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """`(y, x)`: error to be expected by pixel, in the image's unit: how far it moves without the held-out
     samples, root mean square over phases and a few pixels around, on the scale of `predicted_nmse`."""
@@ -110,7 +119,7 @@ def measure(
     reconstruct: Reconstruct | None = None,
     reference: Reconstruct | None = None,
     frames: int = 5,
-    fraction: float = 0.1,
+    fraction: float | None = None,
     seed: int = 0,
 ) -> Measures:
     """Measure how well `images` agree with what the scanner measured.
@@ -126,8 +135,8 @@ def measure(
         not need all columns of the image (`recon_node.trust.foretold.ByColumns`).
     frames : int
         Number of neighbouring phases that the held-out reconstructions use; bounds the cost.
-    fraction : float
-        Share of the sampled lines outside the ACS that is held out.
+    fraction : float, optional
+        Share of the sampled lines outside the ACS that is held out; see `recon_node.trust.hold_out`.
     seed : int
         Of the choice of lines.
 
@@ -190,7 +199,12 @@ def measure(
         return taken
     taken = _with_foretold(taken, found, kspace.whitened)
     expected = _predicted_nmse(taken, kspace, image)
-    return replace(taken, predicted_nmse=expected, error_map=on_scale(taken.error_map, expected, images.data))
+    return replace(
+        taken,
+        predicted_nmse=expected,
+        likely_nmse=None if expected is None or taken.moved is None else math.sqrt(expected * taken.moved),
+        error_map=on_scale(taken.error_map, expected, images.data),
+    )
 
 
 def _thinned(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
@@ -226,6 +240,7 @@ def _with_foretold(taken: Measures, found: Foretold, whitened: bool) -> Measures
     return replace(
         taken,
         error_map=found.moved,
+        moved=found.moved_share,
         heldout_error=float(np.sqrt(found.missed)),
         heldout_share=_share(found, whitened),
         heldout_ratio=_ratio(*_without_noise(whitened, found.count, found.missed, best)),

@@ -39,6 +39,11 @@ _SAYS = {
 _SAYS["predicted_nmse"] = (
     "the error of held-out lines leads to expect that {percent:.1f} % of the image's energy is wrong"
 )
+_SAYS["moved"] = "without the held-out lines {percent:.1f} % of the image's energy would be elsewhere"
+_SAYS["likely_nmse"] = (
+    "held-out lines, and how far the image moves without them, lead to expect that {percent:.2g} % of its "
+    "energy is wrong"
+)
 _UNFAMILIAR_SCORE = 0.5
 ZERO_FILLED = "zero-filled"
 UNCALIBRATED = "no trust limits of its own: the defaults warn of what is wrong, but vouch for nothing"

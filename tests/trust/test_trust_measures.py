@@ -231,3 +231,28 @@ def test_the_map_of_expected_errors_is_large_where_the_error_is(scene):
     assert inside.mean() > 20 * outside.mean()
     energy = np.mean(np.abs(images.data) ** 2)
     assert np.mean(measures.error_map**2) == pytest.approx(measures.predicted_nmse * energy, rel=1e-3)
+
+
+def test_an_image_moves_by_what_the_held_out_samples_made_of_it(scene):
+    """With half of its brightness gone where samples are missing, a quarter of its energy has moved."""
+    whole = scene.kspace.mask.sum()
+
+    def fades(kspace):
+        first = (len(scene.truth) - len(kspace.data)) // 2
+        part = scene.truth[first : first + len(kspace.data)]
+        return scene.series(part if kspace.mask.sum() == whole else 0.5 * part)
+
+    m = measured(scene, fades(scene.kspace), fades)
+    assert m.moved == pytest.approx(0.25, rel=0.02)
+    still = measured(scene, scene.oracle(scene.kspace), scene.oracle)
+    assert still.moved == pytest.approx(0, abs=1e-9)
+
+
+def test_more_lines_are_held_out_where_neighbouring_phases_have_others(scene, changed):
+    kspace = scene.kspace
+    mask = np.broadcast_to(kspace.mask[:1], kspace.mask.shape)
+    still = changed(scene, mask=mask, data=kspace.data * mask[:, None])
+    tenth, fifth = (hold_out(one, fraction=share) for one, share in ((still.kspace, 0.1), (kspace, 0.2)))
+    assert np.array_equal(hold_out(still.kspace).lines, tenth.lines)
+    assert np.array_equal(hold_out(kspace).lines, fifth.lines)
+    assert hold_out(kspace).lines.sum() > hold_out(kspace, fraction=0.1).lines.sum()

@@ -40,9 +40,18 @@ BOUND_LEVEL = 0.9
 DRAWN = "drawn"
 """Group of all drawn hearts, beside real ones."""
 FOLDS = 10
-BY_GROUP = ("predicted_nmse", "heldout_share", "heldout_ratio", "noise_share", "disorder", "folded")
-"""Measures whose usual value depends on the sampling, or on whether hearts are drawn: a drawn one may be
-restless."""
+BY_GROUP = (
+    "predicted_nmse",
+    "likely_nmse",
+    "heldout_share",
+    "heldout_ratio",
+    "noise_share",
+    "disorder",
+    "folded",
+)
+"""Measures whose usual value depends on the sampling, or on whether hearts are drawn."""
+IN_OTHERS = ("moved",)
+"""Measures that are part of another: they keep their default limits, and serve the error model."""
 NEVER_LOOSER = ("heldout_ratio", "offgrid_ratio")
 """Measures against parallel imaging: their default limits are not loosened."""
 FLOORS = {"coil_gain": 0.005, "line_gain": 0.05, "own_residual": 0.005, "map_residual": 0.005, "folded": 0.02}
@@ -72,7 +81,7 @@ NEARER = {"disorder": 0.08}
 drawn heart that breathes reaches 1.07."""
 FARTHER = 1.25
 """Limits lie so many times as far as any good clean scan went."""
-MOST = {"predicted_nmse": 1.25 * NMSE_TIMES}
+MOST = {"likely_nmse": 1.25 * NMSE_TIMES}
 """Limits that lie no farther from the median, whatever clean scans do: an image beyond it is likely bad."""
 LEAST = 19
 """Clean scans that limits can be made of."""
@@ -162,7 +171,7 @@ def _limits(clean: Sequence[Record]) -> tuple[dict[str, Limit], dict[str, dict[s
     for one in clean:
         by_group[groups_of_record(one)[0]].append(one)
     usual: dict[str, dict[str, float]] = {"": {}}
-    for name in MEASURES:
+    for name in (one for one in MEASURES if one not in IN_OTHERS):
         values = _values(clean, name)
         if len(values) < LEAST:
             continue
@@ -230,7 +239,7 @@ def _model(records: Sequence[Record]) -> ErrorModel:
     for name in MEASURES:
         values = _values(clean, name)
         if len(values) >= LEAST:
-            low = name in ("predicted_nmse", "heldout_share", "heldout_ratio")
+            low = name in ("predicted_nmse", "moved", "likely_nmse", "heldout_share", "heldout_ratio")
             usual[name] = float(np.quantile(values, 0.02 if low else 0.75))
     empty = Line(start=0.0, slopes={}, spread=1.0)
     model = ErrorModel(usual=usual, lines={"psnr": empty, "ssim": empty}, level=BOUND_LEVEL)

@@ -26,8 +26,8 @@ def motion_between(raw: Raw, pixels: float) -> None:
 
 
 def motion_within(raw: Raw, pixels: float) -> None:
-    """Every heartbeat finds the patient elsewhere, by up to so many pixels; the first place is the truth."""
-    by = pixels * _segment(raw) / (SEGMENTS - 1)
+    """Every heartbeat finds the patient elsewhere, within so many pixels; the middle of them is the truth."""
+    by = pixels * (_segment(raw) / (SEGMENTS - 1) - 0.5)
     raw.samples = shifted(raw.samples, np.broadcast_to(by, (len(raw.samples), len(by))))
 
 
@@ -56,10 +56,17 @@ def phase_counter(raw: Raw, share: float) -> None:
 
 
 def _exchanged(raw: Raw, share: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Places of phases, and of the phases that stand there instead; all of them: every one a place later."""
+    """Places of phases, and of the phases that stand there instead: shuffled, none where it was.
+
+    Never all of them a place later: that is a cine begun at another phase, and every image of it is right.
+    """
     phases = len(raw.samples)
     some = np.sort(raw.rng.choice(phases, max(2, round(share * phases)), replace=False))
-    return some, np.roll(some, 1)
+    while True:
+        other = raw.rng.permutation(some)
+        later = set(((other - some) % phases).tolist())
+        if 0 not in later and (len(some) < max(phases, 4) or len(later) > 1):
+            return some, other
 
 
 def off_resonance(raw: Raw, cycles: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,15 @@ from recon_node.lab.training.loop import Run
 from recon_node.methods.cardiomm import CardioMMReconstructor
 from recon_node.methods.series import series
 from recon_node.model import load_weights
+from recon_node.trust.decimation import decimated_maps, fewer_columns
+from recon_node.trust.foretold import ByColumns
+from recon_node.trust.window import maps_within
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 _NULL_STEPS = 12
 """Of conjugate gradients, which take out of a detail what the samples would notice."""
+_LEAST_HIDDEN = 0.02
+"""Of the detail that has to be left to be made brighter: there is next to none in columns beside it."""
 
 
 def network_of(role: str, weights: str, folder: Path) -> CardioMMReconstructor | None:
@@ -46,7 +52,7 @@ def network_of(role: str, weights: str, folder: Path) -> CardioMMReconstructor |
     return _damaged(weights, float(role.split()[1]))
 
 
-def inventing(reconstruct: Reconstruct, maps: CoilMaps, *, brightness: float, place: int) -> Reconstruct:
+def inventing(reconstruct: Reconstruct, maps: CoilMaps, *, brightness: float, place: int) -> Inventing:
     """The same method with a detail in its images that the samples it was given cannot contradict.
 
     The detail is a patch of fine stripes, less what a least-squares fit of it to the samples finds.
@@ -63,24 +69,63 @@ def inventing(reconstruct: Reconstruct, maps: CoilMaps, *, brightness: float, pl
         Decides where, and the grating's direction.
     """
     rng = np.random.default_rng(place)
-    sensitivities = maps.data[0]
     ny, nx = maps.support.shape
     y, x = np.mgrid[:ny, :nx].astype(np.float32)
     centre = (ny * rng.uniform(0.4, 0.6), nx * rng.uniform(0.4, 0.6))
     away = np.hypot(y - centre[0], x - centre[1])
     grating = np.cos(2 * np.pi * (y * rng.uniform(0.1, 0.3) + x * rng.uniform(-0.1, 0.1)))
     detail = np.exp(-((away / (0.12 * ny)) ** 2)) * grating * maps.support
+    return Inventing(reconstruct=reconstruct, maps=maps, detail=detail, brightness=brightness)
 
-    def made(kspace: KSpace) -> ImageSeries:
-        images = reconstruct(kspace)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inventing(ByColumns):
+    """See `inventing`."""
+
+    reconstruct: Reconstruct
+    maps: CoilMaps
+    detail: NDArray[np.float64]
+    """`(y, x)`, at most 1."""
+    brightness: float
+
+    @property
+    def columns(self) -> int | None:
+        """Details are looked for in all columns."""
+        return None
+
+    def __call__(self, kspace: KSpace) -> ImageSeries:
+        """Images with the detail."""
+        images = self.reconstruct(kspace)
         top = float(np.quantile(np.abs(images.data), 0.98))
-        turn = np.exp(1j * np.angle(images.data))
-        wanted = (top * detail * turn).astype(np.complex64)
-        hidden = wanted - _noticed(wanted, kspace.mask, sensitivities)
-        hidden *= brightness * top / max(float(np.abs(hidden).max()), 1e-30)
+        wanted = (top * self.detail * np.exp(1j * np.angle(images.data))).astype(np.complex64)
+        hidden = wanted - _noticed(wanted, kspace.mask, self.maps.data[0])
+        hidden *= self.brightness * top / max(float(np.abs(hidden).max()), _LEAST_HIDDEN * top, 1e-30)
         return series(kspace, (images.data + hidden).astype(np.complex64), images.made_by.method, {})
 
-    return made
+    def decimated(self, step: int) -> Inventing:
+        """For every `step`-th column."""
+        return self._of(
+            _by_columns(self.reconstruct).decimated(step),
+            decimated_maps(self.maps, step),
+            fewer_columns(self.detail, step),
+        )
+
+    def within(self, window: slice) -> Inventing:
+        """For these columns."""
+        return self._of(
+            _by_columns(self.reconstruct).within(window),
+            maps_within(self.maps, window),
+            self.detail[:, window],
+        )
+
+    def _of(self, reconstruct: Reconstruct, maps: CoilMaps, detail: NDArray[np.float64]) -> Inventing:
+        return replace(self, reconstruct=reconstruct, maps=maps, detail=detail)
+
+
+def _by_columns(method: Reconstruct) -> ByColumns:
+    if not isinstance(method, ByColumns):
+        raise TypeError(f"{method!r} cannot be asked for some columns only")
+    return method
 
 
 def _noticed(

@@ -297,15 +297,8 @@ def _full(task: Task, study: FailureStudy, entropy: list[int]) -> FullScan:
     coils = int(rng.choice(COILS))
     if task.cine is not None:
         return scan_of_cine(rng, around_heart(task.cine, study.size, study.phases), coils=coils)
-    restless = bool(rng.integers(2))
     return draw_example(
-        rng,
-        matrix=(study.size, study.size),
-        phases=study.phases,
-        coils=coils,
-        modality="cine",
-        breathing_mm=float(rng.uniform(2, 5)) if restless else None,
-        arrhythmia=float(rng.uniform(0.02, 0.08)) if restless else None,
+        rng, matrix=(study.size, study.size), phases=study.phases, coils=coils, modality="cine"
     )
 
 

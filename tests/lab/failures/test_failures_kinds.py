@@ -106,3 +106,29 @@ def test_kinds_are_chosen_by_name_and_those_about_networks_need_one():
     assert len(chosen_kinds([], learned=True)) == len(KINDS)
     with pytest.raises(ConfigError, match="found beauty, expected some of coils-swapped"):
         chosen_kinds(["beauty"], learned=True)
+
+
+@pytest.mark.parametrize("name", ["phase-order", "phase-counter"])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_phases_in_another_order_are_no_cine_that_merely_begins_later(full, name, level):
+    clean, wrong = raw(full), raw(full)
+    KINDS[name].apply(wrong, KINDS[name].strengths[level])
+    phases = range(len(clean.samples))
+    came = [next(n for n in phases if np.array_equal(wrong.samples[p], clean.samples[n])) for p in phases]
+    assert sorted(came) == list(phases)
+    assert len({(n - p) % len(phases) for p, n in enumerate(came)}) > 1
+    away = sum(n != p for p, n in enumerate(came))
+    assert away == max(2, round(KINDS[name].strengths[level] * len(phases)))
+
+
+def test_motion_between_heartbeats_is_around_the_place_of_the_truth(full):
+    wrong = raw(full)
+    KINDS["motion-within"].apply(wrong, 3)
+    clean = raw(full)
+    lines = clean.samples.shape[2]
+    ky = (np.arange(lines) - lines // 2)[None, None, :, None]
+    turn = np.angle(np.sum(wrong.samples * clean.samples.conj(), axis=(0, 1, 3), keepdims=True))
+    moved = -turn.ravel()[ky.ravel() != 0] * lines / (2 * np.pi * ky.ravel()[ky.ravel() != 0])
+    near = np.abs(ky.ravel()[ky.ravel() != 0]) < lines / 4  # farther out the angle wraps
+    assert moved[near].min() == pytest.approx(-1.5, abs=0.05)
+    assert moved[near].max() == pytest.approx(1.5, abs=0.05)
