@@ -52,6 +52,11 @@ def cast(array: Array, dtype: str) -> Array:
     return array.astype(dtype, copy=False) if xp is np else array.to(getattr(xp, dtype))
 
 
+def is_single(array: Array) -> bool:
+    """Whether a complex array is in single precision."""
+    return bool(array.dtype == namespace(array).complex64)
+
+
 def beside(host: NDArray[Any], array: Array) -> Array:
     """`host` as an array of the kind, and on the device, of `array`."""
     xp = namespace(array)

@@ -8,15 +8,17 @@ calibration region and one column per sample of that window and coil (Uecker et 
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.blas import zherk
+from scipy.linalg.blas import cherk, zherk
 
-from recon_node.coils.arrays import Array, beside, cast, copied, namespace, windows
+from recon_node.coils.arrays import Array, beside, cast, copied, is_single, namespace, windows
 
 _BLOCK = 64
 """Vectors in the first try of the subspace iteration; doubled until it holds the signal space."""
 _SPARE = 8
 """Vectors beyond the signal space that make the last ones of it converge."""
 _SWEEPS = 2
+_SINGLE_ABOVE = 1e-5
+"""Eigenvalues to tell from noise, as a share of all, from which on single precision tells them."""
 _RANK_DEFICIT = 1e-12
 """Shift, as a fraction of the trace, that lets vectors of a rank-deficient block be factored."""
 
@@ -47,10 +49,11 @@ def position_gram(calibration: Array, kernel: int) -> Array:
 
 
 def sample_gram(matrix: Array) -> Array:
-    """``A^H A`` of the complex128 calibration matrix; numpy's by a rank-k update of one triangle only."""
+    """``A^H A`` of the calibration matrix; numpy's by a rank-k update of one triangle only."""
     if namespace(matrix) is not np:
         return matrix.conj().T @ matrix
-    gram = zherk(1.0, matrix.T).T  # its lower triangle, zeros above
+    update = cherk if matrix.dtype == np.complex64 else zherk
+    gram = update(1.0, matrix.T).T  # its lower triangle, zeros above
     diagonal = gram.diagonal().copy()
     gram += gram.conj().T
     np.fill_diagonal(gram, diagonal)
@@ -61,7 +64,7 @@ def leading_eigenvectors(gram: Array, relative: float, floor: float) -> tuple[Ar
     """Eigenpairs of a Hermitian positive `gram` above ``max(relative * largest, floor)``.
 
     Blocked subspace iteration from fixed random vectors, in single precision (the cutoff lies far
-    above its rounding), then one Rayleigh-Ritz step in double precision. The block grows until the
+    above its rounding), then one Rayleigh-Ritz step in the precision of `gram`. The block grows until the
     last vector in it falls below the cutoff; near full size a dense solver takes over.
 
     Returns
@@ -74,7 +77,7 @@ def leading_eigenvectors(gram: Array, relative: float, floor: float) -> tuple[Ar
     xp, block = namespace(gram), _BLOCK
     while True:
         whole = 2 * block >= gram.shape[0]
-        values, vectors = xp.linalg.eigh(gram) if whole else _ritz(gram, block)
+        values, vectors = xp.linalg.eigh(cast(gram, "complex128")) if whole else _ritz(gram, block)
         cutoff = max(relative * float(values[-1]), floor)
         kept = int(xp.count_nonzero(values > cutoff))
         if whole or kept + _SPARE <= block:
@@ -85,12 +88,14 @@ def leading_eigenvectors(gram: Array, relative: float, floor: float) -> tuple[Ar
 
 def _ritz(gram: Array, block: int) -> tuple[Array, Array]:
     xp, rng = namespace(gram), np.random.default_rng(block)
-    single = cast(gram / float(xp.trace(gram).real), "complex64")
+    level = float(xp.trace(gram).real)
+    single = cast(gram / level, "complex64")
     drawn = rng.standard_normal((gram.shape[0], 2 * block), np.float32).view(np.complex64)
     basis = beside(drawn, gram)
     for _ in range(_SWEEPS):
         basis = _orthonormal(cast(single @ cast(basis, "complex64"), "complex128"))
-    values, turn = xp.linalg.eigh(basis.conj().T @ (gram @ basis))
+    last = cast(single @ cast(basis, "complex64"), "complex128") * level if is_single(gram) else gram @ basis
+    values, turn = xp.linalg.eigh(basis.conj().T @ last)
     return values, basis @ turn
 
 
@@ -131,6 +136,9 @@ def signal_kernels(calibration: Array, kernel: int, relative: float, floor: floa
         left = cast(vectors / namespace(values).sqrt(values), "complex64")
         rows = left.conj().T @ cast(matrix, "complex64")
     else:
+        energy = float((matrix.real**2 + matrix.imag**2).sum())
+        if max(relative**2, floor**2 / energy) > _SINGLE_ABOVE:
+            matrix = cast(matrix, "complex64")
         _, vectors = leading_eigenvectors(sample_gram(matrix), relative**2, floor**2)
         rows = cast(vectors, "complex64").conj().T
     return rows.reshape(-1, coils, kernel, kernel)
