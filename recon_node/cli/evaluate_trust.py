@@ -74,8 +74,8 @@ def _conditions(_: click.Context, __: click.Parameter, value: str) -> tuple[tupl
 @click.option(
     "--clean", type=click.IntRange(0), default=20, show_default=True, help="More drawn hearts, left alone."
 )
-@click.option("--size", type=click.IntRange(48), default=80, show_default=True, help="Rows and columns.")
-@click.option("--phases", type=click.IntRange(4), default=6, show_default=True)
+@click.option("--size", type=click.IntRange(48), default=144, show_default=True, help="Rows and columns.")
+@click.option("--phases", type=click.IntRange(4), default=12, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--beside",

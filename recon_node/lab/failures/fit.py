@@ -81,7 +81,7 @@ NEARER = {"disorder": 0.08}
 drawn heart that breathes reaches 1.07."""
 FARTHER = 1.25
 """Limits lie so many times as far as any good clean scan went."""
-MOST = {"likely_nmse": 1.25 * NMSE_TIMES}
+MOST = {"predicted_nmse": 1.25 * NMSE_TIMES, "likely_nmse": 1.25 * NMSE_TIMES}
 """Limits that lie no farther from the median, whatever clean scans do: an image beyond it is likely bad."""
 LEAST = 19
 """Clean scans that limits can be made of."""
