@@ -9,13 +9,13 @@ from recon_node.core.protocols import Reconstructor
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, TextEmbedding
 from recon_node.methods.iterative import settled
 from recon_node.trust.decimation import decimated_images, decimated_maps
-from recon_node.trust.foretold import ByColumns
+from recon_node.trust.heldout_errors import ByColumns
 from recon_node.trust.window import images_within, maps_within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AskedAgain(ByColumns):
-    """A method as a function of k-space alone (`recon_node.trust.foretold.ByColumns`)."""
+    """A method as a function of k-space alone (`recon_node.trust.heldout_errors.ByColumns`)."""
 
     method: Reconstructor
     maps: CoilMaps

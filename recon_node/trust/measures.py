@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recon_node.core.fft import central_waves
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.error_map import on_scale
-from recon_node.trust.foretold import Foretold, NotFinite, Reconstruct, foretold
+from recon_node.trust.heldout_errors import HeldOutErrors, NotFinite, Reconstruct, heldout_errors
 from recon_node.trust.map_fit import MapFits
 from recon_node.trust.offgrid import calibration_error, place_of_block, predicted_block
 from recon_node.trust.prediction import components, powers
@@ -132,7 +132,7 @@ def measure(
         The method that made `images`, as a function of k-space alone. Without it nothing is held out.
     reference : callable, optional
         Parallel imaging with the same maps; needed together with `reconstruct`. Either may say that it does
-        not need all columns of the image (`recon_node.trust.foretold.ByColumns`).
+        not need all columns of the image (`recon_node.trust.heldout_errors.ByColumns`).
     frames : int
         Number of neighbouring phases that the held-out reconstructions use; bounds the cost.
     fraction : float, optional
@@ -183,7 +183,7 @@ def measure(
         ),
     )
     try:
-        found = foretold(
+        found = heldout_errors(
             kspace,
             maps,
             images,
@@ -197,7 +197,7 @@ def measure(
         return replace(taken, finite=False)
     if found is None:
         return taken
-    taken = _with_foretold(taken, found, kspace.whitened)
+    taken = _with_heldout(taken, found, kspace.whitened)
     expected = _predicted_nmse(taken, kspace, image)
     return replace(
         taken,
@@ -235,7 +235,7 @@ def _sampled(kspace: KSpace) -> float:
     return float(np.count_nonzero(kspace.mask)) / kspace.mask.size
 
 
-def _with_foretold(taken: Measures, found: Foretold, whitened: bool) -> Measures:
+def _with_heldout(taken: Measures, found: HeldOutErrors, whitened: bool) -> Measures:
     best = min(found.reference_missed, found.nothing)
     return replace(
         taken,
@@ -248,7 +248,7 @@ def _with_foretold(taken: Measures, found: Foretold, whitened: bool) -> Measures
     )
 
 
-def _share(found: Foretold, whitened: bool) -> float | None:
+def _share(found: HeldOutErrors, whitened: bool) -> float | None:
     error, signal = _without_noise(whitened, found.count, found.missed, found.nothing)
     if whitened and signal < _CLEAR * _floor(found.count):
         return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from recon_node.core.choices import Believed
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace, Prompts, Verdict
 from recon_node.trust.calibration import groups_of
-from recon_node.trust.foretold import Reconstruct
+from recon_node.trust.heldout_errors import Reconstruct
 from recon_node.trust.limits import DEFAULTS, Limit, Limits
 from recon_node.trust.measures import MEASURES, Measures, measure
 from recon_node.trust.novelty import TrainedOn, novelty, words_of

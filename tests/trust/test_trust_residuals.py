@@ -94,7 +94,7 @@ def test_maps_that_do_not_fit_the_scan_itself_show_though_the_calibration_fits_t
     assert measures.coil_gain > 0.2
 
 
-def test_the_error_of_an_image_is_foretold_by_its_held_out_lines(scene):
+def test_the_error_of_an_image_is_of_both_by_its_held_out_lines(scene):
     def blurred(kspace):
         first = (len(scene.truth) - len(kspace.data)) // 2
         part = scene.truth[first : first + len(kspace.data)]

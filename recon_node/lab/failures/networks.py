@@ -18,7 +18,7 @@ from recon_node.methods.cardiomm import CardioMMReconstructor
 from recon_node.methods.series import series
 from recon_node.model import load_weights
 from recon_node.trust.decimation import decimated_maps, fewer_columns
-from recon_node.trust.foretold import ByColumns
+from recon_node.trust.heldout_errors import ByColumns
 from recon_node.trust.window import maps_within
 
 Reconstruct = Callable[[KSpace], ImageSeries]

@@ -1,4 +1,4 @@
-"""How well a method foretells samples that it is not given, beside another method and beside nothing.
+"""How well a method predicts samples that it is not given, beside another method and beside nothing.
 
 Where whole lines were sampled, in as few image columns as either method allows (`ByColumns`), and for both in
 the same ones.
@@ -36,7 +36,7 @@ class NotFinite(Exception):
 
 
 class ByColumns(ABC):
-    """A method that does not need all columns of the image to show how well it foretells lines."""
+    """A method that does not need all columns of the image to show how well it predicts lines."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class ByColumns(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Foretold:
+class HeldOutErrors:
     """Means over held-out or kept samples of squared errors."""
 
     missed: float
@@ -80,7 +80,7 @@ class Foretold:
     """Of the image that all this is of."""
 
 
-def foretold(
+def heldout_errors(
     kspace: KSpace,
     maps: CoilMaps,
     images: ImageSeries,
@@ -90,7 +90,7 @@ def foretold(
     frames: int,
     fraction: float | None,
     seed: int,
-) -> Foretold | None:
+) -> HeldOutErrors | None:
     """Hold samples out, and ask both methods for them.
 
     Parameters
@@ -100,7 +100,7 @@ def foretold(
 
     Returns
     -------
-    Foretold or None
+    HeldOutErrors or None
         None where there is no sample to spare.
 
     Raises
@@ -114,9 +114,7 @@ def foretold(
         window = None if reconstruct.columns else window_of(kspace, images.data, frames)
         if window is not None:
             return _within(window, kspace, maps, images, reconstruct, reference, fraction=fraction, seed=seed)
-    return _foretold(
-        kspace, maps, images, reconstruct, reference, frames=frames, fraction=fraction, seed=seed
-    )
+    return _of_both(kspace, maps, images, reconstruct, reference, frames=frames, fraction=fraction, seed=seed)
 
 
 def _within(
@@ -129,8 +127,8 @@ def _within(
     *,
     fraction: float | None,
     seed: int,
-) -> Foretold | None:
-    found = _foretold(
+) -> HeldOutErrors | None:
+    found = _of_both(
         kspace_within(kspace, window),
         maps_within(maps, window),
         images_within(images, window),
@@ -145,7 +143,7 @@ def _within(
     return replace(found, moved=beyond_window(found.moved, window, images.data.shape[2]), columns=window)
 
 
-def _foretold(
+def _of_both(
     kspace: KSpace,
     maps: CoilMaps,
     images: ImageSeries,
@@ -155,7 +153,7 @@ def _foretold(
     frames: int,
     fraction: float | None,
     seed: int,
-) -> Foretold | None:
+) -> HeldOutErrors | None:
     steps = {method: decimation(kspace, _columns(method)) for method in (reconstruct, reference)}
     held = {}
     for step in steps.values():
@@ -172,7 +170,7 @@ def _foretold(
     }
     moved = moved_by(images.data, made[reconstruct].data, steps[reconstruct])
     (missed, kept), (reference_missed, reference_kept) = errors[reconstruct], errors[reference]
-    return Foretold(
+    return HeldOutErrors(
         missed=missed,
         kept=kept,
         reference_missed=reference_missed,
