@@ -29,6 +29,11 @@ class AskedAgain(ByColumns):
         found: int | None = getattr(self.method, "columns", None)
         return found
 
+    @property
+    def narrow(self) -> bool:
+        """See `recon_node.methods.iterative.Iterative.narrow`; not a method that says nothing of it."""
+        return bool(getattr(self.method, "narrow", False))
+
     def __call__(self, kspace: KSpace) -> ImageSeries:
         """Images of phases of the slice, or of some of their samples."""
         method = self.method if self.images is None else settled(self.method, self.images)

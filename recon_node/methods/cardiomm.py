@@ -124,6 +124,11 @@ class CardioMMReconstructor:
         self._spare = copy.deepcopy(loaded.net) if device == "auto" and chosen.type != "cpu" else None
         self._place(loaded.net, chosen)
 
+    @property
+    def narrow(self) -> bool:
+        """Not where the network makes coil maps, of all columns, or each new shape is compiled."""
+        return not (self.learned_maps or self._compile)
+
     def _place(self, net: CardioMM, device: torch.device) -> None:
         self.device = device
         self.chunk = self._chunk if self._chunk or device.type != "cpu" else CPU_CHUNK

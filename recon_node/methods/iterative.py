@@ -22,6 +22,9 @@ class Iterative(ABC):
     columns: ClassVar[int | None] = None
     """As many image columns, evenly spaced, say as much of the method as all do, where whole lines were
     sampled: of one that solves each column by itself. None where columns depend on each other."""
+    narrow: ClassVar[bool] = True
+    """Whether it makes images of a few neighbouring columns of a slice as of the whole, which the trust check
+    then asks for (`recon_node.trust.window`)."""
     device: str
     """``auto``, ``cpu`` or ``cuda``."""
 

@@ -45,6 +45,11 @@ class ByColumns(ABC):
     def columns(self) -> int | None:
         """As many columns, evenly spaced, say as much as all; None where nothing less than all does."""
 
+    @property
+    @abstractmethod
+    def narrow(self) -> bool:
+        """Whether it can be asked for a few neighbouring columns."""
+
     @abstractmethod
     def __call__(self, kspace: KSpace) -> ImageSeries:
         """The method for all columns."""
@@ -111,7 +116,8 @@ def heldout_errors(
         What the methods raise.
     """
     if isinstance(reconstruct, ByColumns) and isinstance(reference, ByColumns):
-        window = None if reconstruct.columns else window_of(kspace, images.data, frames)
+        able = reconstruct.narrow and reference.narrow and reconstruct.columns is None
+        window = window_of(kspace, images.data, frames) if able else None
         if window is not None:
             return _within(window, kspace, maps, images, reconstruct, reference, fraction=fraction, seed=seed)
     return _of_both(kspace, maps, images, reconstruct, reference, frames=frames, fraction=fraction, seed=seed)

@@ -121,3 +121,27 @@ def test_what_is_measured_in_some_columns_goes_with_the_error_of_all(cine):
     assert found["kt"][0] < 0.5 * found["sense"][0]
     assert found["kt"][1].predicted_nmse < found["sense"][1].predicted_nmse
     assert found["kt"][1].heldout_ratio < 0.9
+
+
+def test_a_method_of_somebody_else_is_asked_for_whole_images(cine):
+    """It may know the size of its scanner's images only."""
+    kspace, maps, truth = cine
+    widths = []
+
+    class Foreign:
+        name = "foreign"
+
+        def reconstruct(self, part, coil_maps, text=None):
+            widths.append(part.data.shape[3])
+            first = (COUNT - len(part.data)) // 2
+            return images_of(part, truth[first : first + len(part.data)])
+
+    measures = measure(
+        kspace,
+        maps,
+        images_of(kspace, truth),
+        reconstruct=AskedAgain(method=Foreign(), maps=maps),
+        reference=AskedAgain(method=Sense(device="cpu"), maps=maps),
+    )
+    assert widths == [SIZE]
+    assert measures.heldout_ratio < 0.5

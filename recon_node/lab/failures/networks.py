@@ -93,6 +93,11 @@ class Inventing(ByColumns):
         """Details are looked for in all columns."""
         return None
 
+    @property
+    def narrow(self) -> bool:
+        """As the method."""
+        return isinstance(self.reconstruct, ByColumns) and self.reconstruct.narrow
+
     def __call__(self, kspace: KSpace) -> ImageSeries:
         """Images with the detail."""
         images = self.reconstruct(kspace)
