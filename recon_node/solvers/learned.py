@@ -123,7 +123,7 @@ def learned_prior(
 
     def proximal(divisor: float) -> Callable[[Tensor], Tensor]:
         off = noise**2 / 2 / divisor
-        real, imag = (_kept(one, granted, off) for one in (moving, beside))
+        real, imag = _kept(moving, granted, off, without_mean=True), _kept(beside, granted, off)
         real += off / (granted + off) / len(images)  # the time average has no mean to shrink to
         shrink = _Shrinkage(turn, blocks, real, imag)
         variation = TotalVariation(0.0, (edges[0] / divisor, edges[1] / divisor))
@@ -132,16 +132,35 @@ def learned_prior(
     return proximal
 
 
-def _kept(covariance: Tensor, granted: float, off: float) -> Tensor:
-    """``(C + g)(C + g + off)^-1`` for covariances `C` `(..., frame, frame)`."""
+def _kept(covariance: Tensor, granted: float, off: float, *, without_mean: bool = False) -> Tensor:
+    """``(C + g)(C + g + off)^-1`` for covariances `C` `(..., frame, frame)`, `without_mean` over frames.
+
+    Rounding of a `C` far above `g + off` is made up for: its mean is taken out once more, and eigenvalues
+    below 0 count as 0.
+    """
     flat = covariance.flatten(0, -3)
     several = max(1, _PART_BYTES // (8 * flat.shape[1] ** 2))
     one = torch.eye(flat.shape[1], dtype=torch.float64, device=flat.device)
     out = torch.empty_like(flat)
     for some, into in zip(torch.split(flat, several), torch.split(out, several), strict=True):
-        factor = torch.linalg.cholesky(some.double() + (granted + off) * one)
+        exact = (some.double() + some.mT) / 2
+        if without_mean:
+            exact -= exact.mean(dim=-1, keepdim=True)
+            exact -= exact.mean(dim=-2, keepdim=True)
+        factor, failed = torch.linalg.cholesky_ex(exact + (granted + off) * one)
         into.copy_(one - off * torch.cholesky_inverse(factor))
+        for place in failed.nonzero().flatten().tolist():
+            into[place] = _kept_of_positive(exact[place], granted, off)
     return out.view_as(covariance)
+
+
+def _kept_of_positive(covariance: Tensor, granted: float, off: float) -> Tensor:
+    """As `_kept`, of the nearest matrix without eigenvalues below 0; not finite where that is not."""
+    if not bool(torch.isfinite(covariance).all()):
+        return torch.full_like(covariance, torch.nan)
+    values, vectors = torch.linalg.eigh(covariance)
+    power = values.clamp(min=0) + granted
+    return torch.as_tensor((vectors * (power / (power + off))) @ vectors.mT)
 
 
 class _Shrinkage:

@@ -153,3 +153,19 @@ def test_the_second_pass_scales_with_the_data_and_their_noise() -> None:
 def test_settings_out_of_range_are_refused_by_name(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         KtConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("times", [1e4, 1e6])
+def test_a_signal_far_above_the_noise_is_kept_for_all_the_rounding_of_its_covariances(times: float) -> None:
+    """Frames up to this many times as bright as the first: rounding leaves eigenvalues below 0."""
+    brighter = torch.linspace(1, times, FRAMES, dtype=torch.complex64)[:, None, None, None]
+    images = _beating() * brighter + _noise(_beating())
+    found = _step(images, images)
+    assert bool(torch.isfinite(torch.view_as_real(found)).all())
+    assert float((found - images).norm() / images.norm()) < 0.01
+
+
+def test_an_estimate_that_is_not_finite_gives_none_that_is() -> None:
+    images = _beating()
+    images[3, 0, 4, 4] = torch.nan
+    assert not bool(torch.isfinite(torch.view_as_real(_step(images, _beating()))).all())
