@@ -43,6 +43,9 @@ START_ITERATIONS = 15
 """Conjugate-gradient iterations of the first guess."""
 AIR_KNOWN = 4
 """Iterations of unfolding that knowing where air is spares: else it is looked for on the way."""
+LEAST_NOISE = 5e-3
+"""Standard deviation of noise that is reckoned with at least, as a share of the root mean square of the first
+guess: coil maps are no better known, and single precision knows no weights that are far smaller."""
 MEAN_REGULARISATION = 0.001
 FRAME_REGULARISATION = 0.01
 """Tikhonov weights of the first guess: of the time average, and of each frame's distance to it."""
@@ -156,8 +159,10 @@ def kt_parts(
     """
     problem = _Problem(data, mask, maps, config, device, seen, matched)
     temporal, spatial = _weights(mask, config)
+    start = problem.start()
+    unit = max(unit, LEAST_NOISE * float(start.abs().square().mean().sqrt()))
     images = problem.solve(
-        lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), problem.start()
+        lambda divisor: TotalVariation(temporal * unit / divisor, spatial * unit / divisor), start
     )
     still = bool((mask == mask[:1]).all())
     edge, imaginary = (

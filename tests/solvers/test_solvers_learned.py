@@ -169,3 +169,20 @@ def test_an_estimate_that_is_not_finite_gives_none_that_is() -> None:
     images = _beating()
     images[3, 0, 4, 4] = torch.nan
     assert not bool(torch.isfinite(torch.view_as_real(_step(images, _beating()))).all())
+
+
+@pytest.mark.parametrize("pattern", ["uniform", "random"])
+def test_images_stay_as_they_are_where_there_is_next_to_no_noise(pattern: str) -> None:
+    """As of simulated data: weights that noise decides would vanish beside the rounding of the data."""
+    rng = np.random.default_rng(3)
+    heart = draw_example(rng, matrix=(48, 48), phases=8, coils=4, modality="cine")
+    mask = draw_mask(pattern, 4, shape=(8, 48, 48), acs=12, rng=rng)
+    clean = (centred_fft(heart.maps * heart.images[:, None]) * mask[:, None]).astype(np.complex64)
+    noise = (heart.kspace * mask[:, None] - clean).astype(np.complex64)
+    errors = []
+    for times in (1.0, 1e3, 1e6):
+        device, data = torch.device("cpu"), (clean + noise / times).astype(np.complex64)
+        made = kt_images(data, mask, heart.maps[None], KtConfig(), device, unit=1 / times)
+        errors.append(np.linalg.norm(made - heart.images) / np.linalg.norm(heart.images))
+    assert max(errors[1:]) <= 1.5 * errors[0]
+    assert errors[2] == pytest.approx(errors[1], rel=0.01)
