@@ -28,7 +28,7 @@ _SAYS = {
     "peak_ratio": "image brightness is off by a factor of {value:.1f}",
     "coil_gain": "one coil's signal is off by {percent:.0f} % in a part of the scan",
     "line_gain": "one line is off by {percent:.0f} % from what the image predicts: lost, or another gain",
-    "noise_mismatch": "the noise of one coil is {value:.1f} times off what its noise scan says",
+    "noise_mismatch": "what the image misses of one coil is {value:.1f} times off the noise of the scan",
     "spike": "a sample holds {value:.0f} times the unexplained energy of its like: a spike",
     "disorder": "another order of the phases would be {value:.2f} times smoother: wrong triggers, or motion",
     "folded": "in {percent:.0f} % of the object two signals lie over each other: folded from outside the "

@@ -178,4 +178,4 @@ def test_classical_methods_have_to_predict_held_out_lines_as_well(
         verdicts[method] = [entry["trust"] for entry in series]
     assert [trust["verdict"] for trust in verdicts["kt"]] == ["pass", "pass"]
     doubted = [trust for trust in verdicts["view-sharing"] if trust["verdict"] == "warn"]
-    assert "held-out lines" in doubted[0]["reasons"][0]
+    assert any("held-out lines" in reason for trust in doubted for reason in trust["reasons"])
