@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from recon_node.trust.decimation import all_columns, fewer_columns
+from recon_node.trust.phases import middle
 
 _BLUR = 2.25
 """Standard deviation, pixels, over which expected errors are averaged."""
@@ -34,20 +35,15 @@ def moved_by(
         `(y, x)` float32, all columns: root mean square of the magnitudes' difference, over phases and a few
         pixels around.
     """
-    between = np.abs(fewer_columns(_middle(images, len(part)), step)) - np.abs(part)
+    between = np.abs(fewer_columns(images[middle(len(images), len(part))], step)) - np.abs(part)
     power = gaussian_filter(np.square(between).mean(axis=0), (_BLUR, _BLUR / step))
     return np.asarray(np.sqrt(all_columns(power, images.shape[2])), np.float32)
 
 
 def share_of(moved: NDArray[np.float32], images: NDArray[np.complex64], phases: int) -> float | None:
     """Mean square of `moved` over that of the middle `phases` of `images`; None where these are empty."""
-    energy = float(np.mean(np.square(np.abs(_middle(images, phases)))))
+    energy = float(np.mean(np.square(np.abs(images[middle(len(images), phases)]))))
     return float(np.mean(np.square(moved))) / energy if energy > 0 else None
-
-
-def _middle(images: NDArray[np.complex64], phases: int) -> NDArray[np.complex64]:
-    first = (len(images) - phases) // 2
-    return images[first : first + phases]
 
 
 def on_scale(

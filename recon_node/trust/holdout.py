@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from recon_node.core.types import KSpace
 from recon_node.trust.decimation import folded, whole_lines
+from recon_node.trust.phases import is_still, middle_phases
 
 STILL_FRAMES = 3
 """Phases that say as much as more do, where all of a scan sample the same: they miss the same lines."""
+STILL, CHANGING = 0.1, 0.2
+"""Share of the lines or patches held out where all phases sample the same, and where they do not: there a
+line that is missing in one phase is found in its neighbours, and more of them tell more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,11 +34,6 @@ class HeldOut:
     """`(phase, coil, ky, kx)` complex64 of the same phases, nothing held out."""
     lines: NDArray[np.bool_]
     """`(phase, ky, kx)` bool, where samples were held out."""
-
-
-STILL, CHANGING = 0.1, 0.2
-"""Share of the lines or patches held out where all phases sample the same, and where they do not: there a
-line that is missing in one phase is found in its neighbours, and more of them tell more."""
 
 
 def hold_out(
@@ -63,10 +62,9 @@ def hold_out(
     HeldOut or None
         None where no phase has a sample outside the ACS to spare.
     """
-    still = bool((kspace.mask == kspace.mask[:1]).all())
-    first, count = _middle(len(kspace.data), min(frames, STILL_FRAMES) if still else frames)
-    part = slice(first, first + count)
-    mask = kspace.mask[part]
+    still = is_still(kspace)
+    part = middle_phases(kspace, min(frames, STILL_FRAMES) if still else frames)
+    mask = part.mask
     spare = mask & ~_acs(kspace)
     rng = np.random.default_rng(seed)
     rate = kspace.sampling.effective_acceleration
@@ -78,19 +76,12 @@ def hold_out(
         return None
     width = mask.shape[2] // step
     mask, lines = mask[..., :width], lines[..., :width]
-    measured = _measured(kspace.data[part], mask, step)
+    measured = _measured(part.data, mask, step)
     data = measured.copy()
     for frame, out in zip(data, lines, strict=True):
         rows = np.flatnonzero(out.any(axis=1))
         frame[:, rows] *= ~out[rows]
-    reduced = replace(
-        kspace,
-        data=data,
-        mask=mask & ~lines,
-        trigger_times_ms=_cut(kspace.trigger_times_ms, part),
-        acquisition_times_s=_cut(kspace.acquisition_times_s, part),
-    )
-    return HeldOut(kspace=reduced, measured=measured, lines=lines)
+    return HeldOut(kspace=replace(part, data=data, mask=mask & ~lines), measured=measured, lines=lines)
 
 
 def _measured(data: NDArray[np.complex64], mask: NDArray[np.bool_], step: int) -> NDArray[np.complex64]:
@@ -101,15 +92,6 @@ def _measured(data: NDArray[np.complex64], mask: NDArray[np.bool_], step: int) -
         rows = np.flatnonzero(sampled[:, 0])
         made[:, rows] = folded(frame[:, rows], step)
     return out
-
-
-def _middle(phases: int, frames: int) -> tuple[int, int]:
-    count = min(max(1, frames), phases)
-    return (phases - count) // 2, count
-
-
-def _cut(times: tuple[float, ...] | None, part: slice) -> tuple[float, ...] | None:
-    return None if times is None else times[part]
 
 
 def _acs(kspace: KSpace) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recon_node.core.fft import centred_fft, centred_ifft
 from recon_node.core.types import CoilMaps, ImageSeries, KSpace
 from recon_node.trust.decimation import whole_lines
+from recon_node.trust.phases import is_still, middle_phases
 from recon_node.trust.prediction import powers
 
 PHASES = 12
@@ -45,8 +46,7 @@ def window_of(kspace: KSpace, images: NDArray[np.complex64], frames: int) -> sli
     """
     phases, width = min(len(images), PHASES), images.shape[2]
     kept = 2 * round(frames * width / phases / 2)
-    still = bool((kspace.mask == kspace.mask[:1]).all())
-    if still or phases <= frames or kept < LEAST_COLUMNS or not whole_lines(kspace.mask):
+    if is_still(kspace) or phases <= frames or kept < LEAST_COLUMNS or not whole_lines(kspace.mask):
         return None
     moving = powers(images - images.mean(axis=0)) + _STILL * powers(images)
     profile = np.cumsum(np.concatenate([[0.0], moving.sum(axis=(0, 1), dtype=np.float64)]))
@@ -56,25 +56,15 @@ def window_of(kspace: KSpace, images: NDArray[np.complex64], frames: int) -> sli
 
 def kspace_within(kspace: KSpace, window: slice) -> KSpace:
     """The middle `PHASES` phases, of an image of these columns alone; noise keeps its variance."""
-    first = (len(kspace.data) - min(len(kspace.data), PHASES)) // 2
-    part = slice(first, first + PHASES)
-    width = window.stop - window.start
-    lines = kspace.mask[part, :, :1]
+    part, width = middle_phases(kspace, PHASES), window.stop - window.start
+    lines = part.mask[:, :, :1]
     mask = np.ascontiguousarray(np.broadcast_to(lines, (*lines.shape[:2], width)))
-    data = np.zeros((*kspace.data[part].shape[:3], width), np.complex64)
-    for samples, sampled, made in zip(kspace.data[part], mask, data, strict=True):
+    data = np.zeros((*part.data.shape[:3], width), np.complex64)
+    for samples, sampled, made in zip(part.data, mask, data, strict=True):
         rows = np.flatnonzero(sampled[:, 0])
         columns = centred_ifft(samples[:, rows], axes=(-1,))[..., window]
         made[:, rows] = centred_fft(columns, axes=(-1,))
-    times, acquired = kspace.trigger_times_ms, kspace.acquisition_times_s
-    return replace(
-        kspace,
-        data=data,
-        mask=mask,
-        sampling=replace(kspace.sampling, acs_kx=(0, 0)),
-        trigger_times_ms=None if times is None else times[part],
-        acquisition_times_s=None if acquired is None else acquired[part],
-    )
+    return replace(part, data=data, mask=mask, sampling=replace(part.sampling, acs_kx=(0, 0)))
 
 
 def maps_within(maps: CoilMaps, window: slice) -> CoilMaps:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from recon_node.core.types import ImageSeries, KSpace
 from recon_node.model.cardiomm import CardioMM
 from recon_node.simulate.example import complex_noise
+from recon_node.trust.phases import middle_phases
 
 Reconstruct = Callable[[KSpace], ImageSeries]
 FRAMES = 5
@@ -30,20 +31,6 @@ CHANGES = 2
 SMALL = 0.1
 """Size of the changes that the Lipschitz number is taken with, in noise standard deviations."""
 BESIDE = ("lipschitz", "replicas", "cascades")
-
-
-def middle(kspace: KSpace, frames: int = FRAMES) -> KSpace:
-    """The middle phases of a slice."""
-    first = max(0, (len(kspace.data) - frames) // 2)
-    part = slice(first, first + frames)
-    times, acquired = kspace.trigger_times_ms, kspace.acquisition_times_s
-    return dataclasses.replace(
-        kspace,
-        data=kspace.data[part],
-        mask=kspace.mask[part],
-        trigger_times_ms=None if times is None else times[part],
-        acquisition_times_s=None if acquired is None else acquired[part],
-    )
 
 
 def beside(
@@ -56,7 +43,7 @@ def beside(
     ReconNodeError
         What `reconstruct` raises.
     """
-    part = middle(kspace)
+    part = middle_phases(kspace, FRAMES)
     rng = np.random.default_rng(seed)
     start = time.process_time()
     with _last_step(net) as step:
